@@ -1,0 +1,1 @@
+//! One running Lictor agent: configuration, sockets and disks around the pure cores.

@@ -1,0 +1,164 @@
+//! What can be asked of the catalog: commands, which change it through the log, and queries, which read one state.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lictor_machine::{Index, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::kv::KvEntry;
+
+/// A key of the key-value store: any bytes, ordered bytewise. HTTP keys are UTF-8, but nothing here needs that.
+pub type Key = Bytes;
+
+/// One command in the log. `apply` sees nothing else: no clock, no randomness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The leader's wall clock when it proposed the command; the only time that `apply` knows.
+    pub stamp: UnixMillis,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// One change of the key-value store.
+    Kv(KvWrite),
+    /// Several operations that all happen or none does.
+    Txn(Vec<TxnOp>),
+    /// Forget the tombstones of keys deleted at or before this index.
+    ReapTombstones(Index),
+}
+
+/// A change of the key-value store. The answer is [`Outcome::Done`] with whether it happened, or [`Outcome::Refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KvWrite {
+    /// Sets the key. A held lock keeps its session, and its lock index goes back to 0.
+    Set(KvPair),
+    /// Sets the key if its modify index is `index`, or, for 0, if it does not exist.
+    Cas(KvPair, Index),
+    /// Takes the key's lock for a session.
+    Lock(KvPair, SessionRef),
+    /// Gives the key's lock back.
+    Unlock(KvPair, SessionRef),
+    /// Deletes the key. True also if it did not exist.
+    Delete(Key),
+    /// Deletes the key if its modify index is `index`; true also if it did not exist.
+    DeleteCas(Key, Index),
+    /// Deletes every key with the prefix; the empty prefix means all.
+    DeleteTree(Key),
+}
+
+/// The session that a request names: its text as the client sent it, so that errors can repeat it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRef(pub String);
+
+/// What a client sets: key, value and flags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvPair {
+    /// The key.
+    pub key: Key,
+    /// The value.
+    pub value: Bytes,
+    /// Opaque to the store.
+    pub flags: u64,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TxnOp {
+    /// On the key-value store.
+    Kv(KvTxnOp),
+}
+
+/// A transaction's operations on the key-value store, named as the HTTP API names its verbs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KvTxnOp {
+    /// `set`
+    Set(KvPair),
+    /// `cas`
+    Cas(KvPair, Index),
+    /// `lock`
+    Lock(KvPair, SessionRef),
+    /// `unlock`
+    Unlock(KvPair, SessionRef),
+    /// `get`
+    Get(Key),
+    /// `get-or-empty`
+    GetOrEmpty(Key),
+    /// `get-tree`
+    GetTree(Key),
+    /// `check-index`
+    CheckIndex(Key, Index),
+    /// `check-session`
+    CheckSession(Key, SessionRef),
+    /// `check-not-exists`
+    CheckNotExists(Key),
+    /// `delete`
+    Delete(Key),
+    /// `delete-tree`
+    DeleteTree(Key),
+    /// `delete-cas`
+    DeleteCas(Key, Index),
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It was carried out; for conditional changes, whether the condition held.
+    Done(bool),
+    /// It makes no sense, and nothing was changed: the text says why, as the API words it.
+    Refused(String),
+    /// A transaction: its results in order, or everything that failed. On failure nothing was changed.
+    Txn(Result<Vec<TxnResult>, Vec<TxnError>>),
+}
+
+/// One result of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TxnResult {
+    /// An entry; `value` says whether the verb returns the value with it.
+    Kv {
+        /// The entry as of this point of the transaction.
+        entry: Arc<KvEntry>,
+        /// Whether the value belongs to the answer (`get`, `get-tree`) or is left out (`set`, `cas`, ...).
+        value: bool,
+    },
+}
+
+/// One failed operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxnError {
+    /// Which operation, from 0.
+    pub op: u64,
+    /// Why, as the API words it.
+    pub what: String,
+}
+
+/// A question about one state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Query {
+    /// One key.
+    KvGet(Key),
+    /// Every entry with the prefix, in byte order of their keys.
+    KvList(Key),
+    /// The keys with the prefix, in byte order; with a separator, each cut right behind its first occurrence after
+    /// the prefix, and equal ones given once.
+    KvKeys {
+        /// The prefix.
+        prefix: Key,
+        /// Where to cut; empty means nowhere.
+        separator: Bytes,
+    },
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// To `KvGet`.
+    Entry(Option<Arc<KvEntry>>),
+    /// To `KvList`.
+    Entries(Vec<Arc<KvEntry>>),
+    /// To `KvKeys`.
+    Keys(Vec<Key>),
+}

@@ -1,0 +1,26 @@
+//! The key-value store.
+
+use bytes::Bytes;
+use lictor_machine::Index;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Key;
+
+/// An entry of the key-value store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvEntry {
+    /// Its key.
+    pub key: Key,
+    /// Its value.
+    pub value: Bytes,
+    /// Opaque to the store.
+    pub flags: u64,
+    /// How often its lock was taken, see [`crate::KvWrite::Set`] for when it goes back to 0.
+    pub lock_index: u64,
+    /// The session that holds its lock: a UUID.
+    pub session: Option<String>,
+    /// The index that created it.
+    pub create_index: Index,
+    /// The index that last changed it.
+    pub modify_index: Index,
+}

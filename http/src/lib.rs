@@ -1,0 +1,1 @@
+//! Lictor's v1 HTTP API on trillium.

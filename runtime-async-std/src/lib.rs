@@ -1,0 +1,1 @@
+//! Lictor's runtime on async-std.

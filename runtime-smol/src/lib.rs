@@ -1,0 +1,1 @@
+//! Lictor's runtime on smol: one multi-thread executor for everything.

@@ -1,0 +1,1 @@
+//! A deterministic simulator of whole Lictor clusters, with oracles and scenarios.

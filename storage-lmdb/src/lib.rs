@@ -1,0 +1,1 @@
+//! Lictor's log and state on LMDB.
