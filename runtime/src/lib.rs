@@ -12,8 +12,17 @@
 
 #![forbid(unsafe_code)]
 
+mod alarm;
+mod clock;
+mod driver;
 mod executor;
+mod inbox;
+#[cfg(feature = "suite")]
+pub mod suite;
 mod task;
 
+pub use clock::{Clock, SystemClock};
+pub use driver::{Ended, Envelope, Limits, Outlet, drive};
 pub use executor::{Executor, Runtime, Sleep};
+pub use inbox::{Closed, Completions, Inbox, Receiver, Taken, TrySendError, channel};
 pub use task::Task;
