@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lictor_machine::{Index, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::codec::bounded_ops;
 use crate::kv::KvEntry;
 
 /// A key of the key-value store: any bytes, ordered bytewise. HTTP keys are UTF-8, but nothing here needs that.
@@ -25,8 +26,8 @@ pub struct Command {
 pub enum Action {
     /// One change of the key-value store.
     Kv(KvWrite),
-    /// Several operations that all happen or none does.
-    Txn(Vec<TxnOp>),
+    /// Several operations, at most [`crate::MAX_TXN_OPS`], that all happen or none does.
+    Txn(#[serde(deserialize_with = "bounded_ops")] Vec<TxnOp>),
     /// Forget the tombstones of keys deleted at or before this index.
     ReapTombstones(Index),
 }
@@ -85,7 +86,7 @@ pub enum KvTxnOp {
     Unlock(KvPair, SessionRef),
     /// `get`
     Get(Key),
-    /// `get-or-empty`
+    /// `get-or-empty`; a key that does not exist is answered as an entry with nothing but its name
     GetOrEmpty(Key),
     /// `get-tree`
     GetTree(Key),

@@ -1,12 +1,52 @@
-//! The replicated state of a Lictor data center.
+//! The replicated state of a Lictor data center: what commands do to it, what queries read from it, and who waits
+//! for which part of it.
+//!
+//! [`State::apply`] is pure and deterministic: it sees the state, an index and a [`Command`], and nothing else. A clone of a
+//! [`State`] is O(1) and never changes, so readers work on clones while the owner goes on. Each command reports what it
+//! changed twice over in [`Changes`]: as [`Row`]s for storage, and as [`Touched`], which [`Watches`] turns into the watchers to
+//! wake. [`State::export`] and [`Builder`] carry a whole state to another server or back from disk.
+//!
+//! # Indexes
+//!
+//! Every answer comes with an index, which goes up when the answer changes:
+//!
+//! | Query | Index |
+//! |---|---|
+//! | one key that exists | its modify index |
+//! | one key that does not | that of the whole table |
+//! | a prefix | the highest of its entries and tombstones; without any, that of the whole table |
+//! | the empty prefix | that of the whole table |
+//!
+//! An empty table has index 0. The HTTP API never says 0; it answers 1 in its place.
+
 #![forbid(unsafe_code)]
 
+mod codec;
 mod command;
+mod export;
+mod graveyard;
+mod import;
 mod kv;
+mod max_tree;
+mod query;
+mod quote;
 mod row;
+mod session;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+mod txn;
+mod watch;
 
+pub use codec::{DecodeError, MAX_TXN_OPS};
 pub use command::{
-    Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionRef, TxnError, TxnOp, TxnResult,
+    Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionRef, TxnError, TxnOp,
+    TxnResult,
 };
+pub use export::{Cursor, Export};
+pub use import::{Builder, RowError};
 pub use kv::KvEntry;
 pub use row::{Row, Table};
+pub use state::{ApplyError, Changes, State, Touched};
+pub use watch::{Interest, WatchId, Watches, WatchesFull};

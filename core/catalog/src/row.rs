@@ -1,7 +1,12 @@
 //! The catalog as rows: how it goes to disk and to servers that lag behind.
 
 use bytes::Bytes;
+use lictor_machine::Index;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::command::Key;
+use crate::kv::KvEntry;
 
 /// A kind of row. The numbers are on disk and on the wire: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -9,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub enum Table {
     /// Entries of the key-value store, by key.
     Kv = 1,
-    /// Tombstones of deleted keys, by key.
+    /// Tombstones, by the key or the prefix that was deleted.
     KvTombstones = 2,
     /// Counters of the catalog, such as the highest index of each table, by name.
     Meta = 3,
@@ -26,6 +31,8 @@ impl Table {
 }
 
 /// One object of the catalog as bytes. Storage keeps rows and knows nothing of what they mean.
+///
+/// A value starts with a byte for its format; what follows is postcard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Its kind.
@@ -34,4 +41,137 @@ pub struct Row {
     pub key: Bytes,
     /// The object; `None` removes the row.
     pub value: Option<Bytes>,
+}
+
+/// The name of the row in [`Table::Meta`] that holds the index of the key-value table.
+pub(crate) const KV_INDEX: &[u8] = b"kv-index";
+
+/// The format that row values are written in.
+pub(crate) const VERSION: u8 = 1;
+
+/// The value of a row in [`Table::Kv`].
+#[derive(Serialize, Deserialize)]
+struct KvValue {
+    flags: u64,
+    lock_index: u64,
+    session: Option<String>,
+    create_index: Index,
+    modify_index: Index,
+    value: Bytes,
+}
+
+/// Why a row's value cannot be read.
+#[derive(Debug)]
+pub(crate) enum ValueError {
+    NewerFormat(u8),
+    Damaged(String),
+}
+
+impl Row {
+    /// About how many bytes it takes on the wire.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 8;
+        FIXED + self.key.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub(crate) const fn removal(table: Table, key: Key) -> Self {
+        Self {
+            table,
+            key,
+            value: None,
+        }
+    }
+
+    pub(crate) fn of_entry(entry: &KvEntry) -> Self {
+        let value = KvValue {
+            flags: entry.flags,
+            lock_index: entry.lock_index,
+            session: entry.session.clone(),
+            create_index: entry.create_index,
+            modify_index: entry.modify_index,
+            value: entry.value.clone(),
+        };
+        Self {
+            table: Table::Kv,
+            key: entry.key.clone(),
+            value: Some(encode(&value, entry.value.len())),
+        }
+    }
+
+    pub(crate) fn of_tombstone(key: Key, index: Index) -> Self {
+        Self {
+            table: Table::KvTombstones,
+            key,
+            value: Some(encode(&index, 0)),
+        }
+    }
+
+    pub(crate) fn of_kv_index(index: Index) -> Self {
+        Self {
+            table: Table::Meta,
+            key: Key::from_static(KV_INDEX),
+            value: Some(encode(&index, 0)),
+        }
+    }
+}
+
+/// The entry with `key` whose row holds `value`.
+pub(crate) fn decode_entry(key: Key, value: &[u8]) -> Result<KvEntry, ValueError> {
+    let KvValue {
+        flags,
+        lock_index,
+        session,
+        create_index,
+        modify_index,
+        value,
+    } = decode(value)?;
+    if create_index == Index::ZERO || create_index > modify_index {
+        let detail = format!("created at index {create_index} and changed at {modify_index}");
+        return Err(ValueError::Damaged(detail));
+    }
+    if session.as_ref().is_some_and(String::is_empty) {
+        return Err(ValueError::Damaged(
+            "locked by a session without a name".to_owned(),
+        ));
+    }
+    Ok(KvEntry {
+        key,
+        value,
+        flags,
+        lock_index,
+        session,
+        create_index,
+        modify_index,
+    })
+}
+
+/// The index that the row of a tombstone or counter holds as `value`.
+pub(crate) fn decode_index(value: &[u8]) -> Result<Index, ValueError> {
+    match decode(value)? {
+        Index::ZERO => Err(ValueError::Damaged("its index is 0".to_owned())),
+        index => Ok(index),
+    }
+}
+
+fn encode<T: Serialize>(object: &T, payload_len: usize) -> Bytes {
+    // The largest row but for its payload and session: five numbers of up to ten bytes each.
+    const FIXED: usize = 51;
+    let mut start = Vec::with_capacity(FIXED + payload_len);
+    start.push(VERSION);
+    let encoded = postcard::to_extend(object, start);
+    Bytes::from(encoded.expect("rows hold nothing that postcard refuses, and a Vec takes all bytes"))
+}
+
+fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, ValueError> {
+    let damaged = |detail: &str| Err(ValueError::Damaged(detail.to_owned()));
+    match value.split_first() {
+        None => damaged("it is empty"),
+        Some((0, _)) => damaged("its format is 0, which never existed"),
+        Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
+            Ok((object, [])) => Ok(object),
+            Ok((_, rest)) => damaged(&format!("{} bytes are left over at its end", rest.len())),
+            Err(error) => damaged(&error.to_string()),
+        },
+        Some((found, _)) => Err(ValueError::NewerFormat(*found)),
+    }
 }

@@ -1,0 +1,180 @@
+//! A state from its rows: at a start from disk, or from another server's snapshot.
+
+use std::sync::Arc;
+
+use lictor_machine::Index;
+
+use crate::command::Key;
+use crate::quote::quote;
+use crate::row::{self, Row, Table, ValueError};
+use crate::session::Sessions;
+use crate::state::State;
+use crate::store::KvStore;
+
+/// Collects rows, in any order, into a [`State`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    kv: KvStore,
+    /// The highest index in any row but that of the table's index.
+    highest: Index,
+}
+
+/// Why rows are not a state. Whatever it is, none of the rows should be used: restore from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// The row says that an object is gone; a state is built from what there is.
+    #[error("row {name} of table {table:?} has no value")]
+    NoValue {
+        /// Its table.
+        table: Table,
+        /// Its key, quoted and perhaps shortened.
+        name: String,
+    },
+    /// There were two rows for one object.
+    #[error("row {name} of table {table:?} is there twice")]
+    Duplicate {
+        /// Its table.
+        table: Table,
+        /// Its key, quoted and perhaps shortened.
+        name: String,
+    },
+    /// Its value does not follow its format.
+    #[error("row {name} of table {table:?} is damaged: {detail}")]
+    Damaged {
+        /// Its table.
+        table: Table,
+        /// Its key, quoted and perhaps shortened.
+        name: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A newer version of this program wrote it.
+    #[error("row {name} of table {table:?} has format {found}, and this program knows none above {known}: start the newer version", known = row::VERSION)]
+    NewerFormat {
+        /// Its table.
+        table: Table,
+        /// Its key, quoted and perhaps shortened.
+        name: String,
+        /// The format found.
+        found: u8,
+    },
+    /// Nothing of this name is known in its table.
+    #[error("row {name} of table {table:?} is unknown: perhaps a newer version of this program wrote it")]
+    Unknown {
+        /// Its table.
+        table: Table,
+        /// Its key, quoted and perhaps shortened.
+        name: String,
+    },
+    /// The rows do not belong together.
+    #[error(
+        "rows are missing or mixed: objects go up to index {highest}, their table says {table_index}, and {applied} was applied"
+    )]
+    Inconsistent {
+        /// The highest index of any object.
+        highest: Index,
+        /// The index of the key-value table.
+        table_index: Index,
+        /// What was applied, as the caller knows.
+        applied: Index,
+    },
+}
+
+impl Builder {
+    /// With no rows yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a row. On an error it is not added.
+    pub fn add(&mut self, row: Row) -> Result<(), RowError> {
+        let Row { table, key, value } = row;
+        let Some(value) = value else {
+            return Err(RowError::NoValue {
+                table,
+                name: name(&key),
+            });
+        };
+        let taken = match table {
+            Table::Kv => self.kv.entries.contains_key(&key),
+            Table::KvTombstones => self.kv.graveyard.get(&key).is_some(),
+            Table::Meta if key == row::KV_INDEX => self.kv.index > Index::ZERO,
+            Table::Meta => {
+                return Err(RowError::Unknown {
+                    table,
+                    name: name(&key),
+                });
+            }
+        };
+        if taken {
+            return Err(RowError::Duplicate {
+                table,
+                name: name(&key),
+            });
+        }
+        let unreadable = |key: &Key, error| match error {
+            ValueError::NewerFormat(found) => RowError::NewerFormat {
+                table,
+                name: name(key),
+                found,
+            },
+            ValueError::Damaged(detail) => RowError::Damaged {
+                table,
+                name: name(key),
+                detail,
+            },
+        };
+        if table != Table::Meta && key.is_empty() {
+            let detail = "it has no key".to_owned();
+            return Err(RowError::Damaged {
+                table,
+                name: name(&key),
+                detail,
+            });
+        }
+        match table {
+            Table::Kv => {
+                let entry =
+                    row::decode_entry(key.clone(), &value).map_err(|error| unreadable(&key, error))?;
+                self.highest = self.highest.max(entry.modify_index);
+                self.kv.entries.insert(key, Arc::new(entry));
+            }
+            Table::KvTombstones => {
+                let index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
+                self.highest = self.highest.max(index);
+                self.kv.graveyard.bury(key, index);
+            }
+            Table::Meta => {
+                self.kv.index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state that the rows describe, `applied` being the last index whose effects are in them. Fails if rows are missing that there
+    /// must be, or are from the future.
+    pub fn finish(self, applied: Index) -> Result<State, RowError> {
+        let (highest, table_index) = (self.highest, self.kv.index);
+        if highest > table_index || table_index > applied {
+            return Err(RowError::Inconsistent {
+                highest,
+                table_index,
+                applied,
+            });
+        }
+        Ok(State {
+            applied,
+            kv: self.kv,
+            sessions: Sessions::default(),
+        })
+    }
+}
+
+/// A key for a message: quoted, and not longer than a line.
+fn name(key: &Key) -> String {
+    const MAX: usize = 64;
+    match key.get(..MAX) {
+        Some(start) if key.len() > MAX => format!("{}...", quote(start)),
+        _ => quote(key),
+    }
+}

@@ -1,0 +1,130 @@
+//! Reading the key-value store.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lictor_machine::Index;
+
+use crate::command::{Found, Key, Query};
+use crate::kv::KvEntry;
+use crate::store::KvStore;
+
+impl KvStore {
+    /// The answer and its index, see the crate's documentation. Costs as much as the entries under the prefix; for keys that are
+    /// cut at a separator under the empty prefix, only as much as the keys in the answer.
+    pub(crate) fn query(&self, query: &Query) -> (Index, Found) {
+        match query {
+            Query::KvGet(key) => {
+                let entry = self.entries.get(key).cloned();
+                (
+                    entry.as_ref().map_or(self.index, |entry| entry.modify_index),
+                    Found::Entry(entry),
+                )
+            }
+            Query::KvList(prefix) => {
+                let mut latest = Index::ZERO;
+                let entries = self.under(prefix);
+                let entries = entries
+                    .inspect(|entry| latest = latest.max(entry.modify_index))
+                    .cloned()
+                    .collect();
+                (self.prefix_index(prefix, latest), Found::Entries(entries))
+            }
+            Query::KvKeys { prefix, separator } if prefix.is_empty() => {
+                (self.index, Found::Keys(self.top_keys(separator)))
+            }
+            Query::KvKeys { prefix, separator } => {
+                let mut latest = Index::ZERO;
+                let mut keys: Vec<Key> = Vec::new();
+                for entry in self.under(prefix) {
+                    latest = latest.max(entry.modify_index);
+                    let key = cut(&entry.key, prefix.len(), separator);
+                    if keys.last() != Some(&key) {
+                        keys.push(key);
+                    }
+                }
+                (self.prefix_index(prefix, latest), Found::Keys(keys))
+            }
+        }
+    }
+
+    /// The entries with `prefix`, in order.
+    pub(crate) fn under<'a>(&'a self, prefix: &'a [u8]) -> impl Iterator<Item = &'a Arc<KvEntry>> {
+        let from = self
+            .entries
+            .range::<_, [u8]>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry)
+    }
+
+    /// The index of a prefix, `latest` being the highest of its entries.
+    fn prefix_index(&self, prefix: &[u8], latest: Index) -> Index {
+        if prefix.is_empty() {
+            return self.index;
+        }
+        match latest.max(self.graveyard.max_under(prefix)) {
+            Index::ZERO => self.index,
+            index => index,
+        }
+    }
+
+    /// All keys, cut at the separator. Leaps over what a cut key stands for.
+    fn top_keys(&self, separator: &[u8]) -> Vec<Key> {
+        if separator.is_empty() {
+            return self.entries.keys().cloned().collect();
+        }
+        let mut keys: Vec<Key> = Vec::new();
+        let mut entries = self.entries.range::<_, [u8]>(..);
+        while let Some((key, _)) = entries.next() {
+            let short = cut(key, 0, separator);
+            let leap = short.len() < key.len();
+            if keys.last() != Some(&short) {
+                keys.push(short.clone());
+            }
+            if leap {
+                let Some(next) = behind(&short) else { break };
+                entries = self
+                    .entries
+                    .range::<_, [u8]>((Bound::Included(&next[..]), Bound::Unbounded));
+            }
+        }
+        keys
+    }
+}
+
+/// `key` up to and with the first separator behind the prefix, or all of it. An empty separator is nowhere.
+fn cut(key: &Key, prefix_len: usize, separator: &[u8]) -> Bytes {
+    let found = match separator {
+        [] => None,
+        [byte] => key[prefix_len..].iter().position(|other| other == byte),
+        _ => key[prefix_len..]
+            .windows(separator.len())
+            .position(|window| window == separator),
+    };
+    found.map_or_else(
+        || key.clone(),
+        |at| key.slice(..prefix_len + at + separator.len()),
+    )
+}
+
+/// The least key that is greater than every key with `prefix`; `None` if there is no such key.
+fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut next = prefix[..=kept].to_vec();
+    next[kept] += 1;
+    Some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_prefix_is_the_next_key_without_it() {
+        assert_eq!(behind(b"a/"), Some(b"a0".to_vec()));
+        assert_eq!(behind(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(behind(b"\xff"), None);
+        assert_eq!(behind(b""), None);
+    }
+}

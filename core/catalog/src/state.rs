@@ -1,0 +1,250 @@
+//! The catalog's state and its one way to change: applying commands in the order of the log.
+
+use std::fmt;
+
+use lictor_machine::Index;
+
+use crate::command::{Action, Command, Found, Key, KvWrite, Outcome, Query, TxnError, TxnOp, TxnResult};
+use crate::export::{Cursor, Export};
+use crate::row::{Row, Table};
+use crate::session::Sessions;
+use crate::store::{Edit, KvStore};
+use crate::txn;
+
+/// Everything that a data center's servers agree on, as of one index.
+///
+/// A clone is O(1), shares what it can, and never sees a later change.
+#[derive(Clone, Default)]
+pub struct State {
+    pub(crate) applied: Index,
+    pub(crate) kv: KvStore,
+    pub(crate) sessions: Sessions,
+}
+
+/// What one or more commands changed, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// For storage: later rows win over earlier ones.
+    pub rows: Vec<Row>,
+    /// For [`crate::Watches`].
+    pub touched: Touched,
+}
+
+impl Changes {
+    /// Whether nothing was changed at all.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.touched.is_empty()
+    }
+}
+
+/// Which parts of the state have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// Exactly these. A key may be named more than once.
+    These {
+        /// Keys whose entry was written or removed.
+        kv: Vec<Key>,
+    },
+    /// Possibly everything: the state was replaced as a whole.
+    All,
+}
+
+impl Default for Touched {
+    /// Nothing.
+    fn default() -> Self {
+        Self::These { kv: Vec::new() }
+    }
+}
+
+impl Touched {
+    /// Whether nothing was touched.
+    pub const fn is_empty(&self) -> bool {
+        match self {
+            Self::These { kv } => kv.is_empty(),
+            Self::All => false,
+        }
+    }
+
+    fn extend_kv(&mut self, keys: Vec<Key>) {
+        match self {
+            Self::These { kv } if kv.is_empty() => *kv = keys,
+            Self::These { kv } => kv.extend(keys),
+            Self::All => {}
+        }
+    }
+}
+
+/// Why a command was not applied. The state is unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// A command at this index, or at a later one, has been applied before. To apply one twice would corrupt the state.
+    #[error("the entry at index {index} was already applied: the state is at index {applied}")]
+    NotNewer {
+        /// The command's index.
+        index: Index,
+        /// The last one applied.
+        applied: Index,
+    },
+}
+
+impl State {
+    /// An empty state, before the first entry of the log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The last index that was applied.
+    pub const fn index(&self) -> Index {
+        self.applied
+    }
+
+    /// Applies the command at `index` and adds what it changed to `changes`. Depends on nothing but its arguments. On an error nothing
+    /// has changed, here or there.
+    ///
+    /// Everything that the command changes gets `index`; a command that changes nothing moves no index but [`Self::index`].
+    pub fn apply(
+        &mut self,
+        index: Index,
+        command: &Command,
+        changes: &mut Changes,
+    ) -> Result<Outcome, ApplyError> {
+        self.advance(index)?;
+        let mut edit = Edit::new(index);
+        let outcome = match &command.action {
+            Action::Kv(write) => self.write(&mut edit, write),
+            Action::Txn(ops) => Outcome::Txn(self.txn(&mut edit, ops)),
+            Action::ReapTombstones(through) => {
+                self.kv.reap(&mut edit, *through);
+                Outcome::Done(true)
+            }
+        };
+        self.report(edit, changes);
+        Ok(outcome)
+    }
+
+    /// Passes an entry of the log that holds no command.
+    pub fn advance(&mut self, index: Index) -> Result<(), ApplyError> {
+        if index <= self.applied {
+            return Err(ApplyError::NotNewer {
+                index,
+                applied: self.applied,
+            });
+        }
+        self.applied = index;
+        Ok(())
+    }
+
+    /// Answers a query, with the index of the answer (see the crate's documentation): 0 while the table has never changed, for which
+    /// the HTTP API says 1.
+    pub fn query(&self, query: &Query) -> (Index, Found) {
+        self.kv.query(query)
+    }
+
+    /// Carries out a transaction of [read-only](TxnOp::is_read_only) operations. Any other among them fails.
+    pub fn txn_read(&self, ops: &[TxnOp]) -> Result<Vec<TxnResult>, Vec<TxnError>> {
+        txn::read(&self.kv, &self.sessions, ops)
+    }
+
+    /// A snapshot to be read as rows. O(1).
+    pub fn export(&self) -> Export {
+        Export::new(self.clone())
+    }
+
+    /// A hash over the index and all rows, to compare replicas: states that differ in any row have different digests, but for chance.
+    /// Not for protection against forgery. Reads everything.
+    pub fn digest(&self) -> u64 {
+        let mut hash = Fnv::new();
+        hash.number(self.applied.0);
+        for row in self.rows_from(&Cursor::start()) {
+            hash.number(row.table as u64);
+            hash.bytes(&row.key);
+            hash.bytes(&row.value.unwrap_or_default());
+        }
+        hash.0
+    }
+
+    fn write(&mut self, edit: &mut Edit, write: &KvWrite) -> Outcome {
+        if let Err(what) = write.precheck() {
+            return Outcome::Refused(what);
+        }
+        match self.kv.write(edit, &self.sessions, write) {
+            Ok(done) => Outcome::Done(done),
+            Err(error) => Outcome::Refused(error.to_string()),
+        }
+    }
+
+    fn txn(&mut self, edit: &mut Edit, ops: &[TxnOp]) -> Result<Vec<TxnResult>, Vec<TxnError>> {
+        let mut scratch = self.kv.clone();
+        let mut tried = Edit::new(edit.index);
+        let results = txn::run(&mut scratch, &mut tried, &self.sessions, ops)?;
+        self.kv = scratch;
+        *edit = tried;
+        Ok(results)
+    }
+
+    /// Adds to `changes` what `edit` did: each object once, as it is now.
+    fn report(&self, mut edit: Edit, changes: &mut Changes) {
+        // The table's index is always the last row, and one such row is enough for all commands together.
+        let index_row = |row: &Row| row.table == Table::Meta;
+        if !edit.keys.is_empty() && changes.rows.last().is_some_and(index_row) {
+            changes.rows.pop();
+        }
+        for keys in [&mut edit.keys, &mut edit.stones] {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        changes
+            .rows
+            .extend(edit.keys.iter().map(|key| match self.kv.entries.get(key) {
+                Some(entry) => Row::of_entry(entry),
+                None => Row::removal(Table::Kv, key.clone()),
+            }));
+        changes.rows.extend(
+            edit.stones
+                .into_iter()
+                .map(|key| match self.kv.graveyard.get(&key) {
+                    Some(index) => Row::of_tombstone(key, index),
+                    None => Row::removal(Table::KvTombstones, key),
+                }),
+        );
+        if !edit.keys.is_empty() {
+            changes.rows.push(Row::of_kv_index(self.kv.index));
+        }
+        changes.touched.extend_kv(edit.keys);
+    }
+}
+
+impl fmt::Debug for State {
+    /// Says how much there is, not what: a state may be large, and values may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("applied", &self.applied.0)
+            .field("kv_index", &self.kv.index.0)
+            .field("keys", &self.kv.entries.len())
+            .field("tombstones", &self.kv.graveyard.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// FNV-1a with 64 bits (Fowler, Noll and Vo).
+struct Fnv(u64);
+
+impl Fnv {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn number(&mut self, number: u64) {
+        for byte in number.to_le_bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// With the length in front, so that no two lists of byte strings look alike.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What a key-value change does: entries, indexes, tombstones and the rules of locks.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use lictor_machine::Index;
+
+use crate::command::{Key, KvPair, KvWrite, SessionRef};
+use crate::graveyard::Graveyard;
+use crate::kv::KvEntry;
+use crate::session::{SessionError, Sessions};
+
+/// The key-value store. Clones are O(1).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KvStore {
+    pub(crate) entries: OrdMap<Key, Arc<KvEntry>>,
+    pub(crate) graveyard: Graveyard,
+    /// The last index that changed any entry. Deletions count, reaping does not.
+    pub(crate) index: Index,
+}
+
+/// The changes of one command: the index they all get, and where they happened.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    pub(crate) index: Index,
+    /// Keys whose entry was written or removed, possibly several times.
+    pub(crate) keys: Vec<Key>,
+    /// Keys whose tombstone was written or removed, possibly several times.
+    pub(crate) stones: Vec<Key>,
+}
+
+impl Edit {
+    pub(crate) const fn new(index: Index) -> Self {
+        Self {
+            index,
+            keys: Vec::new(),
+            stones: Vec::new(),
+        }
+    }
+}
+
+/// The answer to an operation that needs a key and has none.
+pub(crate) const NO_KEY: &str = "Must provide key";
+
+impl KvWrite {
+    /// Whether it is refused before anything is looked at, and why.
+    pub(crate) fn precheck(&self) -> Result<(), String> {
+        let key = match self {
+            Self::Set(pair) | Self::Cas(pair, _) | Self::Lock(pair, _) | Self::Unlock(pair, _) => &pair.key,
+            Self::Delete(key) | Self::DeleteCas(key, _) => key,
+            Self::DeleteTree(_) => return Ok(()),
+        };
+        if key.is_empty() {
+            Err(NO_KEY.to_owned())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl KvStore {
+    /// Carries out one write; whether it happened. On an error nothing was changed.
+    pub(crate) fn write(
+        &mut self,
+        edit: &mut Edit,
+        sessions: &Sessions,
+        write: &KvWrite,
+    ) -> Result<bool, SessionError> {
+        Ok(match write {
+            KvWrite::Set(pair) => {
+                self.set(edit, pair);
+                true
+            }
+            KvWrite::Cas(pair, expected) => self.cas(edit, pair, *expected).is_some(),
+            KvWrite::Lock(pair, session) => self.lock(edit, sessions, pair, session)?.is_some(),
+            KvWrite::Unlock(pair, session) => self.unlock(edit, pair, session)?.is_some(),
+            KvWrite::Delete(key) => {
+                self.delete(edit, key);
+                true
+            }
+            KvWrite::DeleteCas(key, expected) => self.delete_cas(edit, key, *expected),
+            KvWrite::DeleteTree(prefix) => {
+                self.delete_tree(edit, prefix);
+                true
+            }
+        })
+    }
+
+    /// Sets a key. Whoever holds its lock keeps it; the lock index goes back to 0.
+    pub(crate) fn set(&mut self, edit: &mut Edit, pair: &KvPair) -> Arc<KvEntry> {
+        let session = self
+            .entries
+            .get(&pair.key)
+            .and_then(|entry| entry.session.clone());
+        self.put(edit, pair, session, 0)
+    }
+
+    /// Sets a key if its modify index is `expected`, where 0 stands for "it does not exist"; `None` if not.
+    pub(crate) fn cas(&mut self, edit: &mut Edit, pair: &KvPair, expected: Index) -> Option<Arc<KvEntry>> {
+        let found = self
+            .entries
+            .get(&pair.key)
+            .map_or(Index::ZERO, |entry| entry.modify_index);
+        (found == expected).then(|| self.set(edit, pair))
+    }
+
+    /// Takes a key's lock and sets the key; `None` if another session holds it.
+    pub(crate) fn lock(
+        &mut self,
+        edit: &mut Edit,
+        sessions: &Sessions,
+        pair: &KvPair,
+        session: &SessionRef,
+    ) -> Result<Option<Arc<KvEntry>>, SessionError> {
+        sessions.check(session)?;
+        let lock_index = match self.entries.get(&pair.key) {
+            None => 1,
+            Some(entry) => match &entry.session {
+                None => entry.lock_index.saturating_add(1),
+                Some(holder) if *holder == session.0 => entry.lock_index,
+                Some(_) => return Ok(None),
+            },
+        };
+        Ok(Some(self.put(edit, pair, Some(session.0.clone()), lock_index)))
+    }
+
+    /// Gives a key's lock back and sets the key; `None` if `session` does not hold it. The session need not live.
+    pub(crate) fn unlock(
+        &mut self,
+        edit: &mut Edit,
+        pair: &KvPair,
+        session: &SessionRef,
+    ) -> Result<Option<Arc<KvEntry>>, SessionError> {
+        if session.0.is_empty() {
+            return Err(SessionError::Missing);
+        }
+        let held = self
+            .entries
+            .get(&pair.key)
+            .filter(|entry| entry.session.as_ref() == Some(&session.0));
+        let Some(lock_index) = held.map(|entry| entry.lock_index) else {
+            return Ok(None);
+        };
+        Ok(Some(self.put(edit, pair, None, lock_index)))
+    }
+
+    /// Deletes a key, if it exists. A lock does not protect it.
+    pub(crate) fn delete(&mut self, edit: &mut Edit, key: &Key) {
+        if let Some((key, _)) = self.entries.remove_with_key(key) {
+            self.index = edit.index;
+            self.graveyard.bury(key.clone(), edit.index);
+            edit.stones.push(key.clone());
+            edit.keys.push(key);
+        }
+    }
+
+    /// Deletes a key if its modify index is `expected`. True also if it does not exist.
+    pub(crate) fn delete_cas(&mut self, edit: &mut Edit, key: &Key, expected: Index) -> bool {
+        let holds = self
+            .entries
+            .get(key)
+            .is_none_or(|entry| entry.modify_index == expected);
+        if holds {
+            self.delete(edit, key);
+        }
+        holds
+    }
+
+    /// Deletes every key with `prefix`, if there is one.
+    ///
+    /// One tombstone at the prefix stands for them all, and for those that were below it: a longer prefix has nothing left and
+    /// falls back to the table's index, while an old tombstone would make its index go back. The empty prefix needs none,
+    /// because its index is the table's in any case.
+    pub(crate) fn delete_tree(&mut self, edit: &mut Edit, prefix: &Key) {
+        let doomed: Vec<Key> = self.under(prefix).map(|entry| entry.key.clone()).collect();
+        if doomed.is_empty() {
+            return;
+        }
+        if prefix.is_empty() {
+            self.entries = OrdMap::new();
+        } else {
+            for key in &doomed {
+                self.entries.remove(key);
+            }
+        }
+        edit.keys.extend(doomed);
+        edit.stones.append(&mut self.graveyard.clear_under(prefix));
+        if !prefix.is_empty() {
+            self.graveyard.bury(prefix.clone(), edit.index);
+            edit.stones.push(prefix.clone());
+        }
+        self.index = edit.index;
+    }
+
+    /// Forgets tombstones whose index is not later than `through`. No index moves, but those of prefixes may fall back.
+    pub(crate) fn reap(&mut self, edit: &mut Edit, through: Index) {
+        edit.stones.append(&mut self.graveyard.reap(through));
+    }
+
+    /// Writes an entry, unless that would change nothing: then it keeps its modify index, and nothing is touched.
+    fn put(
+        &mut self,
+        edit: &mut Edit,
+        pair: &KvPair,
+        session: Option<String>,
+        lock_index: u64,
+    ) -> Arc<KvEntry> {
+        let existing = self.entries.get(&pair.key);
+        if let Some(entry) = existing
+            && entry.value == pair.value
+            && entry.flags == pair.flags
+            && entry.session == session
+            && entry.lock_index == lock_index
+        {
+            return Arc::clone(entry);
+        }
+        let (key, create_index) = match existing {
+            Some(entry) => (entry.key.clone(), entry.create_index),
+            None => (pair.key.clone(), edit.index),
+        };
+        let entry = Arc::new(KvEntry {
+            key: key.clone(),
+            value: pair.value.clone(),
+            flags: pair.flags,
+            lock_index,
+            session,
+            create_index,
+            modify_index: edit.index,
+        });
+        self.entries.insert(key.clone(), Arc::clone(&entry));
+        edit.keys.push(key);
+        self.index = edit.index;
+        entry
+    }
+}

@@ -1,0 +1,195 @@
+//! Transactions on the key-value store.
+//!
+//! Two phases can fail. Operations that make no sense are all reported before anything runs. Then every operation runs in
+//! order on a scratch copy and sees what those before it did; all that fail are reported, and then nothing is kept.
+
+use std::sync::Arc;
+
+use crate::command::{Key, KvTxnOp, TxnError, TxnOp, TxnResult};
+use crate::kv::KvEntry;
+use crate::quote::quote;
+use crate::session::Sessions;
+use crate::store::{Edit, KvStore, NO_KEY};
+
+impl TxnOp {
+    /// Whether it changes nothing. A transaction of such operations alone need not go through the log.
+    pub const fn is_read_only(&self) -> bool {
+        match self {
+            Self::Kv(op) => op.is_read_only(),
+        }
+    }
+}
+
+impl KvTxnOp {
+    /// Whether it changes nothing.
+    pub const fn is_read_only(&self) -> bool {
+        match self {
+            Self::Get(_)
+            | Self::GetOrEmpty(_)
+            | Self::GetTree(_)
+            | Self::CheckIndex(..)
+            | Self::CheckSession(..)
+            | Self::CheckNotExists(_) => true,
+            Self::Set(_)
+            | Self::Cas(..)
+            | Self::Lock(..)
+            | Self::Unlock(..)
+            | Self::Delete(_)
+            | Self::DeleteTree(_)
+            | Self::DeleteCas(..) => false,
+        }
+    }
+
+    /// The key that it is about; a prefix for the two on trees.
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Set(pair) | Self::Cas(pair, _) | Self::Lock(pair, _) | Self::Unlock(pair, _) => &pair.key,
+            Self::Get(key)
+            | Self::GetOrEmpty(key)
+            | Self::GetTree(key)
+            | Self::CheckIndex(key, _)
+            | Self::CheckSession(key, _)
+            | Self::CheckNotExists(key)
+            | Self::Delete(key)
+            | Self::DeleteTree(key)
+            | Self::DeleteCas(key, _) => key,
+        }
+    }
+
+    /// Whether it is refused before anything runs, and why.
+    fn precheck(&self) -> Result<(), String> {
+        if self.key().is_empty() && !matches!(self, Self::DeleteTree(_)) {
+            return Err(NO_KEY.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Reads in one transaction. Fails with an operation that writes, like with one that makes no sense.
+pub(crate) fn read(
+    kv: &KvStore,
+    sessions: &Sessions,
+    ops: &[TxnOp],
+) -> Result<Vec<TxnResult>, Vec<TxnError>> {
+    let writes = ops.iter().map(|op| {
+        let refused = "it writes, and this transaction may only read: propose it as a command";
+        if op.is_read_only() {
+            Ok(())
+        } else {
+            Err(refused.to_owned())
+        }
+    });
+    all(writes)?;
+    let mut scratch = kv.clone();
+    run(&mut scratch, &mut Edit::new(kv.index), sessions, ops)
+}
+
+/// Carries out a transaction. After an error `kv` and `edit` hold half of it: work on copies.
+pub(crate) fn run(
+    kv: &mut KvStore,
+    edit: &mut Edit,
+    sessions: &Sessions,
+    ops: &[TxnOp],
+) -> Result<Vec<TxnResult>, Vec<TxnError>> {
+    all(ops.iter().map(|TxnOp::Kv(op)| op.precheck()))?;
+    let mut results = Vec::with_capacity(ops.len());
+    all(ops
+        .iter()
+        .map(|TxnOp::Kv(op)| step(kv, edit, sessions, op, &mut results)))?;
+    Ok(results)
+}
+
+/// Runs every check to its end, whatever fails on the way, and collects the failures.
+fn all(checks: impl Iterator<Item = Result<(), String>>) -> Result<(), Vec<TxnError>> {
+    let failed =
+        |(op, check): (usize, Result<(), String>)| check.err().map(|what| TxnError { op: op as u64, what });
+    let errors: Vec<_> = checks.enumerate().filter_map(failed).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Carries out one operation and appends its results.
+fn step(
+    kv: &mut KvStore,
+    edit: &mut Edit,
+    sessions: &Sessions,
+    op: &KvTxnOp,
+    results: &mut Vec<TxnResult>,
+) -> Result<(), String> {
+    let mut answer = |entry: Arc<KvEntry>, value: bool| results.push(TxnResult::Kv { entry, value });
+    let find = |kv: &KvStore, key: &Key| kv.entries.get(key).cloned();
+    match op {
+        KvTxnOp::Set(pair) => answer(kv.set(edit, pair), false),
+        KvTxnOp::Cas(pair, expected) => {
+            let entry = kv.cas(edit, pair, *expected);
+            answer(
+                entry.ok_or_else(|| format!("failed to set key {}, index is stale", quote(&pair.key)))?,
+                false,
+            );
+        }
+        KvTxnOp::Lock(pair, session) => {
+            let entry = kv
+                .lock(edit, sessions, pair, session)
+                .map_err(|error| error.to_string())?;
+            let held = || format!("failed to lock key {}, lock is already held", quote(&pair.key));
+            answer(entry.ok_or_else(held)?, false);
+        }
+        KvTxnOp::Unlock(pair, session) => {
+            let entry = kv
+                .unlock(edit, pair, session)
+                .map_err(|error| error.to_string())?;
+            let not_held = || {
+                let key = quote(&pair.key);
+                format!("failed to unlock key {key}, lock isn't held, or is held by another session")
+            };
+            answer(entry.ok_or_else(not_held)?, false);
+        }
+        KvTxnOp::Get(key) => {
+            answer(
+                find(kv, key).ok_or_else(|| format!("key {} doesn't exist", quote(key)))?,
+                true,
+            );
+        }
+        KvTxnOp::GetOrEmpty(key) => answer(
+            find(kv, key).unwrap_or_else(|| Arc::new(KvEntry::empty(key.clone()))),
+            true,
+        ),
+        KvTxnOp::GetTree(prefix) => kv.under(prefix).cloned().for_each(|entry| answer(entry, true)),
+        KvTxnOp::CheckIndex(key, expected) => {
+            let entry = find(kv, key)
+                .ok_or_else(|| format!("failed to check index, key {} doesn't exist", quote(key)))?;
+            if entry.modify_index != *expected {
+                let (key, found) = (quote(key), entry.modify_index);
+                return Err(format!(
+                    "failed index check for key {key}, current modify index {found} != {expected}"
+                ));
+            }
+            answer(entry, false);
+        }
+        KvTxnOp::CheckSession(key, session) => {
+            let absent = || format!("failed to check session, key {} doesn't exist", quote(key));
+            let entry = find(kv, key).ok_or_else(absent)?;
+            let holder = entry.session.as_deref().unwrap_or_default();
+            if holder != session.0 {
+                let (key, found, expected) =
+                    (quote(key), quote(holder.as_bytes()), quote(session.0.as_bytes()));
+                return Err(format!(
+                    "failed session check for key {key}, current session {found} != {expected}"
+                ));
+            }
+            answer(entry, false);
+        }
+        KvTxnOp::CheckNotExists(key) => {
+            if kv.entries.contains_key(key) {
+                return Err(format!("key {} exists", quote(key)));
+            }
+        }
+        KvTxnOp::Delete(key) => kv.delete(edit, key),
+        KvTxnOp::DeleteTree(prefix) => kv.delete_tree(edit, prefix),
+        KvTxnOp::DeleteCas(key, expected) => {
+            if !kv.delete_cas(edit, key, *expected) {
+                return Err(format!("failed to delete key {}, index is stale", quote(key)));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Who waits for which part of the state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::{Key, Query};
+use crate::state::Touched;
+
+/// The part of the state that an answer depends on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Interest {
+    /// One key.
+    KvKey(Key),
+    /// Every key with this prefix.
+    KvPrefix(Key),
+    /// Every key.
+    KvTable,
+}
+
+impl Query {
+    /// What its answer depends on. The index of an answer that found nothing may move without this being touched, as it is that of the
+    /// table.
+    pub fn interest(&self) -> Interest {
+        match self {
+            Self::KvGet(key) => Interest::KvKey(key.clone()),
+            Self::KvList(prefix) | Self::KvKeys { prefix, .. } if prefix.is_empty() => Interest::KvTable,
+            Self::KvList(prefix) | Self::KvKeys { prefix, .. } => Interest::KvPrefix(prefix.clone()),
+        }
+    }
+}
+
+/// Names one subscription; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(u64);
+
+/// There are as many watchers as there may be. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all {limit} watches are taken: try again later, or raise the limit")]
+pub struct WatchesFull {
+    /// How many there may be.
+    pub limit: usize,
+}
+
+/// Watchers by what they wait for. A watcher is any value `W`; it is handed out once, when its interest is touched.
+///
+/// What a change costs depends on the watchers that it wakes and on how many different lengths of watched prefixes there are, not on
+/// the number of other watchers. A watch takes about 400 bytes and the bytes of its key; one on a key that others watch too, about 150.
+#[derive(Debug)]
+pub struct Watches<W> {
+    limit: usize,
+    next: u64,
+    watchers: BTreeMap<WatchId, Watcher<W>>,
+    keys: Group,
+    /// By length of the prefix, so that a changed key is looked up once per length.
+    prefixes: BTreeMap<usize, Group>,
+    table: BTreeSet<WatchId>,
+}
+
+#[derive(Debug)]
+struct Watcher<W> {
+    interest: Interest,
+    value: W,
+}
+
+type Group = BTreeMap<Key, BTreeSet<WatchId>>;
+
+impl<W> Watches<W> {
+    /// Nobody waits yet, and never more than `limit` will at once.
+    pub const fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            next: 0,
+            watchers: BTreeMap::new(),
+            keys: Group::new(),
+            prefixes: BTreeMap::new(),
+            table: BTreeSet::new(),
+        }
+    }
+
+    /// How many watchers wait.
+    pub fn len(&self) -> usize {
+        self.watchers.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.watchers.is_empty()
+    }
+
+    /// Adds a watcher. To miss nothing, subscribe and query in the same turn, before the next command is applied.
+    pub fn subscribe(&mut self, interest: Interest, watcher: W) -> Result<WatchId, WatchesFull> {
+        if self.watchers.len() >= self.limit {
+            return Err(WatchesFull { limit: self.limit });
+        }
+        let id = WatchId(self.next);
+        self.next += 1;
+        let interest = interest.detached();
+        match &interest {
+            Interest::KvKey(key) => self.keys.entry(key.clone()).or_default().insert(id),
+            Interest::KvPrefix(prefix) => {
+                let group = self.prefixes.entry(prefix.len()).or_default();
+                group.entry(prefix.clone()).or_default().insert(id)
+            }
+            Interest::KvTable => self.table.insert(id),
+        };
+        self.watchers.insert(
+            id,
+            Watcher {
+                interest,
+                value: watcher,
+            },
+        );
+        Ok(id)
+    }
+
+    /// Removes a watcher and returns it; `None` if it was woken or cancelled before.
+    pub fn cancel(&mut self, id: WatchId) -> Option<W> {
+        let Watcher { interest, value } = self.watchers.remove(&id)?;
+        match interest {
+            Interest::KvKey(key) => leave(&mut self.keys, &key, id),
+            Interest::KvPrefix(prefix) => {
+                if let Some(group) = self.prefixes.get_mut(&prefix.len()) {
+                    leave(group, &prefix, id);
+                    if group.is_empty() {
+                        self.prefixes.remove(&prefix.len());
+                    }
+                }
+            }
+            Interest::KvTable => {
+                self.table.remove(&id);
+            }
+        }
+        Some(value)
+    }
+
+    /// Removes every watcher whose interest was touched, and appends each once to `woken`.
+    pub fn take_touched(&mut self, touched: &Touched, woken: &mut Vec<W>) {
+        match touched {
+            Touched::These { kv } => kv.iter().for_each(|key| self.take_key(key, woken)),
+            Touched::All => {
+                self.keys.clear();
+                self.prefixes.clear();
+                self.table.clear();
+                woken.extend(
+                    std::mem::take(&mut self.watchers)
+                        .into_values()
+                        .map(|watcher| watcher.value),
+                );
+            }
+        }
+    }
+
+    fn take_key(&mut self, key: &Key, woken: &mut Vec<W>) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let mut ids = std::mem::take(&mut self.table);
+        ids.append(&mut self.keys.remove(key).unwrap_or_default());
+        let mut emptied = Vec::new();
+        for (length, group) in self.prefixes.range_mut(..=key.len()) {
+            if let Some(mut found) = group.remove(&key[..*length]) {
+                ids.append(&mut found);
+                if group.is_empty() {
+                    emptied.push(*length);
+                }
+            }
+        }
+        for length in emptied {
+            self.prefixes.remove(&length);
+        }
+        woken.extend(
+            ids.iter()
+                .filter_map(|id| self.watchers.remove(id))
+                .map(|watcher| watcher.value),
+        );
+    }
+}
+
+impl Interest {
+    /// The same, with memory of its own: a key may be a slice of a large request, which must not live as long as the watch.
+    fn detached(self) -> Self {
+        match self {
+            Self::KvKey(key) => Self::KvKey(Key::copy_from_slice(&key)),
+            Self::KvPrefix(prefix) if prefix.is_empty() => Self::KvTable,
+            Self::KvPrefix(prefix) => Self::KvPrefix(Key::copy_from_slice(&prefix)),
+            Self::KvTable => Self::KvTable,
+        }
+    }
+}
+
+fn leave(group: &mut Group, key: &Key, id: WatchId) {
+    if let Some(ids) = group.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            group.remove(key);
+        }
+    }
+}
