@@ -4,7 +4,8 @@ use bytes::Bytes;
 use lictor_machine::Index;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Entry, LogId, SnapshotMeta, Term};
+use crate::election::TERM_MAX;
+use crate::types::{Configuration, Entry, LogId, Payload, SnapshotMeta, Term};
 
 /// A message from one node to another. The transport names the sender and vouches for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,4 +172,85 @@ impl Body {
             | Self::TimeoutNow => Lane::Control,
         }
     }
+}
+
+/// No honest log is this long.
+const INDEX_MAX: Index = Index(u64::MAX >> 8);
+
+/// More members than any cluster has.
+const MEMBERS_MAX: usize = 1024;
+
+impl Message {
+    /// Whether the message is possible at all. Whatever passes is safe to handle, from whomever it comes.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.term > TERM_MAX || self.term == Term::ZERO {
+            return Err("its term is impossible");
+        }
+        match &self.body {
+            Body::Append { prev, entries, commit } => {
+                check_id(*prev)?;
+                check_index(*commit)?;
+                let mut previous = *prev;
+                for entry in entries {
+                    check_id(entry.id)?;
+                    if entry.id.index != previous.index.next() || entry.id.term < previous.term {
+                        return Err("its entries are out of order");
+                    }
+                    if entry.id.term > self.term {
+                        return Err("it carries an entry of a later term");
+                    }
+                    if let Payload::Members(members) = &entry.payload {
+                        check_members(members)?;
+                    }
+                    previous = entry.id;
+                }
+                if prev.term > self.term { Err("its entries follow one of a later term") } else { Ok(()) }
+            }
+            Body::Snapshot { meta, chunk, .. } => {
+                check_id(meta.last)?;
+                check_members(&meta.members)?;
+                if meta.last.index == Index::ZERO || meta.last.term > self.term {
+                    return Err("its snapshot is impossible");
+                }
+                check_index(Index(*chunk))
+            }
+            Body::PreVote { last, .. } | Body::Vote { last, .. } => {
+                check_id(*last)?;
+                if last.term >= self.term { Err("the candidate's log is ahead of its term") } else { Ok(()) }
+            }
+            Body::VoteReply { commit, .. } => check_id(*commit),
+            Body::AppendReply(AppendReply::Accepted { through }) => check_index(*through),
+            Body::AppendReply(AppendReply::Rejected { prev, hint, last }) => {
+                check_index(*prev)?;
+                check_id(*hint)?;
+                check_index(*last)
+            }
+            Body::Heartbeat { commit, .. } => check_index(*commit),
+            Body::SnapshotReply { snapshot, next_chunk, .. } => {
+                check_id(*snapshot)?;
+                check_index(Index(*next_chunk))
+            }
+            Body::ReadIndexReply { index, .. } => index.map_or(Ok(()), check_index),
+            Body::PreVoteReply { .. } | Body::HeartbeatReply { .. } | Body::ReadIndex { .. } | Body::TimeoutNow => Ok(()),
+        }
+    }
+}
+
+fn check_index(index: Index) -> Result<(), &'static str> {
+    if index > INDEX_MAX { Err("an index is impossible") } else { Ok(()) }
+}
+
+fn check_id(id: LogId) -> Result<(), &'static str> {
+    if (id.index == Index::ZERO) != (id.term == Term::ZERO) {
+        return Err("an entry without a term or an index");
+    }
+    if id.term > TERM_MAX { Err("a term is impossible") } else { check_index(id.index) }
+}
+
+fn check_members(members: &Configuration) -> Result<(), &'static str> {
+    let overlap = members.learners.iter().any(|id| members.is_voter(*id));
+    if members.voters.is_empty() || overlap || members.len() > MEMBERS_MAX {
+        return Err("a configuration is impossible");
+    }
+    Ok(())
 }

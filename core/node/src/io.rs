@@ -1,0 +1,340 @@
+//! What goes into a node and what comes out of it.
+
+use std::net::SocketAddr;
+
+use core::time::Duration;
+
+use lictor_catalog::{Action, Outcome, State, Touched};
+use lictor_machine::{Index, Instant, NodeId, Token};
+use lictor_raft::{Configuration, Fetch, FetchId, Fetched, LogId, Message, ReadMode, Role, SnapshotMeta, Term, WriteBatch, WriteId};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Notes, StateBatch};
+use crate::{ClusterId, Founding, PeerAddress};
+
+/// What may happen to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A Raft message from a server of the same data center; the transport vouches for `from`.
+    Raft {
+        /// The sender.
+        from: NodeId,
+        /// The cluster that it says it is in; a message from another cluster is dropped.
+        cluster: ClusterId,
+        /// The message.
+        message: Message,
+    },
+    /// The connection to a peer was lost, or something sent to it was dropped.
+    Unreachable {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// Log writes up to this one are durable.
+    Persisted {
+        /// The last such write.
+        through: WriteId,
+    },
+    /// A log write failed for good.
+    PersistFailed {
+        /// Which one.
+        id: WriteId,
+        /// What the store said.
+        detail: String,
+    },
+    /// The answer to [`Effect::Fetch`].
+    Fetched {
+        /// Which fetch.
+        id: FetchId,
+        /// What was found.
+        data: Fetched,
+    },
+    /// The last [`Effect::SaveNotes`] is durable.
+    NotesSaved,
+    /// A state batch, or a replacement of the state, is durable.
+    StateStored {
+        /// How far the state store has come.
+        applied: Index,
+    },
+    /// The state store failed for good.
+    StateFailed {
+        /// What it said.
+        detail: String,
+    },
+    /// A request of this agent's own API.
+    Request {
+        /// Comes back in [`Effect::Answer`], exactly once.
+        token: Token,
+        /// What is wanted.
+        request: Request,
+    },
+    /// Another agent calls.
+    Call {
+        /// Names the call in [`Effect::Reply`], which comes exactly once.
+        id: InboundId,
+        /// Who calls, as the transport verified it.
+        from: NodeId,
+        /// What it wants.
+        call: Call,
+    },
+    /// The answer to an [`Effect::Call`].
+    CallDone {
+        /// Which call.
+        id: CallId,
+        /// The reply, or why there is none.
+        result: Result<Reply, CallFailure>,
+    },
+    /// Addresses at which other servers may be found: what `-retry-join` resolved to. Replaces the previous list.
+    Contacts(Vec<SocketAddr>),
+    /// Leave in good order: hand leadership over if this node leads.
+    Stop,
+}
+
+/// What an agent's API may want from its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Change the catalog.
+    Write(Action),
+    /// Wait until the published state may serve a read that starts now.
+    Read(ReadMode),
+    /// Hand leadership to another server (`None`: the one that is furthest).
+    TransferLeadership(Option<NodeId>),
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The change was applied, at this index.
+    Written {
+        /// The index.
+        index: Index,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The state published so far, which includes `index`, may serve the read.
+    Readable {
+        /// The index.
+        index: Index,
+    },
+    /// Leadership is with another server now.
+    Transferred,
+    /// It did not work.
+    Failed(RequestError),
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum RequestError {
+    /// No leader was found within the hold time. Nothing was changed.
+    #[error("No cluster leader")]
+    NoLeader,
+    /// The leader was lost while it was agreeing on the change: it may or may not be applied.
+    #[error("leadership lost while committing log")]
+    LeadershipLost,
+    /// Too much is waiting already. Nothing was changed; try again shortly.
+    #[error("too many requests are waiting, try again")]
+    Busy,
+    /// The command is larger than the log takes. Nothing was changed.
+    #[error("the command is too large: {size} bytes, at most {limit}")]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// This node has stopped.
+    #[error("this agent has stopped: {0}")]
+    Stopped(String),
+    /// Leadership could not be handed over.
+    #[error("leadership was not transferred: {0}")]
+    NotTransferred(String),
+}
+
+/// Names an inbound call. Chosen by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboundId(pub u64);
+
+/// Names an outbound call. Chosen by the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// Whom a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A server that is known by its id.
+    Node(NodeId),
+    /// Whoever is found at an address.
+    Address(SocketAddr),
+}
+
+/// What one agent may ask of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    /// "This is me; who are you?" Servers find each other so.
+    Hello(Hello),
+    /// "Agree to found this cluster with me." See [`crate::founding`](self).
+    Found(Founding),
+    /// "Change the catalog for me." Only a leader does.
+    Write(Action),
+}
+
+/// The reply to a [`Call`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Hello`.
+    Hello(Hello),
+    /// To `Found`: agreed, and durable; or why not.
+    Found(Result<(), FoundRefusal>),
+    /// To `Write`: applied at this index.
+    Written {
+        /// The index.
+        index: Index,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// To `Write`: not the leader; nothing was changed. Try this one.
+    NotLeader(Option<NodeId>),
+    /// To `Write`: it did not work.
+    Failed(RequestError),
+}
+
+/// Why a server does not agree to found a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FoundRefusal {
+    /// It is in a cluster already.
+    Member(ClusterId),
+    /// It has agreed to, or itself proposes, another founding.
+    Promised(Founding),
+    /// It was not told to expect this number of servers.
+    Expects(u32),
+}
+
+/// Why a call brought no reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallFailure {
+    /// Whether the other side may have seen the request.
+    pub maybe_sent: bool,
+    /// What the transport said.
+    pub detail: String,
+}
+
+/// What servers tell each other about themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The speaker and where it wants to be reached.
+    pub me: PeerAddress,
+    /// How many servers it was told to expect before founding a cluster; 0: it founds none.
+    pub expect: u32,
+    /// The cluster that it belongs to.
+    pub cluster: Option<ClusterId>,
+    /// Other servers that it knows. At most [`HELLO_PEERS_MAX`].
+    pub peers: Vec<PeerAddress>,
+}
+
+/// The most peers in one [`Hello`].
+pub const HELLO_PEERS_MAX: usize = 64;
+
+/// What a node wants done, in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Write to the log store; report [`Input::Persisted`].
+    Persist(WriteBatch),
+    /// Keep the notes; report [`Input::NotesSaved`].
+    SaveNotes(Notes),
+    /// Send a Raft message. It may get lost; if it is known lost, report [`Input::Unreachable`].
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// This node's cluster.
+        cluster: ClusterId,
+        /// What.
+        message: Message,
+    },
+    /// Read log entries; report [`Input::Fetched`].
+    Fetch {
+        /// Names it.
+        id: FetchId,
+        /// What; only `Entries` ever reaches the driver.
+        what: Fetch,
+    },
+    /// Write to the state store; report [`Input::StateStored`].
+    Store(StateBatch),
+    /// Replace the state store's content by the staged chunks of this snapshot; report [`Input::StateStored`].
+    ReplaceState(SnapshotMeta),
+    /// Make this state the one that readers see, then wake those who watch what was touched.
+    Publish(Published),
+    /// The node's standing in the cluster changed.
+    Standing(Standing),
+    /// Call another agent; report [`Input::CallDone`].
+    Call {
+        /// Names it.
+        id: CallId,
+        /// Whom.
+        to: Target,
+        /// What.
+        call: Call,
+        /// Give up after this long.
+        timeout: Duration,
+    },
+    /// Answer an inbound call.
+    Reply {
+        /// Which.
+        id: InboundId,
+        /// With what.
+        reply: Reply,
+    },
+    /// Answer a request.
+    Answer {
+        /// Which.
+        token: Token,
+        /// With what.
+        answer: Answer,
+    },
+    /// A server is now reached at this address.
+    Address(PeerAddress),
+    /// Something happened that people may want to know.
+    Event(Event),
+    /// The node has left in good order and may be dropped.
+    Stopped,
+}
+
+/// A state for readers.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The state; O(1) to clone.
+    pub state: State,
+    /// What changed since the one published before.
+    pub touched: Touched,
+}
+
+/// What readers need to know about a node's place in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The part it plays.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The leader, if known.
+    pub leader: Option<NodeId>,
+    /// On a leader: until when the published state may serve default reads at once. `None`: ask with [`Request::Read`].
+    pub lease_until: Option<Instant>,
+    /// When the leader was last heard from; on the leader itself the time of this report. `None`: never since the start.
+    pub leader_contact: Option<Instant>,
+    /// The configuration.
+    pub members: Configuration,
+}
+
+/// Something for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// From Raft.
+    Raft(lictor_raft::Event),
+    /// Another server was found.
+    PeerFound(PeerAddress),
+    /// A server cannot join, or a cluster cannot be founded, for a reason that somebody must mend.
+    Trouble(String),
+    /// This node founded, or agreed to, a cluster.
+    Founded(Founding),
+    /// A snapshot was installed.
+    Restored(LogId),
+}

@@ -1,0 +1,531 @@
+//! The machine: its state, the dispatch of inputs, and what all parts of the protocol share.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lictor_machine::{Clamped, Deadline, Index, Instant, Machine, NodeId, Now, Rng, Token};
+
+use crate::apply::Applying;
+use crate::config::{Config, ConfigError};
+use crate::io::{Effect, Event, Fault, FetchId, Fetched, Input, Outcome, PeerStatus, Reject, Role, Status, Timer};
+use crate::leader::Leader;
+use crate::log::Log;
+use crate::message::{Body, Message, Poll};
+use crate::reads::FollowerReads;
+use crate::snapshot::Incoming;
+use crate::types::{Boot, HardState, LogId, Term, WriteId};
+use crate::writes::Writes;
+
+/// A Raft node as a pure state machine.
+///
+/// Drive it as [`lictor_machine::Machine`] says: feed it inputs, carry out its effects in order, wake it at its
+/// deadline. It may be dropped at any time, as by a crash; [`Raft::start`] resumes from what is durable.
+#[derive(Debug)]
+pub struct Raft {
+    pub(crate) config: Config,
+    pub(crate) clock: Clamped,
+    rng: Rng,
+    /// What is, or is on its way to be, durable.
+    pub(crate) hard: HardState,
+    pub(crate) log: Log,
+    pub(crate) writes: Writes,
+    pub(crate) role: Role,
+    /// Whom this node follows.
+    pub(crate) leader_id: Option<NodeId>,
+    /// `Some` while this node leads.
+    pub(crate) leader: Option<Leader>,
+    /// Who answered the poll that this node holds as a (pre-)candidate.
+    pub(crate) votes: BTreeMap<NodeId, bool>,
+    pub(crate) poll: Poll,
+    /// While a candidate's own vote is on its way to the disk: the write that carries it.
+    pub(crate) own_vote: Option<WriteId>,
+    pub(crate) election_at: Instant,
+    /// When a leader was last heard; also the start of this node, which may have promised a lease before it.
+    pub(crate) leader_contact: Instant,
+    /// Whether a leader was heard since the start.
+    pub(crate) heard_leader: bool,
+    /// The end of the log part that is known to equal the current leader's log.
+    pub(crate) matched: Index,
+    /// What was acknowledged to the current leader.
+    pub(crate) acked: Index,
+    /// The leader sent an append that is to be acknowledged even if nothing new is durable.
+    pub(crate) ack_due: bool,
+    pub(crate) applying: Applying,
+    /// Where and in which term each open proposal of this node was put into the log.
+    pub(crate) proposals: BTreeMap<(Index, Term), Token>,
+    pub(crate) follower_reads: FollowerReads,
+    pub(crate) incoming: Option<Incoming>,
+    next_fetch: u64,
+    out: VecDeque<Effect>,
+    /// Something was decided since the last flush.
+    pub(crate) dirty: bool,
+    fault: Option<Fault>,
+}
+
+/// Why a node could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What the store held contradicts itself.
+    #[error("the stored log contradicts itself: {0}")]
+    Log(&'static str),
+}
+
+impl Raft {
+    /// Starts a node from what is durable. It waits for a leader first, and campaigns if none is heard.
+    pub fn start(config: Config, boot: &Boot, now: Now) -> Result<Self, BootError> {
+        config.check()?;
+        let log = Log::from_boot(boot).map_err(BootError::Log)?;
+        if boot.applied > boot.last_index {
+            return Err(BootError::Log("more was applied than the log holds"));
+        }
+        if boot.applied < boot.base.last.index {
+            return Err(BootError::Log("the log begins behind what was applied"));
+        }
+        if boot.hard_state.term < log.last().term {
+            return Err(BootError::Log("the log holds a later term than the hard state"));
+        }
+        let hard = boot.hard_state;
+        let commit = hard.commit.min(boot.last_index).max(boot.applied);
+        let mut raft = Self {
+            rng: Rng::new(config.seed ^ boot.boot.rotate_left(32)),
+            clock: Clamped::new(now.mono),
+            writes: Writes::new(boot.boot, hard),
+            hard: HardState { commit, ..hard },
+            log,
+            role: Role::Follower,
+            leader_id: None,
+            leader: None,
+            votes: BTreeMap::new(),
+            poll: Poll { boot: boot.boot, count: 0 },
+            own_vote: None,
+            election_at: Instant::MAX,
+            leader_contact: now.mono,
+            heard_leader: false,
+            matched: Index::ZERO,
+            acked: Index::ZERO,
+            ack_due: false,
+            applying: Applying::new(boot.applied),
+            proposals: BTreeMap::new(),
+            follower_reads: FollowerReads::default(),
+            incoming: None,
+            next_fetch: 0,
+            out: VecDeque::new(),
+            dirty: true,
+            fault: None,
+            config,
+        };
+        raft.reset_election_timer();
+        Ok(raft)
+    }
+
+    /// This node.
+    pub const fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// The latest term seen.
+    pub const fn term(&self) -> Term {
+        self.hard.term
+    }
+
+    /// The part this node plays.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The leader, if one is known; this node itself if it leads.
+    pub const fn leader(&self) -> Option<NodeId> {
+        self.leader_id
+    }
+
+    /// Everything up to here is committed.
+    pub const fn commit(&self) -> Index {
+        self.hard.commit
+    }
+
+    /// When a leader was last heard; `None` if never since the start.
+    pub const fn leader_contact(&self) -> Option<Instant> {
+        if self.heard_leader { Some(self.leader_contact) } else { None }
+    }
+
+    /// The configuration in force.
+    pub fn members(&self) -> &crate::Configuration {
+        self.log.members()
+    }
+
+    /// The id of the entry at `index`, if the log still reaches back to it.
+    pub fn id_at(&self, index: Index) -> Option<LogId> {
+        self.log.id_at(index)
+    }
+
+    /// A view for people, metrics and tests.
+    pub fn status(&self) -> Status {
+        let members = self.log.members().clone();
+        let peers = self.leader.as_ref().map_or_else(Vec::new, |leader| {
+            let status = |(id, peer): (&NodeId, &crate::progress::Progress)| PeerStatus {
+                id: *id,
+                voter: members.is_voter(*id),
+                matched: peer.matched,
+                next: peer.next,
+                last_heard: peer.last_heard,
+                bytes_in_flight: peer.bytes_in_flight(),
+                snapshot: peer.is_receiving_snapshot(),
+            };
+            leader.peers.iter().map(status).collect()
+        });
+        Status {
+            id: self.config.id,
+            role: self.role,
+            term: self.hard.term,
+            vote: self.hard.vote,
+            leader: self.leader_id,
+            commit: self.hard.commit,
+            applied: self.applying.applied,
+            last: self.log.last(),
+            base: self.log.base(),
+            durable: self.log.durable,
+            writes_in_flight: self.writes.in_flight(),
+            members,
+            peers,
+        }
+    }
+
+    pub(crate) const fn now(&self) -> Instant {
+        self.clock.latest()
+    }
+
+    pub(crate) fn emit(&mut self, effect: Effect) {
+        self.out.push_back(effect);
+    }
+
+    pub(crate) fn resolve(&mut self, token: Token, outcome: Outcome) {
+        self.emit(Effect::Resolve { token, outcome });
+    }
+
+    /// Sends a message that depends on nothing this node has yet to write.
+    pub(crate) fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message { term: self.hard.term, body };
+        self.emit(Effect::Send { to, message });
+    }
+
+    /// Sends a message once everything decided so far is durable.
+    pub(crate) fn send_when_durable(&mut self, to: NodeId, body: Body) {
+        let message = Message { term: self.hard.term, body };
+        #[cfg(feature = "sabotage")]
+        if self.sabotaged(crate::Sabotage::AckBeforePersist) {
+            self.emit(Effect::Send { to, message });
+            return;
+        }
+        if let Some(message) = self.writes.gate(to, message) {
+            self.emit(Effect::Send { to, message });
+        }
+    }
+
+    pub(crate) fn new_fetch(&mut self) -> FetchId {
+        self.next_fetch += 1;
+        FetchId(self.next_fetch)
+    }
+
+    /// Stops for good. The first reason is kept.
+    pub(crate) fn fail(&mut self, fault: Fault) {
+        if self.fault.is_none() {
+            self.fault = Some(fault);
+            self.out.clear();
+        }
+    }
+
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn sabotaged(&self, kind: crate::Sabotage) -> bool {
+        self.config.sabotage == Some(kind)
+    }
+
+    /// Everybody else in the configuration.
+    pub(crate) fn others(&self) -> BTreeSet<NodeId> {
+        let mut others = self.log.members().members();
+        others.remove(&self.config.id);
+        others
+    }
+
+    pub(crate) fn reset_election_timer(&mut self) {
+        let timeout = self.config.election_timeout;
+        self.election_at = self.now() + self.rng.between(timeout, timeout * 2);
+    }
+
+    /// Takes up `term` if it is newer, and follows `leader`.
+    pub(crate) fn follow(&mut self, term: Term, leader: Option<NodeId>) {
+        let newer = term > self.hard.term;
+        if newer {
+            self.hard.term = term;
+            self.hard.vote = None;
+            self.writes.hard_state();
+        }
+        let was_leader = self.role == Role::Leader;
+        self.role = Role::Follower;
+        if newer || was_leader || self.leader_id != leader {
+            self.matched = Index::ZERO;
+            self.acked = Index::ZERO;
+            self.ack_due = false;
+        }
+        if was_leader {
+            self.step_down();
+            self.reset_election_timer();
+        }
+        self.set_leader(leader);
+    }
+
+    pub(crate) fn set_leader(&mut self, leader: Option<NodeId>) {
+        if self.leader_id == leader {
+            return;
+        }
+        self.leader_id = leader;
+        self.fail_follower_reads();
+        self.emit(Effect::Event(Event::Leader { term: self.hard.term, leader }));
+    }
+
+    fn handle_message(&mut self, from: NodeId, message: Message) -> Result<(), Reject> {
+        message.check().map_err(Reject::Malformed)?;
+        if from == self.config.id {
+            return Err(Reject::Malformed("a message from this node itself"));
+        }
+        let Message { term, body } = message;
+        if let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&from)) {
+            peer.heard(self.clock.latest());
+        }
+        match body {
+            // These say by themselves when a newer term is to be taken up.
+            Body::PreVote { last, poll } => self.handle_pre_vote(from, term, last, poll),
+            Body::PreVoteReply { poll, granted } => self.handle_pre_vote_reply(from, term, poll, granted),
+            Body::Vote { last, poll, transfer } => self.handle_vote(from, term, last, poll, transfer),
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. } if term < self.hard.term => {
+                // A leader of an older term learns from any reply that it no longer leads. (§5.1)
+                self.send(from, Body::HeartbeatReply { round: 0 });
+            }
+            Body::Append { prev, entries, commit } => {
+                self.hear_leader(from, term)?;
+                self.handle_append(prev, entries, commit);
+            }
+            Body::Heartbeat { commit, round } => {
+                self.hear_leader(from, term)?;
+                self.handle_heartbeat(from, commit, round);
+            }
+            Body::Snapshot { meta, chunk, data, done } => {
+                self.hear_leader(from, term)?;
+                self.handle_snapshot(from, meta, chunk, data, done);
+            }
+            Body::TimeoutNow => {
+                if term == self.hard.term && self.leader_id == Some(from) && self.role == Role::Follower {
+                    self.campaign_for_transfer();
+                }
+            }
+            Body::VoteReply { .. }
+            | Body::AppendReply(_)
+            | Body::HeartbeatReply { .. }
+            | Body::SnapshotReply { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => {
+                if term > self.hard.term {
+                    self.follow(term, None);
+                } else if term == self.hard.term {
+                    self.handle_reply(from, body);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages of the current term that are not from its leader, except for read indexes.
+    fn handle_reply(&mut self, from: NodeId, body: Body) {
+        match body {
+            Body::VoteReply { poll, granted, commit } => self.handle_vote_reply(from, poll, granted, commit),
+            Body::AppendReply(reply) => self.handle_append_reply(from, reply),
+            Body::HeartbeatReply { round } => self.handle_heartbeat_reply(from, round),
+            Body::SnapshotReply { snapshot, next_chunk, done } => {
+                self.handle_snapshot_reply(from, snapshot, next_chunk, done);
+            }
+            Body::ReadIndex { request, lease } => self.handle_read_index(from, request, lease),
+            Body::ReadIndexReply { request, index } => self.handle_read_index_reply(from, request, index),
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::Append { .. }
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow => {}
+        }
+    }
+
+    /// A leader of this or a newer term has spoken: follow it.
+    fn hear_leader(&mut self, from: NodeId, term: Term) -> Result<(), Reject> {
+        if term == self.hard.term && self.role == Role::Leader {
+            return Err(Reject::Malformed("another node claims to lead the term that this node leads"));
+        }
+        if term > self.hard.term || self.role != Role::Follower || self.leader_id != Some(from) {
+            self.follow(term, Some(from));
+        }
+        self.leader_contact = self.now();
+        self.heard_leader = true;
+        self.reset_election_timer();
+        Ok(())
+    }
+
+    fn handle_fetched(&mut self, id: FetchId, data: Fetched) {
+        if let Fetched::Failed(detail) = data {
+            self.fail(Fault::Read(detail));
+        } else if self.applying.fetch == Some(id) {
+            self.applying.fetch = None;
+            match data {
+                Fetched::Entries(entries) => self.apply_fetched(entries),
+                Fetched::Chunk { .. } | Fetched::Gone | Fetched::Failed(_) => {
+                    self.fail(Fault::Read("entries were asked for, something else came".into()));
+                }
+            }
+        } else {
+            self.replicate_fetched(id, data);
+        }
+    }
+
+    fn handle_persisted(&mut self, through: WriteId) -> Result<(), Reject> {
+        if !self.writes.issued(through) {
+            return Err(Reject::Invalid("that write was not issued since this start"));
+        }
+        let valid_to = self.writes.persisted(through);
+        self.log.durable = self.log.durable.max(valid_to);
+        while let Some((to, message)) = self.writes.release() {
+            self.emit(Effect::Send { to, message });
+        }
+        self.own_vote_durable();
+        self.snapshot_durable();
+        self.advance_commit();
+        Ok(())
+    }
+
+    /// Turns everything decided since the last flush into effects: one write for all of it, one append per peer.
+    fn flush(&mut self) {
+        self.dirty = false;
+        if let Some(batch) = self.writes.close(self.clock.latest(), self.hard) {
+            self.emit(Effect::Persist(batch));
+        }
+        if self.role == Role::Leader {
+            self.confirm_reads();
+            self.replicate();
+        } else {
+            self.ask_read_index();
+            self.acknowledge();
+        }
+        self.apply_committed();
+        // Following the leader's own commit news and evicting may not leave anything to write behind.
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        let through = self.applying.applied.min(self.log.durable);
+        self.log.evict(self.config.tail_bytes, through);
+    }
+}
+
+impl Machine for Raft {
+    type Input = Input;
+    type Effect = Effect;
+    type Reject = Reject;
+    type Timer = Timer;
+    type Fault = Fault;
+
+    fn handle(&mut self, now: Now, input: Input) -> Result<(), Reject> {
+        if let Some(fault) = &self.fault {
+            return Err(Reject::Faulted(fault.clone()));
+        }
+        self.clock.advance(now.mono);
+        self.dirty = true;
+        match input {
+            Input::Message { from, message } => self.handle_message(from, message),
+            Input::Unreachable { peer } => {
+                self.handle_unreachable(peer);
+                Ok(())
+            }
+            Input::Persisted { through } => self.handle_persisted(through),
+            Input::PersistFailed { id: _, detail } => {
+                self.fail(Fault::Write(detail));
+                Ok(())
+            }
+            Input::Fetched { id, data } => {
+                self.handle_fetched(id, data);
+                Ok(())
+            }
+            Input::Applied { through } => self.handle_applied(through),
+            Input::Propose { token, data } => self.propose(token, data),
+            Input::Read { token, mode } => self.read(token, mode),
+            Input::Transfer { token, to } => self.transfer(token, to),
+            Input::Campaign => self.campaign(),
+            Input::Compact { through } => {
+                self.compact(through);
+                Ok(())
+            }
+            Input::Found { members } => self.found(members),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        if self.fault.is_some() {
+            return;
+        }
+        let now = self.clock.advance(now.mono);
+        while let Some(deadline) = self.poll_timeout().filter(|deadline| deadline.at <= now) {
+            self.dirty = true;
+            match deadline.reason {
+                Timer::Election => self.election_timeout(),
+                Timer::Heartbeat => self.heartbeat_due(),
+                Timer::Transfer => self.transfer_timeout(),
+                Timer::DiskStall => self.disk_stalled(),
+                Timer::ReadIndex => self.fail_follower_reads(),
+            }
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        if self.fault.is_some() {
+            return None;
+        }
+        if self.out.is_empty() && self.dirty {
+            self.flush();
+            if self.fault.is_some() {
+                return None;
+            }
+        }
+        self.out.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline<Timer>> {
+        if self.fault.is_some() {
+            return None;
+        }
+        let mut earliest: Option<Deadline<Timer>> = None;
+        let mut offer = |at: Instant, reason: Timer| {
+            if earliest.is_none_or(|deadline| at < deadline.at) {
+                earliest = Some(Deadline { at, reason });
+            }
+        };
+        if let Some(leader) = &self.leader {
+            offer(leader.heartbeat_at, Timer::Heartbeat);
+            if let Some(transfer) = &leader.transfer {
+                offer(transfer.deadline, Timer::Transfer);
+            }
+            if let Some(at) = self.disk_stall_at() {
+                offer(at, Timer::DiskStall);
+            }
+        } else {
+            if self.may_campaign() {
+                offer(self.election_at, Timer::Election);
+            }
+            if let Some(at) = self.follower_reads.deadline() {
+                offer(at, Timer::ReadIndex);
+            }
+        }
+        earliest
+    }
+
+    fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+}
