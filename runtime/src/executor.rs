@@ -17,7 +17,8 @@ pub trait Executor: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Runs `future` to its end, on any thread, while the caller goes on. Must not poll it before returning, so that
-    /// a caller may hold a lock that the future wants.
+    /// a caller may hold a lock that the future wants. A future that wakes itself while it is polled must wait for its
+    /// turn behind the others: that is how a busy one makes room for them.
     ///
     /// The future does not panic when polled: [`Runtime::spawn`] has seen to that.
     fn spawn_detached(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>);

@@ -1,8 +1,8 @@
 //! Drives a machine on an executor of one's own.
 //!
-//! The executor here is the thread pool of the `futures` crate, which Lictor neither ships nor knows; all it takes is
-//! the two methods of [`Executor`]. The machine is a rate limiter: it grants ten permits every twenty milliseconds,
-//! keeps thirty requests waiting, and refuses more. Any other [`Machine`], such as Raft, is driven the same way.
+//! The executor is the one in `executor.rs`: two threads and a queue, which Lictor knows nothing of. The machine is a
+//! rate limiter: it grants ten permits every twenty milliseconds, keeps thirty requests waiting, and refuses more. Any
+//! other [`Machine`], such as Raft, is driven the same way.
 //!
 //! ```text
 //! cargo run -p lictor-runtime --example own_executor
@@ -11,17 +11,18 @@
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures::channel::oneshot;
-use futures::executor::{ThreadPool, block_on};
+use async_channel::Sender;
 use lictor_machine::{Deadline, Instant, Machine, Now};
-use lictor_runtime::{Ended, Envelope, Executor, Limits, Outlet, Runtime, SystemClock, channel, drive};
+use lictor_runtime::{Ended, Envelope, Limits, Outlet, Runtime, SystemClock, channel, drive};
+
+use self::executor::Pool;
+
+mod executor;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = Runtime::new(Pool(ThreadPool::new()?));
+    let runtime = Runtime::new(Pool::new(2)?);
     let (inbox, _completions, mut receiver) = channel(64);
 
     let limiter = runtime.spawn(async move {
@@ -44,14 +45,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(|number| {
             let inbox = inbox.clone();
             runtime.spawn(async move {
-                let (tag, answer) = oneshot::channel();
+                let (tag, answer) = async_channel::bounded(1);
                 inbox
                     .send(Envelope {
                         input: Ask(number),
                         tag,
                     })
                     .await?;
-                Ok::<bool, Box<dyn std::error::Error + Send + Sync>>(answer.await?)
+                Ok::<bool, Box<dyn std::error::Error + Send + Sync>>(answer.recv().await?)
             })
         })
         .collect();
@@ -76,24 +77,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(ended, Ended::Closed);
         Ok(())
     })
-}
-
-/// The whole adapter.
-#[derive(Debug)]
-struct Pool(ThreadPool);
-
-impl Executor for Pool {
-    fn name(&self) -> &'static str {
-        "futures"
-    }
-
-    fn spawn_detached(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn_ok(future);
-    }
-
-    fn block_on(&self, future: Pin<&mut dyn Future<Output = ()>>) {
-        block_on(future);
-    }
 }
 
 /// One request for a permit.
@@ -176,20 +159,20 @@ impl Machine for Limiter {
 #[derive(Default)]
 struct Answers {
     /// The replies of requests that the machine has taken, in the order taken, which is the order granted.
-    open: VecDeque<oneshot::Sender<bool>>,
+    open: VecDeque<Sender<bool>>,
     turns: u64,
 }
 
 impl Answers {
-    fn answer(client: oneshot::Sender<bool>, granted: bool) {
-        if client.send(granted).is_err() {
+    fn answer(client: Sender<bool>, granted: bool) {
+        if client.try_send(granted).is_err() {
             println!("a client did not wait for its answer");
         }
     }
 }
 
 impl Outlet<Limiter> for Answers {
-    type Tag = oneshot::Sender<bool>;
+    type Tag = Sender<bool>;
 
     fn accepted(&mut self, client: Self::Tag) {
         self.open.push_back(client);
