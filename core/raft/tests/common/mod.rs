@@ -1,0 +1,399 @@
+//! A cluster of Raft nodes in one process and in virtual time: every message and every write is at the test's command.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token};
+use lictor_raft::{
+    Body, Boot, Committed, Config, Configuration, Effect, Entry, Event, Fetch, Fetched, HardState, Input, LogId, Message,
+    Outcome, Payload, Raft, Role, SnapshotMeta, WriteBatch,
+};
+
+/// What a disk holds: the effect of a prefix of the batches.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub boot: u64,
+    pub hard: HardState,
+    pub base: SnapshotMeta,
+    pub entries: BTreeMap<Index, Entry>,
+    pub staged: Vec<Bytes>,
+    pub applied: Index,
+    /// The state machine: every command in order.
+    pub state: Vec<Bytes>,
+}
+
+impl Disk {
+    pub fn write(&mut self, batch: &WriteBatch) {
+        if let Some(hard) = batch.hard_state {
+            self.hard = hard;
+        }
+        if let Some(chunk) = &batch.stage {
+            self.staged.truncate(chunk.chunk as usize);
+            self.staged.push(chunk.data.clone());
+        }
+        if let Some(meta) = &batch.install {
+            self.entries.clear();
+            self.base = meta.clone();
+        }
+        if let Some(from) = batch.truncate_from {
+            self.entries.split_off(&from);
+        }
+        for entry in &batch.append {
+            assert_eq!(entry.id.index, self.last().next(), "a gap in the log");
+            self.entries.insert(entry.id.index, entry.clone());
+        }
+        if let Some(meta) = &batch.compact_to {
+            self.entries = self.entries.split_off(&meta.last.index.next());
+            self.base = meta.clone();
+        }
+    }
+
+    pub fn last(&self) -> Index {
+        self.entries.keys().next_back().copied().unwrap_or(self.base.last.index)
+    }
+
+    pub fn boot(&mut self) -> Boot {
+        self.boot += 1;
+        let mut term = None;
+        let starts = self.entries.values().filter(|entry| term.replace(entry.id.term) != Some(entry.id.term));
+        let members = self.entries.values().filter_map(|entry| match &entry.payload {
+            Payload::Members(members) => Some((entry.id, members.clone())),
+            Payload::Noop | Payload::Command(_) => None,
+        });
+        Boot {
+            boot: self.boot,
+            hard_state: self.hard,
+            base: self.base.clone(),
+            term_starts: starts.map(|entry| entry.id).collect(),
+            members: members.collect(),
+            last_index: self.last(),
+            applied: self.applied,
+            tail: Vec::new(),
+        }
+    }
+}
+
+pub struct Server {
+    pub raft: Raft,
+    pub disk: Disk,
+    /// Writes that are not durable yet.
+    pub writes: VecDeque<WriteBatch>,
+    /// While false, writes wait until the test says so.
+    pub auto_persist: bool,
+    pub resolved: BTreeMap<Token, Outcome>,
+    pub committed: BTreeMap<Token, LogId>,
+    pub events: Vec<Event>,
+    pub alive: bool,
+}
+
+pub struct Cluster {
+    pub now: Instant,
+    pub servers: BTreeMap<NodeId, Server>,
+    /// Messages on their way.
+    pub wire: VecDeque<(NodeId, NodeId, Message)>,
+    /// Links that are cut, one way each.
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    pub configure: fn(&mut Config),
+    next_token: u64,
+    /// The leader of each term: at most one, ever.
+    leaders: BTreeMap<u64, NodeId>,
+    /// What was applied at each index: the same everywhere, ever.
+    applied: BTreeMap<Index, Entry>,
+}
+
+pub fn n(id: u128) -> NodeId {
+    NodeId(id)
+}
+
+impl Cluster {
+    pub fn new(size: u128) -> Self {
+        Self::with(size, |_| {})
+    }
+
+    /// A cluster whose every log begins with the members, as if it had been founded long ago.
+    pub fn with(size: u128, configure: fn(&mut Config)) -> Self {
+        let members = Configuration::of((1..=size).map(NodeId));
+        let first = Entry { id: LogId::new(1, 1), payload: Payload::Members(members) };
+        let disk = Disk {
+            hard: HardState { term: lictor_raft::Term(1), vote: None, commit: Index(1) },
+            entries: BTreeMap::from([(Index(1), first)]),
+            ..Disk::default()
+        };
+        let mut cluster = Self::empty(configure);
+        for id in 1..=size {
+            cluster.add(NodeId(id), disk.clone());
+        }
+        cluster
+    }
+
+    pub fn empty(configure: fn(&mut Config)) -> Self {
+        Self {
+            now: Instant::from_millis(1),
+            servers: BTreeMap::new(),
+            wire: VecDeque::new(),
+            cut: BTreeSet::new(),
+            configure,
+            next_token: 0,
+            leaders: BTreeMap::new(),
+            applied: BTreeMap::new(),
+        }
+    }
+
+    pub fn add(&mut self, id: NodeId, mut disk: Disk) {
+        let mut config = Config::lan(id, id.0 as u64);
+        (self.configure)(&mut config);
+        let raft = Raft::start(config, &disk.boot(), Now::at(self.now)).unwrap();
+        let server = Server {
+            raft,
+            disk,
+            writes: VecDeque::new(),
+            auto_persist: true,
+            resolved: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            events: Vec::new(),
+            alive: true,
+        };
+        self.servers.insert(id, server);
+    }
+
+    pub fn server(&mut self, id: NodeId) -> &mut Server {
+        self.servers.get_mut(&id).unwrap()
+    }
+
+    pub fn raft(&self, id: NodeId) -> &Raft {
+        &self.servers[&id].raft
+    }
+
+    /// Loses the server's memory and every write that was not durable.
+    pub fn crash(&mut self, id: NodeId) {
+        let server = self.server(id);
+        server.alive = false;
+        server.writes.clear();
+    }
+
+    pub fn restart(&mut self, id: NodeId) {
+        let disk = self.server(id).disk.clone();
+        self.add(id, disk);
+    }
+
+    pub fn cut_off(&mut self, id: NodeId) {
+        for other in self.servers.keys().copied().filter(|other| *other != id) {
+            self.cut.insert((id, other));
+            self.cut.insert((other, id));
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    pub fn input(&mut self, id: NodeId, input: Input) -> Result<(), lictor_raft::Reject> {
+        let now = Now::at(self.now);
+        let result = self.server(id).raft.handle(now, input);
+        self.drain(id);
+        result
+    }
+
+    /// Hands over a message as if it had just arrived.
+    pub fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let _ = self.input(to, Input::Message { from, message });
+    }
+
+    /// Carries out whatever the node wants done; messages are put on the wire.
+    pub fn drain(&mut self, id: NodeId) {
+        let now = Now::at(self.now);
+        loop {
+            let server = self.servers.get_mut(&id).unwrap();
+            if !server.alive {
+                return;
+            }
+            let mut inputs = Vec::new();
+            while let Some(effect) = server.raft.poll_effect() {
+                match effect {
+                    Effect::Persist(batch) => {
+                        server.writes.push_back(batch);
+                    }
+                    Effect::Send { to, message } => self.wire.push_back((id, to, message)),
+                    Effect::Fetch { id: fetch, what } => {
+                        inputs.push(Input::Fetched { id: fetch, data: fetch_from(&server.disk, &server.raft, what) });
+                    }
+                    Effect::Apply(batch) => {
+                        let through = batch.last().unwrap().entry.id.index;
+                        for Committed { entry, token } in batch {
+                            assert_eq!(entry.id.index, server.disk.applied.next(), "applied out of order");
+                            server.disk.applied = entry.id.index;
+                            let same = self.applied.entry(entry.id.index).or_insert_with(|| entry.clone());
+                            assert_eq!(*same, entry, "state machine safety");
+                            if let Payload::Command(data) = entry.payload {
+                                server.disk.state.push(data);
+                            }
+                            if let Some(token) = token {
+                                assert!(server.committed.insert(token, entry.id).is_none());
+                            }
+                        }
+                        inputs.push(Input::Applied { through });
+                    }
+                    Effect::Restore(meta) => {
+                        let all: Vec<u8> = server.disk.staged.concat();
+                        server.disk.state = all.chunks(8).map(Bytes::copy_from_slice).collect();
+                        server.disk.applied = meta.last.index;
+                        inputs.push(Input::Applied { through: meta.last.index });
+                    }
+                    Effect::Resolve { token, outcome } => {
+                        assert!(server.resolved.insert(token, outcome).is_none(), "resolved twice");
+                    }
+                    Effect::Event(event) => server.events.push(event),
+                }
+            }
+            if server.auto_persist && !server.writes.is_empty() {
+                for batch in server.writes.drain(..) {
+                    server.disk.write(&batch);
+                    inputs.push(Input::Persisted { through: batch.id });
+                }
+            }
+            if server.raft.role() == Role::Leader {
+                let leader = self.leaders.entry(server.raft.term().0).or_insert(id);
+                assert_eq!(*leader, id, "election safety");
+            }
+            if inputs.is_empty() {
+                return;
+            }
+            for input in inputs {
+                server.raft.handle(now, input).unwrap();
+            }
+        }
+    }
+
+    /// Makes every waiting write of the server durable.
+    pub fn persist(&mut self, id: NodeId) {
+        while let Some(batch) = self.server(id).writes.pop_front() {
+            self.server(id).disk.write(&batch);
+            self.input(id, Input::Persisted { through: batch.id }).unwrap();
+        }
+    }
+
+    /// Delivers everything on the wire, and what that causes, without time passing.
+    pub fn settle(&mut self) {
+        for id in self.ids() {
+            self.drain(id);
+        }
+        for _ in 0..100_000 {
+            let Some((from, to, message)) = self.wire.pop_front() else { return };
+            if !self.cut.contains(&(from, to)) && self.servers.get(&to).is_some_and(|server| server.alive) {
+                self.deliver(from, to, message);
+            }
+        }
+        panic!("the cluster does not settle");
+    }
+
+    /// Lets time pass, in small steps, delivering everything as it comes.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.settle();
+            self.now = self.now + Duration::from_millis(5);
+            for id in self.ids() {
+                if self.servers[&id].alive {
+                    let now = Now::at(self.now);
+                    self.server(id).raft.handle_timeout(now);
+                    self.drain(id);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.servers.keys().copied().collect()
+    }
+
+    /// The leader of the highest term.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leading = self.servers.iter().filter(|(_, server)| server.alive && server.raft.role() == Role::Leader);
+        leading.max_by_key(|(_, server)| server.raft.term()).map(|(id, _)| *id)
+    }
+
+    pub fn elect(&mut self) -> NodeId {
+        for _ in 0..100 {
+            self.run(Duration::from_millis(100));
+            if let Some(leader) = self.leader() {
+                return leader;
+            }
+        }
+        panic!("no leader in ten seconds");
+    }
+
+    /// Makes `id` the leader, whoever led before.
+    pub fn elect_this(&mut self, id: NodeId) {
+        for _ in 0..50 {
+            self.elect();
+            self.run(Duration::from_millis(300));
+            let Some(leader) = self.leader() else { continue };
+            if leader == id {
+                return;
+            }
+            let token = self.token();
+            let _ = self.input(leader, Input::Transfer { token, to: Some(id) });
+            self.settle();
+        }
+        panic!("{id:?} does not become leader");
+    }
+
+    pub fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Proposes a command of eight bytes.
+    pub fn propose(&mut self, at: NodeId, data: &str) -> Token {
+        let token = self.token();
+        let data = Bytes::from(format!("{data:<8}"));
+        assert_eq!(data.len(), 8);
+        self.input(at, Input::Propose { token, data }).unwrap();
+        token
+    }
+
+    pub fn state(&self, id: NodeId) -> Vec<String> {
+        let text = |data: &Bytes| String::from_utf8_lossy(data).trim().to_owned();
+        self.servers[&id].disk.state.iter().map(text).collect()
+    }
+
+    /// Takes every message on the wire that `wanted` picks.
+    pub fn take(&mut self, wanted: impl Fn(NodeId, NodeId, &Body) -> bool) -> Vec<(NodeId, NodeId, Message)> {
+        let (taken, left): (Vec<_>, Vec<_>) =
+            self.wire.drain(..).partition(|(from, to, message)| wanted(*from, *to, &message.body));
+        self.wire = left.into();
+        taken
+    }
+}
+
+fn fetch_from(disk: &Disk, raft: &Raft, what: Fetch) -> Fetched {
+    match what {
+        Fetch::Entries { first, last, max_bytes } => {
+            let mut bytes = 0;
+            let wanted = disk.entries.range(first..=last).map(|(_, entry)| entry.clone());
+            let entries: Vec<Entry> = wanted
+                .take_while(|entry| {
+                    bytes += entry.size();
+                    bytes == entry.size() || bytes <= max_bytes
+                })
+                .collect();
+            let found = entries.first().is_some_and(|entry| entry.id.index == first);
+            Fetched::Entries(if found { entries } else { Vec::new() })
+        }
+        Fetch::Chunk { snapshot, chunk } => {
+            let last = raft.id_at(disk.applied).unwrap();
+            if snapshot.is_some_and(|snapshot| snapshot != last) {
+                return Fetched::Gone;
+            }
+            let meta = SnapshotMeta { last, members: raft.members().clone() };
+            // Two commands a chunk.
+            let all: Vec<u8> = disk.state.concat();
+            let data = Bytes::copy_from_slice(all.chunks(16).nth(chunk as usize).unwrap_or_default());
+            Fetched::Chunk { meta, chunk, data, done: (chunk as usize + 1) * 16 >= all.len() }
+        }
+    }
+}
