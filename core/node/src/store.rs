@@ -8,17 +8,43 @@
 //!    some prefix of them.
 //! 2. *Atomicity.* One [`WriteBatch`] is durable whole or not at all. Several batches of one call may share one commit.
 //! 3. *Durability.* When [`LogStore::write`] returns `Ok`, every batch of the call survives a power cut, except
-//!    batches at the end of the call that are all [`Sync::Lazy`](lictor_raft::Sync::Lazy), which may follow with the next call.
+//!    batches at the end of the call that are all [`Sync::Lazy`](lictor_raft::Sync::Lazy), which may follow with the
+//!    next call, or with [`LogStore::flush`]. Readers see an appended entry, and a staged chunk, as soon as the call
+//!    returns; what a lazy batch removes may stay readable until it is durable.
 //! 4. *Failure is final.* After an `Err` that is not [`StoreError::Full`] the store refuses every further write: a failed sync may have
 //!    dropped data that a second sync would not mention. [`StoreError::Full`] means that nothing of the call was applied, and that the same
 //!    call may be made again later.
 //! 5. *Nothing is guessed.* A value with a wrong checksum, or of an unknown format, is [`StoreError::Damaged`] or
 //!    [`StoreError::NewerFormat`], naming the file and what to do.
+//! 6. *Nothing impossible is kept.* A batch that would leave a gap, take back what is committed, or the like (see [`Breach`])
+//!    is [`StoreError::Contract`]: better to stop than to write down a broken past.
+//! 7. *Removal is deferred.* Compacting hides entries at once and deletes them in small slices, with later writes or when
+//!    the driver has time for [`LogStore::tidy`].
 //!
 //! # The state store
 //!
 //! Holds one row per object of the catalog, and how far the log had been applied when they were written, in one
-//! atomic unit. It may lag behind: the log has the rest.
+//! atomic unit. It may lag behind: the log has the rest. Failure is final here too, except for [`StoreError::Full`] and for
+//! errors that the caller's own callbacks return.
+//!
+//! # Installing a snapshot
+//!
+//! Its chunks (made by [`encode_rows`]) are staged in the log store; the batch with `install` moves the log; then
+//! [`finish_install`] replaces the rows from the staged chunks. Whoever opens the stores calls it before loading, so a crash
+//! between the two steps is repaired. [`check_pair`] says whether the two stores still fit together.
+
+mod install;
+mod outline;
+mod rows;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod memory;
+
+pub use install::{check_pair, finish_install};
+pub use memory::{Fault, LogContent, MemoryDisk, MemoryLog, MemoryState, StateContent};
+pub use outline::{Breach, Installed, Outline, Staged};
+pub use rows::{MAX_CHUNK_BYTES, decode_rows, encode_rows};
 
 use lictor_catalog::Row;
 use lictor_machine::{Index, NodeId};
@@ -37,7 +63,9 @@ pub enum StoreError {
         detail: String,
     },
     /// Stored data are not what was written, or not ours.
-    #[error("{path}: damaged: {detail}; restore this server from a backup, or remove the directory and let it join again")]
+    #[error(
+        "{path}: damaged: {detail}; restore this server from a backup, or remove the directory and let it join again"
+    )]
     Damaged {
         /// The file or directory.
         path: String,
@@ -45,7 +73,9 @@ pub enum StoreError {
         detail: String,
     },
     /// Written by a newer version of this program.
-    #[error("{path}: format {found} is newer than this program understands ({known}); start the newer version")]
+    #[error(
+        "{path}: format {found} is newer than this program understands ({known}); start the newer version"
+    )]
     NewerFormat {
         /// The file or directory.
         path: String,
@@ -53,6 +83,14 @@ pub enum StoreError {
         found: u32,
         /// The newest format known.
         known: u32,
+    },
+    /// The caller asked for what may never be written; a bug in this program. Nothing of the call was applied.
+    #[error("{path}: refused a write: {breach}; this is a bug, please report it")]
+    Contract {
+        /// The file or directory.
+        path: String,
+        /// The rule that was broken.
+        breach: Breach,
     },
     /// Anything else: the disk or the file system failed.
     #[error("{path}: {detail}")]
@@ -72,7 +110,7 @@ pub struct Notes {
     /// The initial members that this node has proposed, or agreed to, for a new cluster.
     pub founding: Option<crate::Founding>,
     /// Other servers and where they were last reached.
-    pub peers: Vec<crate::PeerAddress>,
+    pub peers: Vec<PeerAddress>,
 }
 
 /// What a log store held when it was opened.
@@ -89,18 +127,31 @@ pub trait LogStore: Send {
     /// Reads what is there, and durably counts this start. At most `tail_bytes` of the newest entries come along.
     fn load(&mut self, tail_bytes: usize) -> Result<LogBoot, StoreError>;
 
-    /// Applies the batches.
+    /// Applies the batches, in order.
     fn write(&mut self, batches: &[WriteBatch]) -> Result<(), StoreError>;
+
+    /// Makes lazy batches durable that are not yet.
+    fn flush(&mut self) -> Result<(), StoreError>;
+
+    /// Does a small, bounded piece of deferred deletion, durably. `true`: there is more to do. Never needed for the other methods
+    /// to work.
+    fn tidy(&mut self) -> Result<bool, StoreError>;
 
     /// Replaces the notes, durably.
     fn write_notes(&mut self, notes: &Notes) -> Result<(), StoreError>;
+
+    /// The snapshot that the log was replaced by and whose chunks are still staged, if there is one.
+    fn installed(&self) -> Result<Option<Installed>, StoreError>;
+
+    /// Drops the staged chunks of this snapshot, durably: its rows are in the state store. Does nothing if they are not staged.
+    fn forget_staged(&mut self, snapshot: LogId) -> Result<(), StoreError>;
 
     /// A reader that may be used from another thread while this store writes.
     fn reader(&self) -> Box<dyn LogReader>;
 }
 
 /// Reads a log store while it is being written.
-pub trait LogReader: Send + std::marker::Sync {
+pub trait LogReader: Send + Sync {
     /// Entries from `first` to `last`, both included, until `max_bytes` is reached, but at least one. Empty if `first` has been compacted
     /// away or is not there yet.
     fn entries(&self, first: Index, last: Index, max_bytes: usize) -> Result<Vec<Entry>, StoreError>;
@@ -127,21 +178,24 @@ pub struct StateBatch {
 
 /// Keeps the catalog's rows. See the module for what it promises.
 pub trait StateStore: Send {
-    /// Reads every row that has a value, in order of table and key.
+    /// How far the rows go.
+    fn mark(&self) -> Result<StateMark, StoreError>;
+
+    /// Reads every row that has a value, in order of table and key. Ends with the first error that `row` returns.
     fn load(&mut self, row: &mut dyn FnMut(Row) -> Result<(), StoreError>) -> Result<StateMark, StoreError>;
 
-    /// Applies a batch; durable when it returns.
+    /// Applies a batch; durable when it returns. `applied` never goes back.
     fn write(&mut self, batch: &StateBatch) -> Result<(), StoreError>;
 
-    /// Replaces everything by the rows that `next` yields, atomically; durable when it returns. A crash before leaves the old rows.
-    fn replace(
-        &mut self,
-        snapshot: &SnapshotMeta,
-        next: &mut dyn FnMut() -> Result<Option<Vec<Row>>, StoreError>,
-    ) -> Result<(), StoreError>;
+    /// Replaces everything by the rows of the parts 0, 1, ... until `part` yields `None`, atomically; durable when it
+    /// returns. A crash or an error before leaves the old rows. The store may start over: `part` must yield the same again.
+    fn replace(&mut self, snapshot: &SnapshotMeta, part: &mut PartSource<'_>) -> Result<(), StoreError>;
 }
 
-/// Who keeps `id` apart from an address: where a server was last reached.
+/// Yields the numbered parts of a snapshot's rows; `None` after the last.
+pub type PartSource<'a> = dyn FnMut(u64) -> Result<Option<Vec<Row>>, StoreError> + 'a;
+
+/// Where a server was last reached. Who it is and where it is are kept apart: only the former never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerAddress {
     /// The server.

@@ -1,0 +1,85 @@
+//! The data directory: made durably, and held by one process at a time.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use lictor_node::store::StoreError;
+
+use crate::error::io_error;
+
+/// Holds a data directory for as long as it lives.
+pub(crate) type Lock = Arc<File>;
+
+/// Makes the directory if need be, and takes it.
+pub(crate) fn claim(dir: &Path) -> Result<Lock, StoreError> {
+    create(dir)?;
+    let path = dir.join("lictor.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| io_error(&path.display(), error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Arc::new(file)),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Io {
+            path: dir.display().to_string(),
+            detail: "in use by another process; stop it, or choose another data directory".into(),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_error(&path.display(), error)),
+    }
+}
+
+/// Makes the directory and those above it, so that they survive a power cut.
+pub(crate) fn create(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        create(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io_error(&dir.display(), error)),
+    }
+    sync(parent.unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| io_error(&dir.display(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_claim_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("deep/down");
+        let lock = claim(&dir).unwrap();
+        let Err(StoreError::Io { path, detail }) = claim(&dir) else {
+            panic!("claimed twice")
+        };
+        assert_eq!(path, dir.display().to_string());
+        assert!(detail.contains("in use by another process"), "{detail}");
+        drop(lock);
+        claim(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_an_error_that_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("data");
+        fs::write(&file, "mine").unwrap();
+        let error = claim(&file.join("inner")).unwrap_err().to_string();
+        assert!(error.contains("data"), "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    }
+}
