@@ -307,10 +307,12 @@ mod tests {
             let mut earlier: Vec<(MaxTree, BTreeMap<Vec<u8>, Index>)> = Vec::new();
             for (key, index) in steps {
                 earlier.push((tree.clone(), model.clone()));
-                match index.map(Index) {
-                    Some(index) => prop_assert_eq!(tree.insert(Bytes::from(key.clone()), index), model.insert(key, index)),
-                    None => prop_assert_eq!(tree.remove(&key), model.remove(&key)),
-                }
+                let (found, expected) = if let Some(index) = index.map(Index) {
+                    (tree.insert(Bytes::from(key.clone()), index), model.insert(key, index))
+                } else {
+                    (tree.remove(&key), model.remove(&key))
+                };
+                prop_assert_eq!(found, expected);
                 check(&tree.root);
                 prop_assert_eq!(tree.len(), model.len());
             }

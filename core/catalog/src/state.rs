@@ -184,7 +184,7 @@ impl State {
 
     /// Adds to `changes` what `edit` did: each object once, as it is now.
     fn report(&self, mut edit: Edit, changes: &mut Changes) {
-        // The table's index is always the last row, and one such row is enough for all commands together.
+        // The table's index goes last, where the next command finds it: one such row is enough for many commands.
         let index_row = |row: &Row| row.table == Table::Meta;
         if !edit.keys.is_empty() && changes.rows.last().is_some_and(index_row) {
             changes.rows.pop();

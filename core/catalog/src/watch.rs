@@ -93,14 +93,16 @@ impl<W> Watches<W> {
         }
         let id = WatchId(self.next);
         self.next += 1;
-        let interest = interest.detached();
-        match &interest {
-            Interest::KvKey(key) => self.keys.entry(key.clone()).or_default().insert(id),
-            Interest::KvPrefix(prefix) => {
+        let interest = match interest {
+            Interest::KvKey(key) => Interest::KvKey(join(&mut self.keys, &key, id)),
+            Interest::KvPrefix(prefix) if !prefix.is_empty() => {
                 let group = self.prefixes.entry(prefix.len()).or_default();
-                group.entry(prefix.clone()).or_default().insert(id)
+                Interest::KvPrefix(join(group, &prefix, id))
             }
-            Interest::KvTable => self.table.insert(id),
+            Interest::KvPrefix(_) | Interest::KvTable => {
+                self.table.insert(id);
+                Interest::KvTable
+            }
         };
         self.watchers.insert(
             id,
@@ -175,16 +177,14 @@ impl<W> Watches<W> {
     }
 }
 
-impl Interest {
-    /// The same, with memory of its own: a key may be a slice of a large request, which must not live as long as the watch.
-    fn detached(self) -> Self {
-        match self {
-            Self::KvKey(key) => Self::KvKey(Key::copy_from_slice(&key)),
-            Self::KvPrefix(prefix) if prefix.is_empty() => Self::KvTable,
-            Self::KvPrefix(prefix) => Self::KvPrefix(Key::copy_from_slice(&prefix)),
-            Self::KvTable => Self::KvTable,
-        }
-    }
+/// Adds a watcher of `key` to its group. Returns the group's own copy of the key: the one given may be a slice of a large request,
+/// which must not live as long as the watch.
+fn join(group: &mut Group, key: &Key, id: WatchId) -> Key {
+    let own = group
+        .get_key_value(key)
+        .map_or_else(|| Key::copy_from_slice(key), |(own, _)| own.clone());
+    group.entry(own.clone()).or_default().insert(id);
+    own
 }
 
 fn leave(group: &mut Group, key: &Key, id: WatchId) {

@@ -1,0 +1,122 @@
+//! Commands as bytes.
+
+use super::*;
+use crate::{DecodeError, MAX_TXN_OPS};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// One command of each kind, and the bytes that it has had since it exists.
+fn golden() -> Vec<(Action, &'static str)> {
+    let kv = Action::Kv;
+    let txn = |op| Action::Txn(vec![TxnOp::Kv(op)]);
+    let some = || KvPair {
+        key: bytes("k"),
+        value: bytes("val"),
+        flags: 300,
+    };
+    let by = || session("s");
+    vec![
+        (kv(KvWrite::Set(some())), "01ac020000016b0376616cac02"),
+        (kv(KvWrite::Cas(some(), Index(9))), "01ac020001016b0376616cac0209"),
+        (kv(KvWrite::Lock(some(), by())), "01ac020002016b0376616cac020173"),
+        (
+            kv(KvWrite::Unlock(some(), by())),
+            "01ac020003016b0376616cac020173",
+        ),
+        (kv(KvWrite::Delete(bytes("k"))), "01ac020004016b"),
+        (kv(KvWrite::DeleteCas(bytes("k"), Index(9))), "01ac020005016b09"),
+        (kv(KvWrite::DeleteTree(bytes("k"))), "01ac020006016b"),
+        (txn(KvTxnOp::Set(some())), "01ac0201010000016b0376616cac02"),
+        (
+            txn(KvTxnOp::Cas(some(), Index(9))),
+            "01ac0201010001016b0376616cac0209",
+        ),
+        (
+            txn(KvTxnOp::Lock(some(), by())),
+            "01ac0201010002016b0376616cac020173",
+        ),
+        (
+            txn(KvTxnOp::Unlock(some(), by())),
+            "01ac0201010003016b0376616cac020173",
+        ),
+        (txn(KvTxnOp::Get(bytes("k"))), "01ac0201010004016b"),
+        (txn(KvTxnOp::GetOrEmpty(bytes("k"))), "01ac0201010005016b"),
+        (txn(KvTxnOp::GetTree(bytes("k"))), "01ac0201010006016b"),
+        (
+            txn(KvTxnOp::CheckIndex(bytes("k"), Index(9))),
+            "01ac0201010007016b09",
+        ),
+        (
+            txn(KvTxnOp::CheckSession(bytes("k"), by())),
+            "01ac0201010008016b0173",
+        ),
+        (txn(KvTxnOp::CheckNotExists(bytes("k"))), "01ac0201010009016b"),
+        (txn(KvTxnOp::Delete(bytes("k"))), "01ac020101000a016b"),
+        (txn(KvTxnOp::DeleteTree(bytes("k"))), "01ac020101000b016b"),
+        (
+            txn(KvTxnOp::DeleteCas(bytes("k"), Index(9))),
+            "01ac020101000c016b09",
+        ),
+        (Action::ReapTombstones(Index(300)), "01ac0202ac02"),
+    ]
+}
+
+#[test]
+fn the_format_stands_still() {
+    for (action, expected) in golden() {
+        let command = Command {
+            stamp: UnixMillis(300),
+            action,
+        };
+        assert_eq!(hex(&command.encode()), expected, "{command:?}");
+        assert_eq!(Command::decode(&command.encode()), Ok(command));
+    }
+}
+
+#[test]
+fn what_is_not_a_command_is_refused() {
+    let malformed = |bytes: &[u8]| matches!(Command::decode(bytes), Err(DecodeError::Malformed { len, .. }) if len == bytes.len());
+    assert_eq!(Command::decode(b""), Err(DecodeError::Empty));
+    assert_eq!(
+        Command::decode(b"\x02anything"),
+        Err(DecodeError::NewerFormat { found: 2 })
+    );
+    assert!(malformed(b"\x00anything"));
+    for (action, _) in golden() {
+        let encoded = command(action).encode();
+        assert!(malformed(&[&encoded[..], b"\x00"].concat()));
+        for cut in 1..encoded.len() {
+            assert!(malformed(&encoded[..cut]));
+        }
+    }
+    let unknown = [&[1, 0, 3][..], &[0; 20]].concat();
+    assert!(malformed(&unknown));
+}
+
+#[test]
+fn a_claimed_length_is_not_believed() {
+    // A transaction of 2^63 operations, and a key of as many bytes, in a dozen bytes.
+    let huge = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
+    for start in [&[1_u8, 0, 1][..], &[1, 0, 0, 4], &[1, 0, 1, 1, 0, 4]] {
+        let bytes = [start, &huge].concat();
+        assert!(matches!(
+            Command::decode(&bytes),
+            Err(DecodeError::Malformed { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_transaction_in_the_log_has_a_bound() {
+    let of = |count: usize| {
+        let ops = vec![TxnOp::Kv(KvTxnOp::Delete(bytes("k"))); count];
+        command(Action::Txn(ops)).encode()
+    };
+    assert!(Command::decode(&of(MAX_TXN_OPS)).is_ok());
+    let error = Command::decode(&of(MAX_TXN_OPS + 1)).unwrap_err();
+    assert!(matches!(error, DecodeError::Malformed { .. }));
+}
