@@ -1,0 +1,491 @@
+//! From merged settings to a [`Config`]: defaults, parsing, and every rule that values must keep.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::{self, Host};
+use super::error::{ConfigError, Warning};
+use super::{
+    Bootstrap, Config, Http, Join, JoinAddress, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust,
+    duration, text,
+};
+
+const HTTP_PORT: i64 = 8500;
+const SERVER_PORT: i64 = 8300;
+const MAX_NODE_NAME: usize = 128;
+const MAX_DATACENTER: usize = 64;
+const MAX_JOIN_ADDRESSES: usize = 1024;
+const DEFAULT_TRAILING_LOGS: u64 = 10_240;
+const DEFAULT_SNAPSHOT_THRESHOLD: u64 = 8192;
+
+/// Builds and validates. Values that cannot be parsed are reported together; after that the first broken rule is.
+pub(super) fn build(
+    settings: Settings,
+    dev: bool,
+    runtime: RuntimeKind,
+    host: &Host,
+    warnings: &mut Vec<Warning>,
+) -> Result<Config, ConfigError> {
+    let mut parsed = Parsing { problems: Vec::new() };
+    let http_port = parsed.port("ports.http", settings.ports_http.unwrap_or(HTTP_PORT));
+    let server_port = parsed.port("ports.server", settings.ports_server.unwrap_or(SERVER_PORT));
+    let client = settings.client_addr.as_deref();
+    let client = parsed
+        .ips("client_addr", client)
+        .unwrap_or_else(|| vec![address::LOOPBACK]);
+    let http_ips = parsed
+        .ips("addresses.http", settings.addresses_http.as_deref())
+        .unwrap_or(client);
+    let advertise = parsed.ip("advertise_addr", settings.advertise_addr.as_deref());
+    let seconds = Duration::from_secs;
+    let default_query_time = parsed.duration(
+        "default_query_time",
+        settings.default_query_time.as_deref(),
+        seconds(300),
+    );
+    let max_query_time = parsed.duration("max_query_time", settings.max_query_time.as_deref(), seconds(600));
+    let rpc_hold_timeout = parsed.duration(
+        "performance.rpc_hold_timeout",
+        settings.rpc_hold_timeout.as_deref(),
+        seconds(7),
+    );
+    let interval = parsed.duration("retry_interval", settings.retry_interval.as_deref(), seconds(30));
+    let response_headers = parsed.headers(settings.response_headers);
+    let default_join_port = server_port.unwrap_or(0);
+    let join = parsed.join(&settings.retry_join, default_join_port);
+    if !parsed.problems.is_empty() {
+        return Err(ConfigError::Values(parsed.problems));
+    }
+
+    let datacenter = datacenter(settings.datacenter)?;
+    let data_dir = data_dir(settings.data_dir, dev)?;
+    let bind_ip = bind_ip(settings.bind_addr.as_deref(), dev)?;
+    let advertise_ip = advertise_ip(advertise, bind_ip, host)?;
+    let server_port = server_port.ok_or_else(|| {
+        ConfigError::Invalid("ports.server must be between 1 and 65535: every agent needs it".to_owned())
+    })?;
+    let server = settings.server.unwrap_or(dev);
+    let bootstrap = bootstrap(
+        settings.bootstrap,
+        settings.bootstrap_expect,
+        server,
+        dev,
+        warnings,
+    )?;
+    let node_name = node_name(settings.node_name, host, warnings)?;
+    let node_id = node_id(settings.node_id.as_deref())?;
+    let trust = trust(
+        settings.encrypt.as_deref(),
+        settings.tls_ca_file,
+        settings.tls_cert_file,
+        settings.tls_key_file,
+    )?;
+    if interval.is_zero() {
+        return Err(ConfigError::Invalid(
+            "retry_interval cannot be 0s. Must be greater than zero".to_owned(),
+        ));
+    }
+    let listen = http_port.map_or_else(Vec::new, |port| {
+        http_ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+    });
+    Ok(Config {
+        runtime,
+        dev,
+        server,
+        bootstrap,
+        node_name,
+        node_id,
+        datacenter,
+        data_dir,
+        pid_file: settings
+            .pid_file
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
+        bind: SocketAddr::new(bind_ip, server_port),
+        advertise: SocketAddr::new(advertise_ip, server_port),
+        join: Join {
+            addresses: join,
+            interval,
+        },
+        trust,
+        http: Http {
+            listen,
+            response_headers,
+            max_connections_per_client: max_connections(settings.http_max_conns_per_client)?,
+            kv_max_value_size: settings.kv_max_value_size.unwrap_or(512 * 1024),
+            txn_max_request: settings.txn_max_req_len.unwrap_or(512 * 1024),
+            default_query_time,
+            max_query_time,
+            allow_unprintable_paths: settings.disable_http_unprintable_char_filter.unwrap_or(false),
+        },
+        raft: Raft {
+            multiplier: raft_multiplier(settings.raft_multiplier)?,
+            rpc_hold_timeout,
+            trailing_logs: count(
+                "raft_trailing_logs",
+                settings.raft_trailing_logs,
+                DEFAULT_TRAILING_LOGS,
+            )?,
+            snapshot_threshold: count(
+                "raft_snapshot_threshold",
+                settings.raft_snapshot_threshold,
+                DEFAULT_SNAPSHOT_THRESHOLD,
+            )?,
+        },
+        log: Log {
+            level: log_level(settings.log_level.as_deref(), dev)?,
+            json: settings.log_json.unwrap_or(false),
+        },
+    })
+}
+
+/// Parses single values and gathers what is wrong with them.
+struct Parsing {
+    problems: Vec<String>,
+}
+
+impl Parsing {
+    /// `None`: zero or less, which means off.
+    fn port(&mut self, key: &str, value: i64) -> Option<u16> {
+        match u16::try_from(value) {
+            Ok(0) => None,
+            Ok(port) => Some(port),
+            Err(_) if value < 0 => None,
+            Err(_) => {
+                self.problems.push(format!("{key}: invalid port: {value}"));
+                None
+            }
+        }
+    }
+
+    /// `None`: not set, or nothing but spaces.
+    fn ips(&mut self, key: &str, value: Option<&str>) -> Option<Vec<IpAddr>> {
+        let found = self.keep(address::parse_ips(key, value?))?;
+        (!found.is_empty()).then_some(found)
+    }
+
+    fn ip(&mut self, key: &str, value: Option<&str>) -> Option<IpAddr> {
+        let value = value.filter(|text| !text.trim().is_empty())?;
+        self.keep(address::parse_ip(key, value))
+    }
+
+    fn duration(&mut self, key: &str, value: Option<&str>, default: Duration) -> Duration {
+        let Some(value) = value else { return default };
+        let parsed = duration::parse_duration(value)
+            .map_err(|error| format!("{key}: invalid duration: {value:?}: {error}"));
+        self.keep(parsed).unwrap_or(default)
+    }
+
+    fn headers(&mut self, headers: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let printable = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
+        let headers: Vec<_> = headers.into_iter().collect();
+        for (name, value) in &headers {
+            if name.is_empty() || !name.bytes().all(token) {
+                self.problems.push(format!(
+                    "http_config.response_headers: invalid header name: {name:?}"
+                ));
+            }
+            if !value.bytes().all(printable) {
+                self.problems.push(format!(
+                    "http_config.response_headers[{name}]: invalid header value: {value:?}"
+                ));
+            }
+        }
+        headers
+    }
+
+    fn join(&mut self, entries: &[String], default_port: u16) -> Vec<JoinAddress> {
+        if entries.len() > MAX_JOIN_ADDRESSES {
+            self.problems.push(format!(
+                "retry_join: {} entries; at most {MAX_JOIN_ADDRESSES} are allowed",
+                entries.len()
+            ));
+            return Vec::new();
+        }
+        let mut found = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let parsed =
+                JoinAddress::parse(entry, default_port).map_err(|problem| format!("retry_join: {problem}"));
+            found.extend(self.keep(parsed).filter(|address| !found.contains(address)));
+        }
+        found
+    }
+
+    fn keep<T>(&mut self, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|problem| self.problems.push(problem)).ok()
+    }
+}
+
+fn datacenter(setting: Option<String>) -> Result<String, ConfigError> {
+    let name = setting.map_or_else(|| "dc1".to_owned(), |name| name.to_lowercase());
+    if name.is_empty() {
+        return invalid("datacenter cannot be empty");
+    }
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
+    {
+        return invalid(format!(
+            "datacenter cannot be {name:?}. Please use only [a-z0-9-_]"
+        ));
+    }
+    if name.len() > MAX_DATACENTER {
+        return invalid(format!(
+            "datacenter is {} bytes long. At most {MAX_DATACENTER} are allowed",
+            name.len()
+        ));
+    }
+    Ok(name)
+}
+
+fn data_dir(setting: Option<String>, dev: bool) -> Result<Option<PathBuf>, ConfigError> {
+    let path = match setting.filter(|path| !path.is_empty()).map(PathBuf::from) {
+        Some(path) => path,
+        None if dev => return Ok(None),
+        None => return invalid("data_dir cannot be empty"),
+    };
+    match std::fs::metadata(&path) {
+        Ok(about) if !about.is_dir() => invalid(format!(
+            "data_dir {:?} is not a directory",
+            path.display().to_string()
+        )),
+        Ok(_) => Ok(Some(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Some(path)),
+        Err(error) => invalid(format!(
+            "data_dir {:?}: {}",
+            path.display().to_string(),
+            text::system_error(&error)
+        )),
+    }
+}
+
+fn bind_ip(setting: Option<&str>, dev: bool) -> Result<IpAddr, ConfigError> {
+    let Some(setting) = setting else {
+        return Ok(if dev { address::LOOPBACK } else { address::ANY });
+    };
+    if setting.trim().is_empty() {
+        return invalid("bind_addr cannot be empty");
+    }
+    if setting.split_whitespace().nth(1).is_some() && !setting.contains("{{") {
+        return invalid(
+            "bind_addr cannot contain multiple addresses. Use 'addresses.{dns,http,https}' instead.",
+        );
+    }
+    address::parse_ip("bind_addr", setting).map_err(ConfigError::Invalid)
+}
+
+fn advertise_ip(setting: Option<IpAddr>, bind: IpAddr, host: &Host) -> Result<IpAddr, ConfigError> {
+    match setting {
+        Some(ip) if ip.is_unspecified() => invalid("Advertise address cannot be 0.0.0.0, :: or [::]"),
+        Some(ip) => Ok(ip),
+        None if !bind.is_unspecified() => Ok(bind),
+        None => host.advertisable(bind).ok_or_else(|| {
+            let family = if bind.is_ipv4() { "IPv4" } else { "IPv6" };
+            ConfigError::Invalid(format!(
+                "no {family} address of this host can be advertised to others; set advertise_addr, or bind_addr to one address"
+            ))
+        }),
+    }
+}
+
+fn bootstrap(
+    alone: Option<bool>,
+    expect: Option<i64>,
+    server: bool,
+    dev: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<Bootstrap, ConfigError> {
+    let alone = alone.unwrap_or(false);
+    let expect = expect.unwrap_or(0);
+    let Ok(expect) = u32::try_from(expect) else {
+        let bound = if expect < 0 {
+            "greater than or equal to zero"
+        } else {
+            "at most 4294967295"
+        };
+        return invalid(format!("bootstrap_expect cannot be {expect}. Must be {bound}"));
+    };
+    if dev {
+        if !server {
+            return invalid("-dev starts a server: it cannot be combined with 'server = false'");
+        }
+        if expect > 1 {
+            return invalid("-dev starts a single server: it cannot be combined with 'bootstrap_expect > 1'");
+        }
+        return Ok(Bootstrap::Alone);
+    }
+    if expect > 0 && alone {
+        return invalid("'bootstrap_expect > 0' and 'bootstrap = true' are mutually exclusive");
+    }
+    if !server && (alone || expect == 1) {
+        return invalid("'bootstrap = true' requires 'server = true'");
+    }
+    if !server && expect > 0 {
+        return invalid("'bootstrap_expect > 0' requires 'server = true'");
+    }
+    let mut warn = |text: String| warnings.push(Warning(text));
+    if expect == 1 {
+        warn("BootstrapExpect is set to 1; this is the same as Bootstrap mode.".to_owned());
+    }
+    if alone || expect == 1 {
+        warn("bootstrap = true: do not enable unless necessary".to_owned());
+        return Ok(Bootstrap::Alone);
+    }
+    if expect == 0 {
+        return Ok(Bootstrap::Join);
+    }
+    if expect == 2 {
+        warn("bootstrap_expect = 2: A cluster with 2 servers will provide no failure tolerance.".to_owned());
+    } else if expect.is_multiple_of(2) {
+        warn("bootstrap_expect is even number: A cluster with an even number of servers does not achieve optimum fault tolerance.".to_owned());
+    }
+    warn(format!("bootstrap_expect > 0: expecting {expect} servers"));
+    Ok(Bootstrap::Expect(expect))
+}
+
+fn node_name(
+    setting: Option<String>,
+    host: &Host,
+    warnings: &mut Vec<Warning>,
+) -> Result<String, ConfigError> {
+    let Some(name) = setting
+        .filter(|name| !name.is_empty())
+        .or_else(|| host.name.clone())
+    else {
+        return invalid("node_name cannot be found out: this host has no name; set node_name");
+    };
+    if name.len() > MAX_NODE_NAME {
+        return invalid(format!(
+            "node_name is {} bytes long. At most {MAX_NODE_NAME} are allowed",
+            name.len()
+        ));
+    }
+    if name.chars().any(char::is_control) {
+        return invalid(format!("node_name {name:?} contains control characters"));
+    }
+    if !name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
+        warnings.push(Warning(format!(
+            "Node name {name:?} will not be discoverable via DNS due to invalid characters. Valid characters include all alpha-numerics and dashes."
+        )));
+    }
+    Ok(name)
+}
+
+fn node_id(setting: Option<&str>) -> Result<Option<lictor_machine::NodeId>, ConfigError> {
+    let Some(id) = setting.filter(|id| !id.is_empty()) else {
+        return Ok(None);
+    };
+    if id.len() != 36 {
+        return invalid("failed to setup node ID: specified NodeID is invalid: uuid string is wrong length");
+    }
+    id.parse().map(Some).map_err(|error| {
+        ConfigError::Invalid(format!(
+            "failed to setup node ID: specified NodeID is invalid: {error}"
+        ))
+    })
+}
+
+fn trust(
+    encrypt: Option<&str>,
+    ca_file: Option<String>,
+    cert_file: Option<String>,
+    key_file: Option<String>,
+) -> Result<Trust, ConfigError> {
+    let given = |path: Option<String>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
+    let files = [
+        ("ca_file", given(ca_file)),
+        ("cert_file", given(cert_file)),
+        ("key_file", given(key_file)),
+    ];
+    let missing: Vec<_> = files
+        .iter()
+        .filter(|(_, path)| path.is_none())
+        .map(|(name, _)| *name)
+        .collect();
+    let encrypt = encrypt.filter(|key| !key.is_empty());
+    if encrypt.is_some() && missing.len() < files.len() {
+        return invalid(
+            "encrypt and tls.defaults are mutually exclusive: both say whom to trust. With certificates, remove encrypt",
+        );
+    }
+    if let Some(encrypt) = encrypt {
+        let key = text::decode_base64(encrypt.as_bytes())
+            .map_err(|error| ConfigError::Invalid(format!("encrypt has invalid key: {error}")))?;
+        if !matches!(key.len(), 16 | 24 | 32) {
+            return invalid("encrypt has invalid key: key size must be 16, 24 or 32 bytes");
+        }
+        return Ok(Trust::Shared(SharedKey(key)));
+    }
+    match files {
+        [(_, Some(ca_file)), (_, Some(cert_file)), (_, Some(key_file))] => Ok(Trust::Files {
+            ca_file,
+            cert_file,
+            key_file,
+        }),
+        _ if missing.len() == 3 => Ok(Trust::User),
+        _ => invalid(format!(
+            "tls.defaults needs ca_file, cert_file and key_file together: {} missing",
+            missing.join(" and ")
+        )),
+    }
+}
+
+fn max_connections(setting: Option<i64>) -> Result<Option<u32>, ConfigError> {
+    let limit = setting.unwrap_or(200);
+    match u32::try_from(limit) {
+        Ok(0) => Ok(None),
+        Ok(limit) => Ok(Some(limit)),
+        Err(_) => invalid(format!(
+            "limits.http_max_conns_per_client cannot be {limit}. Must be between 1 and 4294967295, or 0 for no limit"
+        )),
+    }
+}
+
+fn raft_multiplier(setting: Option<i64>) -> Result<u32, ConfigError> {
+    let multiplier = setting.unwrap_or(1);
+    match u32::try_from(multiplier) {
+        Ok(value @ 1..=10) => Ok(value),
+        Ok(_) | Err(_) => invalid(format!(
+            "performance.raft_multiplier cannot be {multiplier}. Must be between 1 and 10"
+        )),
+    }
+}
+
+/// A number of entries; zero means the default.
+fn count(key: &str, setting: Option<i64>, default: u64) -> Result<u64, ConfigError> {
+    match u64::try_from(setting.unwrap_or(0)) {
+        Ok(0) => Ok(default),
+        Ok(count) => Ok(count),
+        Err(_) => invalid(format!(
+            "{key} cannot be {}. Must be greater than or equal to zero",
+            setting.unwrap_or_default()
+        )),
+    }
+}
+
+fn log_level(setting: Option<&str>, dev: bool) -> Result<LogLevel, ConfigError> {
+    let Some(setting) = setting.filter(|level| !level.is_empty()) else {
+        return Ok(if dev { LogLevel::Debug } else { LogLevel::Info });
+    };
+    Ok(match setting.to_uppercase().as_str() {
+        "TRACE" => LogLevel::Trace,
+        "DEBUG" => LogLevel::Debug,
+        "INFO" => LogLevel::Info,
+        "WARN" => LogLevel::Warn,
+        "ERR" | "ERROR" => LogLevel::Error,
+        _ => {
+            return invalid(format!(
+                "Invalid log level: {setting}. Valid log levels are: [TRACE DEBUG INFO WARN ERR ERROR]"
+            ));
+        }
+    })
+}
+
+fn invalid<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::Invalid(text.into()))
+}

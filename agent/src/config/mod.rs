@@ -1,0 +1,235 @@
+//! The agent's configuration: from command line and files to one validated [`Config`].
+//!
+//! Later beats earlier: built-in defaults (and those of development mode), files in the order of the command line, then
+//! the command line itself. Lists are appended instead, those of the command line first.
+//!
+//! Keys, types and messages are those of Consul, with these differences:
+//! - a key that Lictor does not act on is refused by name, never accepted and ignored;
+//! - `performance.raft_multiplier` is 1 by default, where Consul has 5: elections take about a second, which suits networks
+//!   whose agents are milliseconds apart;
+//! - `ports.server` is the one UDP port of an agent, for everything that agents say to each other;
+//! - a fraction is not an integer, and a negative duration is an error.
+
+mod address;
+mod build;
+mod duration;
+mod error;
+mod files;
+mod keys;
+mod settings;
+mod text;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lictor_machine::NodeId;
+
+pub use address::{JoinAddress, JoinHost};
+pub use duration::{DurationError, parse_duration};
+pub use error::{ConfigError, Warning};
+pub use settings::Settings;
+pub use text::{IllegalBase64, decode_base64, system_error};
+
+/// What the command line gave.
+#[derive(Clone, Default)]
+pub struct Flags {
+    /// Development mode: one server on the loopback interface that needs no data directory.
+    pub dev: bool,
+    /// Which executor to run on.
+    pub runtime: RuntimeKind,
+    /// Files and directories, in the order given.
+    pub config_paths: Vec<PathBuf>,
+    /// The format of every file, whatever its name says.
+    pub config_format: Option<String>,
+    /// Flags that stand for a configuration key.
+    pub settings: Settings,
+}
+
+/// Which executor runs the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RuntimeKind {
+    /// smol
+    #[default]
+    Smol,
+    /// async-std
+    AsyncStd,
+}
+
+/// What an agent runs with: complete and consistent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Which executor to run on.
+    pub runtime: RuntimeKind,
+    /// Development mode: a single server; what it stores need not survive it unless `data_dir` is given.
+    pub dev: bool,
+    /// Whether this agent is a server, that is, takes part in Raft.
+    pub server: bool,
+    /// How a server without a past finds its cluster. `Join` for every agent that is not a server.
+    pub bootstrap: Bootstrap,
+    /// The node's name: from the configuration or the host; not empty, at most 128 bytes.
+    pub node_name: String,
+    /// The node's id, if it is prescribed.
+    pub node_id: Option<NodeId>,
+    /// The data center: `[a-z0-9-_]+`, at most 64 bytes.
+    pub datacenter: String,
+    /// Where state is kept. May not exist yet; is not a file. `None` only in development mode.
+    pub data_dir: Option<PathBuf>,
+    /// Where to write the process id.
+    pub pid_file: Option<PathBuf>,
+    /// The UDP address for what agents say to each other.
+    pub bind: SocketAddr,
+    /// How other agents reach `bind`: never an unspecified address. The same port.
+    pub advertise: SocketAddr,
+    /// Where to find other agents.
+    pub join: Join,
+    /// What makes agents trust each other.
+    pub trust: Trust,
+    /// The HTTP API.
+    pub http: Http,
+    /// Consensus and the requests that wait for it.
+    pub raft: Raft,
+    /// The log.
+    pub log: Log,
+}
+
+/// How a server without a past finds its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// It waits to be added to a cluster that exists.
+    Join,
+    /// It founds a cluster alone, at once.
+    Alone,
+    /// It founds a cluster with others, as soon as this many servers know of each other. At least 2.
+    Expect(u32),
+}
+
+/// Where to find other agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// Tried until one answers. May name this agent itself.
+    pub addresses: Vec<JoinAddress>,
+    /// How long to wait before the next attempt; never zero.
+    pub interval: Duration,
+}
+
+/// What makes agents trust each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The authority that belongs to the user who starts the agent.
+    User,
+    /// An authority that every agent derives from one shared secret.
+    Shared(SharedKey),
+    /// Certificates from files, by an authority of the operator's own. The files have not been read.
+    Files {
+        /// The authority's certificate, PEM.
+        ca_file: PathBuf,
+        /// This agent's certificate, PEM.
+        cert_file: PathBuf,
+        /// Its key, PEM.
+        key_file: PathBuf,
+    },
+}
+
+/// The secret of `encrypt`: 16, 24 or 32 bytes, not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharedKey(Vec<u8>);
+
+impl SharedKey {
+    /// The secret itself.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedKey(hidden)")
+    }
+}
+
+/// The HTTP API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// TCP addresses to listen on, each once. Empty: no HTTP API.
+    pub listen: Vec<SocketAddr>,
+    /// Sent with every answer: valid names and values, in the order of their names.
+    pub response_headers: Vec<(String, String)>,
+    /// How many connections one client address may hold; `None`: any number.
+    pub max_connections_per_client: Option<u32>,
+    /// The largest value of a key, in bytes.
+    pub kv_max_value_size: u64,
+    /// The largest body of a transaction, in bytes.
+    pub txn_max_request: u64,
+    /// How long a blocking query waits that does not say how long.
+    pub default_query_time: Duration,
+    /// The longest that any blocking query may wait.
+    pub max_query_time: Duration,
+    /// Whether paths with unprintable characters are let through.
+    pub allow_unprintable_paths: bool,
+}
+
+/// Consensus and the requests that wait for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raft {
+    /// Scales the heartbeat and election timeouts, whose base suits a local network; 1 to 10.
+    pub multiplier: u32,
+    /// How long a request may wait for a leader.
+    pub rpc_hold_timeout: Duration,
+    /// How many applied entries are kept for followers that are a little behind.
+    pub trailing_logs: u64,
+    /// How many more entries gather before the log is cut back to `trailing_logs`.
+    pub snapshot_threshold: u64,
+}
+
+/// The log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least important messages to write.
+    pub level: LogLevel,
+    /// One JSON object per line instead of text.
+    pub json: bool,
+}
+
+/// How important a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For following the protocols step by step.
+    Trace,
+    /// For finding faults.
+    Debug,
+    /// What an operator likes to know.
+    Info,
+    /// What may become a problem.
+    Warn,
+    /// What is one.
+    Error,
+}
+
+impl Config {
+    /// Reads the files that `flags` names, merges, fills in defaults, and validates. Touches nothing: directories are not
+    /// made, sockets not opened, certificates not read.
+    pub fn load(mut flags: Flags) -> Result<(Self, Vec<Warning>), ConfigError> {
+        let mut warnings = Vec::new();
+        let mut merged = Settings {
+            retry_join: std::mem::take(&mut flags.settings.retry_join),
+            ..Settings::default()
+        };
+        files::read_all(
+            &flags.config_paths,
+            flags.config_format.as_deref(),
+            &mut warnings,
+            |settings| {
+                merged.overlay(settings);
+            },
+        )?;
+        merged.overlay(flags.settings);
+        let host = address::Host::discover();
+        let config = build::build(merged, flags.dev, flags.runtime, &host, &mut warnings)?;
+        Ok((config, warnings))
+    }
+}
+
+#[cfg(test)]
+mod tests;

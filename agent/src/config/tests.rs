@@ -1,0 +1,656 @@
+//! Tables: each setting's effect, each rule's text; and the merge order, with real files.
+
+use std::fs;
+use std::path::Path;
+
+use super::address::Host;
+use super::*;
+
+fn host() -> Host {
+    Host {
+        name: Some("testhost".to_owned()),
+        addresses: ["127.0.0.1", "203.0.113.9", "10.9.8.7"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+    }
+}
+
+/// Reads JSON as if it were the only file.
+fn parse(json: &str, dev: bool) -> Result<(Config, Vec<String>), String> {
+    let settings = keys::read(json)?;
+    let mut warnings = Vec::new();
+    build::build(settings, dev, RuntimeKind::Smol, &host(), &mut warnings)
+        .map(|config| (config, warnings.into_iter().map(|warning| warning.0).collect()))
+        .map_err(|error| error.to_string())
+}
+
+/// The configuration of an agent that has a data directory and `more`.
+fn with(more: &str) -> Config {
+    accepted(more).0
+}
+
+fn accepted(more: &str) -> (Config, Vec<String>) {
+    parse(&document(more), false).unwrap_or_else(|error| panic!("{more}: {error}"))
+}
+
+fn refused(more: &str) -> String {
+    match parse(&document(more), false) {
+        Ok(_) => panic!("{more} was accepted"),
+        Err(error) => error,
+    }
+}
+
+fn document(more: &str) -> String {
+    let comma = if more.is_empty() { "" } else { "," };
+    format!(r#"{{"data_dir": "/nonexistent/state"{comma} {more}}}"#)
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn defaults() {
+    let seconds = Duration::from_secs;
+    let (config, warnings) = accepted("");
+    assert_eq!(
+        config,
+        Config {
+            runtime: RuntimeKind::Smol,
+            dev: false,
+            server: false,
+            bootstrap: Bootstrap::Join,
+            node_name: "testhost".to_owned(),
+            node_id: None,
+            datacenter: "dc1".to_owned(),
+            data_dir: Some("/nonexistent/state".into()),
+            pid_file: None,
+            bind: socket("0.0.0.0:8300"),
+            advertise: socket("10.9.8.7:8300"),
+            join: Join {
+                addresses: Vec::new(),
+                interval: seconds(30)
+            },
+            trust: Trust::User,
+            http: Http {
+                listen: vec![socket("127.0.0.1:8500")],
+                response_headers: Vec::new(),
+                max_connections_per_client: Some(200),
+                kv_max_value_size: 524_288,
+                txn_max_request: 524_288,
+                default_query_time: seconds(300),
+                max_query_time: seconds(600),
+                allow_unprintable_paths: false,
+            },
+            raft: Raft {
+                multiplier: 1,
+                rpc_hold_timeout: seconds(7),
+                trailing_logs: 10_240,
+                snapshot_threshold: 8192,
+            },
+            log: Log {
+                level: LogLevel::Info,
+                json: false
+            },
+        }
+    );
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn development_mode() {
+    let (config, warnings) = parse("{}", true).unwrap();
+    assert!(config.dev && config.server);
+    assert_eq!(config.bootstrap, Bootstrap::Alone);
+    assert_eq!(config.data_dir, None);
+    assert_eq!(config.bind, socket("127.0.0.1:8300"));
+    assert_eq!(config.advertise, socket("127.0.0.1:8300"));
+    assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(warnings, [""; 0]);
+    let kept = parse(
+        r#"{"data_dir": "/nonexistent/x", "bind_addr": "10.0.0.1", "log_level": "warn"}"#,
+        true,
+    )
+    .unwrap()
+    .0;
+    assert_eq!(kept.data_dir, Some("/nonexistent/x".into()));
+    assert_eq!(kept.bind, socket("10.0.0.1:8300"));
+    assert_eq!(kept.log.level, LogLevel::Warn);
+    for bad in [r#"{"server": false}"#, r#"{"bootstrap_expect": 3}"#] {
+        assert!(
+            parse(bad, true).unwrap_err().starts_with("-dev starts a "),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn names_and_places() {
+    let config = with(
+        r#""node_name": "n-1", "node_id": "8C2A9C44-6c2b-4b0e-9d53-6c1f0f6f2a11", "datacenter": "EU-west_1", "pid_file": "/run/l.pid",
+           "bind_addr": "[::1]", "ports": {"server": 18300}, "performance": {"raft_multiplier": 10, "rpc_hold_timeout": "1m"},
+           "raft_trailing_logs": 5, "raft_snapshot_threshold": 6, "log_level": "Err", "log_json": true"#,
+    );
+    assert_eq!(config.node_name, "n-1");
+    assert_eq!(
+        config.node_id.unwrap().to_string(),
+        "8c2a9c44-6c2b-4b0e-9d53-6c1f0f6f2a11"
+    );
+    assert_eq!(config.datacenter, "eu-west_1");
+    assert_eq!(config.pid_file, Some("/run/l.pid".into()));
+    assert_eq!(config.bind, socket("[::1]:18300"));
+    assert_eq!(config.advertise, socket("[::1]:18300"));
+    assert_eq!(
+        config.raft,
+        Raft {
+            multiplier: 10,
+            rpc_hold_timeout: Duration::from_mins(1),
+            trailing_logs: 5,
+            snapshot_threshold: 6
+        }
+    );
+    assert_eq!(
+        config.log,
+        Log {
+            level: LogLevel::Error,
+            json: true
+        }
+    );
+    assert_eq!(with(r#""node_name": """#).node_name, "testhost");
+    assert_eq!(
+        with(r#""advertise_addr": "198.51.100.1""#).advertise,
+        socket("198.51.100.1:8300")
+    );
+    assert_eq!(with(r#""advertise_addr": """#).advertise, socket("10.9.8.7:8300"));
+}
+
+#[test]
+fn the_http_api() {
+    let http = |more: &str| with(more).http;
+    assert_eq!(
+        http(r#""client_addr": "127.0.0.1  10.0.0.1 127.0.0.1""#).listen,
+        [socket("127.0.0.1:8500"), socket("10.0.0.1:8500")]
+    );
+    assert_eq!(http(r#""client_addr": """#).listen, [socket("127.0.0.1:8500")]);
+    assert_eq!(
+        http(r#""client_addr": "10.0.0.1", "addresses": {"http": "::"}, "ports": {"http": 80}"#).listen,
+        [socket("[::]:80")]
+    );
+    for off in [0, -1] {
+        assert_eq!(http(&format!(r#""ports": {{"http": {off}}}"#)).listen, []);
+    }
+    let tuned = http(
+        r#""limits": {"http_max_conns_per_client": 15000, "kv_max_value_size": 1, "txn_max_req_len": 2},
+           "default_query_time": "1s", "max_query_time": "2s", "disable_http_unprintable_char_filter": true,
+           "http_config": {"response_headers": {"X-B": "b c", "X-A": ""}}"#,
+    );
+    assert_eq!(tuned.max_connections_per_client, Some(15000));
+    assert_eq!((tuned.kv_max_value_size, tuned.txn_max_request), (1, 2));
+    assert_eq!(
+        (tuned.default_query_time, tuned.max_query_time),
+        (Duration::from_secs(1), Duration::from_secs(2))
+    );
+    assert!(tuned.allow_unprintable_paths);
+    assert_eq!(
+        tuned.response_headers,
+        [
+            ("X-A".to_owned(), String::new()),
+            ("X-B".to_owned(), "b c".to_owned())
+        ]
+    );
+    assert_eq!(
+        http(r#""limits": {"http_max_conns_per_client": 0}"#).max_connections_per_client,
+        None
+    );
+}
+
+#[test]
+fn joining() {
+    let join = with(r#""retry_join": ["10.0.0.1", "a:9", "10.0.0.1", "[::1]:7"], "retry_interval": "1s", "ports": {"server": 5}"#).join;
+    let shown: Vec<_> = join.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.1:5", "a:9", "[::1]:7"]);
+    assert_eq!(join.interval, Duration::from_secs(1));
+}
+
+#[test]
+fn trusting() {
+    let Trust::Shared(key) = with(r#""encrypt": "bGljdG9yLXBlcmYtaGFybmVzcy1rZXktMzItYnl0ZXM=""#).trust
+    else {
+        panic!("encrypt makes a shared key");
+    };
+    assert_eq!(key.bytes(), b"lictor-perf-harness-key-32-bytes");
+    assert_eq!(format!("{key:?}"), "SharedKey(hidden)");
+    assert_eq!(
+        with(r#""tls": {"defaults": {"ca_file": "a", "cert_file": "b", "key_file": "c"}}"#).trust,
+        Trust::Files {
+            ca_file: "a".into(),
+            cert_file: "b".into(),
+            key_file: "c".into()
+        }
+    );
+    assert_eq!(
+        with(r#""tls": {"defaults": {}}, "encrypt": """#).trust,
+        Trust::User
+    );
+}
+
+#[test]
+fn bootstrapping() {
+    let enabled = "bootstrap = true: do not enable unless necessary";
+    for (more, bootstrap, warnings) in [
+        (r#""server": true"#, Bootstrap::Join, &[][..]),
+        (
+            r#""server": true, "bootstrap": true"#,
+            Bootstrap::Alone,
+            &[enabled],
+        ),
+        (
+            r#""server": true, "bootstrap_expect": 1"#,
+            Bootstrap::Alone,
+            &[
+                "BootstrapExpect is set to 1; this is the same as Bootstrap mode.",
+                enabled,
+            ],
+        ),
+        (
+            r#""server": true, "bootstrap_expect": 2"#,
+            Bootstrap::Expect(2),
+            &[
+                "bootstrap_expect = 2: A cluster with 2 servers will provide no failure tolerance.",
+                "bootstrap_expect > 0: expecting 2 servers",
+            ],
+        ),
+        (
+            r#""server": true, "bootstrap_expect": 3"#,
+            Bootstrap::Expect(3),
+            &["bootstrap_expect > 0: expecting 3 servers"],
+        ),
+        (
+            r#""server": true, "bootstrap_expect": 4"#,
+            Bootstrap::Expect(4),
+            &[
+                "bootstrap_expect is even number: A cluster with an even number of servers does not achieve optimum fault tolerance.",
+                "bootstrap_expect > 0: expecting 4 servers",
+            ],
+        ),
+    ] {
+        let (config, given) = accepted(more);
+        assert_eq!(config.bootstrap, bootstrap, "{more}");
+        assert_eq!(given, warnings, "{more}");
+    }
+    assert_eq!(
+        accepted(r#""node_name": "bad name""#).1,
+        [
+            r#"Node name "bad name" will not be discoverable via DNS due to invalid characters. Valid characters include all alpha-numerics and dashes."#
+        ]
+    );
+}
+
+#[test]
+fn broken_rules() {
+    for (more, message) in [
+        (r#""datacenter": """#, "datacenter cannot be empty"),
+        (
+            r#""datacenter": "dc.1""#,
+            r#"datacenter cannot be "dc.1". Please use only [a-z0-9-_]"#,
+        ),
+        (r#""data_dir": """#, "data_dir cannot be empty"),
+        (
+            r#""data_dir": "/proc/version""#,
+            r#"data_dir "/proc/version" is not a directory"#,
+        ),
+        (
+            r#""bind_addr": "1.2.3.4 1.2.3.5""#,
+            "bind_addr cannot contain multiple addresses. Use 'addresses.{dns,http,https}' instead.",
+        ),
+        (r#""bind_addr": """#, "bind_addr cannot be empty"),
+        (r#""bind_addr": "bogus""#, "bind_addr: invalid ip address: bogus"),
+        (
+            r#""bind_addr": "::""#,
+            "no IPv6 address of this host can be advertised to others; set advertise_addr, or bind_addr to one address",
+        ),
+        (
+            r#""advertise_addr": "0.0.0.0""#,
+            "Advertise address cannot be 0.0.0.0, :: or [::]",
+        ),
+        (
+            r#""advertise_addr": "[::]""#,
+            "Advertise address cannot be 0.0.0.0, :: or [::]",
+        ),
+        (
+            r#""ports": {"server": 0}"#,
+            "ports.server must be between 1 and 65535: every agent needs it",
+        ),
+        (
+            r#""ports": {"server": -1}"#,
+            "ports.server must be between 1 and 65535: every agent needs it",
+        ),
+        (
+            r#""server": true, "bootstrap": true, "bootstrap_expect": 3"#,
+            "'bootstrap_expect > 0' and 'bootstrap = true' are mutually exclusive",
+        ),
+        (
+            r#""bootstrap": true"#,
+            "'bootstrap = true' requires 'server = true'",
+        ),
+        (
+            r#""bootstrap_expect": 1"#,
+            "'bootstrap = true' requires 'server = true'",
+        ),
+        (
+            r#""bootstrap_expect": 3"#,
+            "'bootstrap_expect > 0' requires 'server = true'",
+        ),
+        (
+            r#""bootstrap_expect": -1"#,
+            "bootstrap_expect cannot be -1. Must be greater than or equal to zero",
+        ),
+        (
+            r#""bootstrap_expect": 4294967296"#,
+            "bootstrap_expect cannot be 4294967296. Must be at most 4294967295",
+        ),
+        (
+            r#""encrypt": "abc""#,
+            "encrypt has invalid key: illegal base64 data at input byte 0",
+        ),
+        (
+            r#""encrypt": "YWJj""#,
+            "encrypt has invalid key: key size must be 16, 24 or 32 bytes",
+        ),
+        (
+            r#""encrypt": "YWJj", "tls": {"defaults": {"ca_file": "x"}}"#,
+            "encrypt and tls.defaults are mutually exclusive: both say whom to trust. With certificates, remove encrypt",
+        ),
+        (
+            r#""tls": {"defaults": {"ca_file": "x", "key_file": ""}}"#,
+            "tls.defaults needs ca_file, cert_file and key_file together: cert_file and key_file missing",
+        ),
+        (
+            r#""performance": {"raft_multiplier": 0}"#,
+            "performance.raft_multiplier cannot be 0. Must be between 1 and 10",
+        ),
+        (
+            r#""performance": {"raft_multiplier": 20}"#,
+            "performance.raft_multiplier cannot be 20. Must be between 1 and 10",
+        ),
+        (
+            r#""performance": {"raft_multiplier": -1}"#,
+            "performance.raft_multiplier cannot be -1. Must be between 1 and 10",
+        ),
+        (
+            r#""raft_trailing_logs": -1"#,
+            "raft_trailing_logs cannot be -1. Must be greater than or equal to zero",
+        ),
+        (
+            r#""raft_snapshot_threshold": -2"#,
+            "raft_snapshot_threshold cannot be -2. Must be greater than or equal to zero",
+        ),
+        (
+            r#""limits": {"http_max_conns_per_client": -1}"#,
+            "limits.http_max_conns_per_client cannot be -1. Must be between 1 and 4294967295, or 0 for no limit",
+        ),
+        (
+            r#""log_level": "FOO""#,
+            "Invalid log level: FOO. Valid log levels are: [TRACE DEBUG INFO WARN ERR ERROR]",
+        ),
+        (
+            r#""node_id": "x""#,
+            "failed to setup node ID: specified NodeID is invalid: uuid string is wrong length",
+        ),
+        (
+            r#""retry_interval": "0s""#,
+            "retry_interval cannot be 0s. Must be greater than zero",
+        ),
+        (
+            r#""node_name": "a\nb""#,
+            r#"node_name "a\nb" contains control characters"#,
+        ),
+    ] {
+        assert_eq!(refused(more), message);
+    }
+    let long = "n".repeat(129);
+    assert_eq!(
+        refused(&format!(r#""node_name": "{long}""#)),
+        "node_name is 129 bytes long. At most 128 are allowed"
+    );
+    assert_eq!(
+        refused(&format!(r#""datacenter": "{long}""#)),
+        "datacenter is 129 bytes long. At most 64 are allowed"
+    );
+    let not_hex = "z".repeat(36);
+    assert!(
+        refused(&format!(r#""node_id": "{not_hex}""#))
+            .starts_with("failed to setup node ID: specified NodeID is invalid: not a UUID")
+    );
+    assert_eq!(parse("{}", false).unwrap_err(), "data_dir cannot be empty");
+}
+
+#[test]
+fn values_that_cannot_be_read_are_listed_together() {
+    for (more, problem) in [
+        (r#""ports": {"http": 99999}"#, "ports.http: invalid port: 99999"),
+        (
+            r#""ports": {"server": 65536}"#,
+            "ports.server: invalid port: 65536",
+        ),
+        (
+            r#""client_addr": "bogus""#,
+            "client_addr: invalid ip address: bogus",
+        ),
+        (
+            r#""client_addr": "unix:///x""#,
+            "client_addr cannot be a unix socket",
+        ),
+        (
+            r#""addresses": {"http": "bogus"}"#,
+            "addresses.http: invalid ip address: bogus",
+        ),
+        (
+            r#""addresses": {"http": "unix:///x"}"#,
+            "addresses.http: unix sockets are not supported yet",
+        ),
+        (
+            r#""advertise_addr": "bogus""#,
+            "advertise_addr: invalid ip address: bogus",
+        ),
+        (
+            r#""advertise_addr": "1.2.3.4 5.6.7.8""#,
+            "advertise_addr: multiple addresses found: 1.2.3.4 5.6.7.8",
+        ),
+        (
+            r#""client_addr": "{{ GetPrivateIP }}""#,
+            "client_addr: address templates are not supported yet: {{ GetPrivateIP }}; write the address itself",
+        ),
+        (
+            r#""default_query_time": "x""#,
+            r#"default_query_time: invalid duration: "x": time: invalid duration "x""#,
+        ),
+        (
+            r#""max_query_time": "1q""#,
+            r#"max_query_time: invalid duration: "1q": time: unknown unit "q" in duration "1q""#,
+        ),
+        (
+            r#""retry_interval": """#,
+            r#"retry_interval: invalid duration: "": time: invalid duration """#,
+        ),
+        (
+            r#""retry_interval": "-1s""#,
+            r#"retry_interval: invalid duration: "-1s": time: negative duration "-1s""#,
+        ),
+        (
+            r#""performance": {"rpc_hold_timeout": "10"}"#,
+            r#"performance.rpc_hold_timeout: invalid duration: "10": time: missing unit in duration "10""#,
+        ),
+        (
+            r#""retry_join": ["provider=aws tag_key=x"]"#,
+            r#"retry_join: "provider=aws tag_key=x" is not supported yet: finding servers through a cloud provider comes later; name addresses"#,
+        ),
+        (
+            r#""retry_join": [""]"#,
+            r#"retry_join: "" is neither an IP address nor a host name, with or without a port"#,
+        ),
+        (
+            r#""http_config": {"response_headers": {"a b": "c"}}"#,
+            r#"http_config.response_headers: invalid header name: "a b""#,
+        ),
+        (
+            r#""http_config": {"response_headers": {"a": "c\r\nd"}}"#,
+            r#"http_config.response_headers[a]: invalid header value: "c\r\nd""#,
+        ),
+    ] {
+        assert_eq!(refused(more), format!("1 error occurred:\n\t* {problem}"));
+    }
+    assert_eq!(
+        refused(r#""ports": {"http": 99999}, "default_query_time": "x""#),
+        "2 errors occurred:\n\t* ports.http: invalid port: 99999\n\t* default_query_time: invalid duration: \"x\": time: invalid duration \"x\""
+    );
+    let many = vec![r#""a""#; 1025].join(",");
+    assert!(refused(&format!(r#""retry_join": [{many}]"#)).contains("1025 entries; at most 1024"));
+}
+
+fn load(flags: Flags) -> Result<(Config, Vec<String>), String> {
+    Config::load(flags)
+        .map(|(config, warnings)| (config, warnings.iter().map(ToString::to_string).collect()))
+        .map_err(|error| error.to_string())
+}
+
+fn flags(paths: &[&Path]) -> Flags {
+    let settings = Settings {
+        data_dir: Some("/nonexistent/state".to_owned()),
+        bind_addr: Some("127.0.0.1".to_owned()),
+        ..Settings::default()
+    };
+    Flags {
+        config_paths: paths.iter().map(|path| path.to_path_buf()).collect(),
+        settings,
+        ..Flags::default()
+    }
+}
+
+#[test]
+fn flags_win_over_files_and_lead_the_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let late = file(
+        "a.json",
+        r#"{"node_name": "late", "datacenter": "late", "retry_join": ["late"], "ports": {"http": 1}, "http_config": {"response_headers": {"a": "late", "b": "late"}}}"#,
+    );
+    let early = file(
+        "b.json",
+        r#"{"node_name": "early", "datacenter": "early", "log_json": true, "retry_join": ["early"], "ports": {"server": 2}, "http_config": {"response_headers": {"a": "early", "c": "early"}}}"#,
+    );
+    let mut given = flags(&[&early, &late]);
+    given.runtime = RuntimeKind::AsyncStd;
+    given.settings.node_name = Some("flag".to_owned());
+    given.settings.retry_join = vec!["flag".to_owned()];
+    let (config, warnings) = load(given).unwrap();
+    assert_eq!(config.runtime, RuntimeKind::AsyncStd);
+    assert_eq!(config.node_name, "flag");
+    assert_eq!(config.datacenter, "late");
+    assert!(config.log.json);
+    assert_eq!(config.http.listen, [socket("127.0.0.1:1")]);
+    assert_eq!(config.bind, socket("127.0.0.1:2"));
+    let join: Vec<_> = config.join.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(join, ["flag:2", "early:2", "late:2"]);
+    let headers: Vec<_> = config
+        .http
+        .response_headers
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(headers, ["a=late", "b=late", "c=early"]);
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn directories_are_read_in_order_and_not_below() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("b.json", r#"{"node_name": "b", "retry_join": ["b"]}"#);
+    write("a.JSON", r#"{"node_name": "a", "retry_join": ["a"]}"#);
+    write("notes.txt", "not configuration");
+    fs::create_dir(dir.path().join("c.json")).unwrap();
+    fs::write(dir.path().join("c.json").join("d.json"), r#"{"bogus": 1}"#).unwrap();
+    let (config, warnings) = load(flags(&[dir.path()])).unwrap();
+    assert_eq!(config.node_name, "b");
+    let join: Vec<_> = config.join.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(join, ["a:8300", "b:8300"]);
+    assert_eq!(
+        warnings,
+        [format!(
+            "skipping file {}/notes.txt, extension must be .hcl or .json, or config format must be set",
+            dir.path().display()
+        )]
+    );
+    let empty = tempfile::tempdir().unwrap();
+    assert!(load(flags(&[empty.path()])).is_ok());
+}
+
+#[test]
+fn formats() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lictor.conf");
+    fs::write(&path, r#"{"node_name": "conf"}"#).unwrap();
+    let with_format = |format: &str| {
+        let mut given = flags(&[&path]);
+        given.config_format = Some(format.to_owned());
+        load(given)
+    };
+    assert_eq!(with_format("json").unwrap().0.node_name, "conf");
+    assert_eq!(
+        with_format("hcl").unwrap_err(),
+        "-config-format=hcl is not supported yet: HCL comes later; convert to JSON"
+    );
+    assert_eq!(
+        with_format("toml").unwrap_err(),
+        "-config-format must be either 'hcl' or 'json'"
+    );
+
+    let hcl = dir.path().join("x.hcl");
+    fs::write(&hcl, "node_name = \"x\"").unwrap();
+    let expected = format!(
+        "config: {} is HCL, which is not supported yet: HCL comes later; convert to JSON",
+        hcl.display()
+    );
+    assert_eq!(load(flags(&[&hcl])).unwrap_err(), expected);
+    assert_eq!(
+        load(flags(&[dir.path()])).unwrap_err(),
+        expected,
+        "not skipped in a directory either"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let missing = at("none.json");
+    assert_eq!(
+        load(flags(&[&missing])).unwrap_err(),
+        format!(
+            "config: Open failed on {0}. open {0}: no such file or directory",
+            missing.display()
+        )
+    );
+    let bad = at("bad.json");
+    fs::write(&bad, r#"{"bogus": 1}"#).unwrap();
+    assert_eq!(
+        load(flags(&[&bad])).unwrap_err(),
+        format!(
+            "failed to parse {}: 1 error occurred:\n\t* invalid config key bogus",
+            bad.display()
+        )
+    );
+    fs::write(&bad, [b'{', 0xff]).unwrap();
+    assert!(load(flags(&[&bad])).unwrap_err().contains("not UTF-8 text"));
+    fs::File::create(&bad).unwrap().set_len((16 << 20) + 1).unwrap();
+    assert!(
+        load(flags(&[&bad]))
+            .unwrap_err()
+            .ends_with("the file is larger than 16 MiB")
+    );
+}
