@@ -1,0 +1,183 @@
+//! The API as one handler.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lictor_machine::Rng;
+use trillium::{Conn, Handler, KnownHeaderName, Method, Status};
+
+use crate::backend::Backend;
+use crate::params::{self, Params};
+use crate::reply::{Content, Fault, Reply};
+use crate::request::{Request, empty, has_large_body};
+use crate::route::{Endpoint, Route, Routed, route};
+use crate::{kv, status, txn};
+
+/// What can be set about the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Indent every answer, as agents in development mode do.
+    pub always_pretty: bool,
+    /// Let paths have characters that cannot be printed (`disable_http_unprintable_char_filter`).
+    pub allow_unprintable: bool,
+    /// How many bytes the value of a key may have (`limits.kv_max_value_size`).
+    pub kv_max_value_size: usize,
+    /// How many bytes the request of a transaction may have (`limits.txn_max_req_len`). If `kv_max_value_size` is larger,
+    /// that counts.
+    pub txn_max_req_len: usize,
+    /// How long a request's body may take to come in.
+    pub body_timeout: Duration,
+    /// Where the randomness of blocking queries' waits comes from.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            always_pretty: false,
+            allow_unprintable: false,
+            kv_max_value_size: 512 << 10,
+            txn_max_req_len: 512 << 10,
+            body_timeout: Duration::from_secs(60),
+            seed: 0,
+        }
+    }
+}
+
+/// The v1 HTTP API: a [`Handler`] that answers every request.
+pub struct Api {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) config: Config,
+    rng: Mutex<Rng>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// An API that speaks for `backend`.
+    pub fn new(backend: Arc<dyn Backend>, config: Config) -> Self {
+        let rng = Mutex::new(Rng::new(config.seed));
+        Self { backend, config, rng }
+    }
+
+    pub(crate) fn jitter(&self, wait: Duration) -> Duration {
+        // The generator is sound after any of its steps, so a poisoned lock means nothing.
+        params::jitter(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner), wait)
+    }
+
+    async fn answer(&self, conn: &mut Conn, route: &'static Route, rest: Bytes, query: &str) -> Reply {
+        let Some(params) = Params::parse(query) else {
+            return empty(Status::InternalServerError);
+        };
+        let method = conn.method();
+        if method == Method::Options {
+            return Reply {
+                allow: Some(route.allow),
+                ..empty(Status::Ok)
+            };
+        }
+        if !route.methods.contains(&method) {
+            let text = Content::Text(format!("method {method} not allowed").into());
+            let close = has_large_body(conn.request_headers());
+            return Reply {
+                allow: Some(route.allow),
+                close,
+                ..Reply::new(Status::MethodNotAllowed, text)
+            };
+        }
+        let mut request = Request {
+            api: self,
+            conn,
+            rest,
+            params,
+            body_read: false,
+        };
+        let answer = match route.endpoint {
+            Endpoint::Kv => kv::handle(&mut request).await,
+            Endpoint::Txn => txn::handle(&mut request).await,
+            Endpoint::Leader => status::leader(&request).await,
+            Endpoint::Peers => status::peers(&request).await,
+        };
+        let body_read = request.body_read;
+        let mut reply: Reply = answer.unwrap_or_else(Fault::into);
+        reply.close |= !body_read && has_large_body(conn.request_headers());
+        reply
+    }
+}
+
+impl Handler for Api {
+    async fn run(&self, mut conn: Conn) -> Conn {
+        // The endpoint needs the connection and its path at the same time, hence the copies.
+        let query = conn.querystring().to_owned();
+        let (route, rest) = match route(conn.path(), self.config.allow_unprintable) {
+            Routed::Endpoint(route, rest) => (route, Bytes::from(rest.into_owned())),
+            Routed::Moved(path) => {
+                let location = if query.is_empty() {
+                    path
+                } else {
+                    format!("{path}?{query}")
+                };
+                return keep_or_close(moved(conn, location));
+            }
+            Routed::Root => return keep_or_close(plain(conn, Status::Ok, "Consul Agent")),
+            Routed::Unknown => return keep_or_close(conn.with_status(Status::NotFound)),
+            Routed::Unprintable => return keep_or_close(conn.with_status(Status::BadRequest)),
+            Routed::Malformed => {
+                let conn = plain(conn, Status::BadRequest, "400 Bad Request");
+                return conn.with_response_header(KnownHeaderName::Connection, "close");
+            }
+        };
+        let reply = self.answer(&mut conn, route, rest, &query).await;
+        reply.send(conn)
+    }
+}
+
+/// Ends the connection if it would take long to get to its next request.
+fn keep_or_close(conn: Conn) -> Conn {
+    if has_large_body(conn.request_headers()) {
+        return conn.with_response_header(KnownHeaderName::Connection, "close");
+    }
+    conn
+}
+
+fn plain(conn: Conn, status: Status, text: &'static str) -> Conn {
+    conn.with_status(status)
+        .with_response_header(KnownHeaderName::ContentType, "text/plain; charset=utf-8")
+        .with_body(text)
+}
+
+/// Points to `location`, with a page that says so for whoever asked for one.
+fn moved(conn: Conn, location: String) -> Conn {
+    let page = (conn.method() == Method::Get).then(|| {
+        let mut page = String::from("<a href=\"");
+        for c in location.chars() {
+            match c {
+                '&' => page.push_str("&amp;"),
+                '<' => page.push_str("&lt;"),
+                '>' => page.push_str("&gt;"),
+                '"' => page.push_str("&#34;"),
+                '\'' => page.push_str("&#39;"),
+                c => page.push(c),
+            }
+        }
+        page.push_str("\">Moved Permanently</a>.\n\n");
+        page
+    });
+    let conn = conn
+        .with_status(Status::MovedPermanently)
+        .with_response_header(KnownHeaderName::Location, location);
+    match page {
+        Some(page) => conn
+            .with_response_header(KnownHeaderName::ContentType, "text/html; charset=utf-8")
+            .with_body(page),
+        None => conn,
+    }
+}

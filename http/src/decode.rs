@@ -1,0 +1,257 @@
+//! JSON that clients send: names in any letter case, `null` for what is absent, and errors in the words that they know.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use serde::Deserialize as _;
+use serde_json::Value;
+
+/// Standard base64 that must be padded, but does not look at the bits that padding leaves over.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
+);
+
+/// Reads the first JSON value of `body`; what follows it is not looked at. The error is a text for the client.
+pub(crate) fn parse(body: &[u8]) -> Result<Value, String> {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start();
+    if text.is_empty() {
+        return Err("EOF".to_owned());
+    }
+    Value::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
+        if error.is_eof() {
+            "unexpected EOF".to_owned()
+        } else {
+            format!("invalid JSON: {error}")
+        }
+    })
+}
+
+/// The type of a JSON value, as errors name it.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The items of an array; `null` has none. `name` is the type as errors name it.
+pub(crate) fn items(value: Value, name: &str) -> Result<Vec<Value>, String> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) => Ok(items),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => Err(format!(
+            "json: cannot unmarshal {} into Go value of type {name}",
+            kind(&other)
+        )),
+    }
+}
+
+/// The members of an object, to be taken out one by one.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    /// How errors name the object that the members are of, such as `KVTxnOp.KV`.
+    path: Cow<'static, str>,
+    members: Vec<(String, Value)>,
+}
+
+impl Fields {
+    /// The members of `value`; `null` has none. `path` names the object in errors about its members, `place` in errors
+    /// about itself, such as `value of type api.TxnOp`.
+    pub(crate) fn new(value: Value, path: impl Into<Cow<'static, str>>, place: &str) -> Result<Self, String> {
+        let members = match value {
+            Value::Null => Vec::new(),
+            Value::Object(members) => members.into_iter().collect(),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+                return Err(format!("json: cannot unmarshal {} into Go {place}", kind(&other)));
+            }
+        };
+        Ok(Self {
+            path: path.into(),
+            members,
+        })
+    }
+
+    /// Takes a member out; of several, the last one counts. `None` if it is absent or `null`.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        let mut found = None;
+        self.members.retain_mut(|(key, value)| {
+            let hit = key.eq_ignore_ascii_case(name);
+            if hit && !value.is_null() {
+                found = Some(value.take());
+            }
+            !hit
+        });
+        found
+    }
+
+    /// Takes a string out; absent is empty. `kind_name` is its type as errors name it.
+    pub(crate) fn string(&mut self, name: &str, kind_name: &str) -> Result<String, String> {
+        match self.take(name) {
+            None => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(self.mismatch(name, kind(&other), kind_name)),
+        }
+    }
+
+    /// Takes an unsigned number of 64 bits out; absent is 0.
+    pub(crate) fn uint(&mut self, name: &str) -> Result<u64, String> {
+        match self.take(name) {
+            None => Ok(0),
+            Some(Value::Number(number)) => number
+                .as_u64()
+                .ok_or_else(|| self.mismatch(name, &format!("number {number}"), "uint64")),
+            Some(other) => Err(self.mismatch(name, kind(&other), "uint64")),
+        }
+    }
+
+    /// Takes bytes out, which are given in base64 or as an array of numbers; absent is empty.
+    pub(crate) fn blob(&mut self, name: &str) -> Result<Bytes, String> {
+        match self.take(name) {
+            None => Ok(Bytes::new()),
+            Some(Value::String(text)) => from_base64(text),
+            Some(Value::Array(items)) => items
+                .iter()
+                .map(|item| match item {
+                    Value::Null => Ok(0),
+                    item => item
+                        .as_u64()
+                        .and_then(|number| u8::try_from(number).ok())
+                        .ok_or_else(|| self.mismatch(name, kind(item), "uint8")),
+                })
+                .collect(),
+            Some(other) => Err(self.mismatch(name, kind(&other), "[]uint8")),
+        }
+    }
+
+    /// Refuses members that were not taken out.
+    pub(crate) fn finish(self) -> Result<(), String> {
+        match self.members.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(format!(
+                "json: unknown field {}",
+                crate::text::quoted(name.as_bytes())
+            )),
+        }
+    }
+
+    fn mismatch(&self, name: &str, found: &str, wanted: &str) -> String {
+        format!(
+            "json: cannot unmarshal {found} into Go struct field {}.{name} of type {wanted}",
+            self.path
+        )
+    }
+}
+
+/// Decodes base64, in which line breaks do not count.
+fn from_base64(text: String) -> Result<Bytes, String> {
+    let text = if text.contains(['\r', '\n']) {
+        text.replace(['\r', '\n'], "")
+    } else {
+        text
+    };
+    BASE64.decode(&text).map(Bytes::from).map_err(|error| {
+        let at = match error {
+            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+            // The group that is not complete.
+            base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
+                text.trim_end_matches('=').len() / 4 * 4
+            }
+        };
+        format!("illegal base64 data at input byte {at}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(text: &str) -> Fields {
+        Fields::new(parse(text.as_bytes()).unwrap(), "Op.KV", "value of type api.Op").unwrap()
+    }
+
+    #[test]
+    fn only_the_first_value_counts() {
+        assert_eq!(parse(b" [1] garbage ]"), Ok(serde_json::json!([1])));
+        assert_eq!(parse(b""), Err("EOF".to_owned()));
+        assert_eq!(parse(b" \n"), Err("EOF".to_owned()));
+        assert_eq!(parse(b"[{\"a\":"), Err("unexpected EOF".to_owned()));
+        assert!(parse(b"[x]").unwrap_err().starts_with("invalid JSON: "));
+        assert!(parse("[".repeat(100_000).as_bytes()).is_err(), "depth is bounded");
+    }
+
+    #[test]
+    fn names_in_any_case_and_null_is_absent() {
+        let mut some = fields(r#"{"KEY":"a","key":"b","flags":18446744073709551615,"Value":null}"#);
+        assert_eq!(some.string("Key", "string"), Ok("b".to_owned()));
+        assert_eq!(some.uint("Flags"), Ok(u64::MAX));
+        assert_eq!(some.blob("Value"), Ok(Bytes::new()));
+        assert_eq!(some.finish(), Ok(()));
+        assert_eq!(
+            fields(r#"{"Bo\"gus":1}"#).finish(),
+            Err(r#"json: unknown field "Bo\"gus""#.to_owned())
+        );
+        assert_eq!(fields("null").finish(), Ok(()));
+    }
+
+    #[test]
+    fn mismatches_name_the_field() {
+        let error = |text: &str, wanted: &str| {
+            format!("json: cannot unmarshal {text} into Go struct field Op.KV.Flags of type {wanted}")
+        };
+        for (value, found) in [
+            ("\"5\"", "string"),
+            ("-5", "number -5"),
+            ("1.5", "number 1.5"),
+            ("{}", "object"),
+            ("true", "bool"),
+            ("[]", "array"),
+        ] {
+            assert_eq!(
+                fields(&format!("{{\"flags\":{value}}}")).uint("Flags"),
+                Err(error(found, "uint64"))
+            );
+        }
+        let five = || fields(r#"{"Flags":5}"#);
+        assert_eq!(
+            five().string("Flags", "api.KVOp"),
+            Err(error("number", "api.KVOp"))
+        );
+        assert_eq!(five().blob("Flags"), Err(error("number", "[]uint8")));
+        assert_eq!(
+            Fields::new(Value::Bool(true), "", "value of type api.Op").unwrap_err(),
+            "json: cannot unmarshal bool into Go value of type api.Op"
+        );
+        assert_eq!(
+            items(serde_json::json!({}), "api.Ops"),
+            Err("json: cannot unmarshal object into Go value of type api.Ops".to_owned())
+        );
+    }
+
+    #[test]
+    fn blobs() {
+        let blob = |value: &str| fields(&format!("{{\"v\":{value}}}")).blob("v");
+        assert_eq!(blob("\"YmFy\""), Ok(Bytes::from_static(b"bar")));
+        assert_eq!(blob("\"Ym\\nFy\""), Ok(Bytes::from_static(b"bar")));
+        assert_eq!(blob("\"\""), Ok(Bytes::new()));
+        assert_eq!(blob("[98,97,null]"), Ok(Bytes::from_static(b"ba\0")));
+        for (value, at) in [("YmF", 0), ("Ym!y", 2), ("YmFy=", 4), ("YmFyYg=", 4)] {
+            assert_eq!(
+                blob(&format!("\"{value}\"")),
+                Err(format!("illegal base64 data at input byte {at}")),
+                "{value}"
+            );
+        }
+        assert!(blob("[256]").is_err());
+    }
+}

@@ -1,0 +1,213 @@
+//! `/v1/kv/`: one key, many keys, and their changes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lictor_catalog::{Action, Found, KvEntry, KvPair, KvWrite, Outcome, Query, SessionRef};
+use lictor_machine::Index;
+use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use trillium::Method;
+
+use crate::json::{Array, Blob, Text};
+use crate::reply::{Content, Fault, Meta, Reply};
+use crate::request::Request;
+
+/// Answers any request below `/v1/kv/`.
+pub(crate) async fn handle(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    let method = request.conn.method();
+    if method == Method::Put {
+        put(request).await
+    } else if method == Method::Delete {
+        delete(request).await
+    } else if request.params.has("keys") {
+        keys(request).await
+    } else if request.params.has("recurse") {
+        list(request).await
+    } else {
+        get(request).await
+    }
+}
+
+async fn get(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    let options = request.read_options()?;
+    request.params.no_namespace(request.headers())?;
+    let key = key(request)?;
+    let reading = request.read(Query::KvGet(key), options).await?;
+    let meta = Meta::blocking(&reading);
+    let found = match reading.value {
+        Found::Entry(found) => found,
+        other @ (Found::Entries(_) | Found::Keys(_)) => return Err(unexpected(&other)),
+    };
+    let reply = match found {
+        None => Reply::not_found(),
+        Some(entry) if request.params.has("raw") => {
+            Reply::new(trillium::Status::Ok, Content::Raw(entry.value.to_vec()))
+        }
+        Some(entry) => request.json(
+            &[Entry {
+                entry: &entry,
+                value: true,
+            }],
+            size(&entry),
+        ),
+    };
+    Ok(reply.with_meta(meta))
+}
+
+async fn list(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    let options = request.read_options()?;
+    request.params.no_namespace(request.headers())?;
+    let reading = request.read(Query::KvList(request.rest.clone()), options).await?;
+    let meta = Meta::blocking(&reading);
+    let entries = match reading.value {
+        Found::Entries(entries) => entries,
+        other @ (Found::Entry(_) | Found::Keys(_)) => return Err(unexpected(&other)),
+    };
+    let reply = if entries.is_empty() {
+        Reply::not_found()
+    } else {
+        let capacity = entries.iter().map(|entry| size(entry)).sum();
+        request.json(
+            &Array(|| entries.iter().map(|entry| Entry { entry, value: true })),
+            capacity,
+        )
+    };
+    Ok(reply.with_meta(meta))
+}
+
+async fn keys(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    let options = request.read_options()?;
+    request.params.no_namespace(request.headers())?;
+    // The misspelling is an old promise.
+    let separator = request
+        .params
+        .get("separator")
+        .or_else(|| request.params.get("seperator"));
+    let separator = Bytes::copy_from_slice(separator.unwrap_or_default());
+    let prefix = request.rest.clone();
+    let root = prefix.is_empty();
+    let reading = request.read(Query::KvKeys { prefix, separator }, options).await?;
+    let meta = Meta::blocking(&reading);
+    let keys = match reading.value {
+        Found::Keys(keys) => keys,
+        other @ (Found::Entry(_) | Found::Entries(_)) => return Err(unexpected(&other)),
+    };
+    let reply = if keys.is_empty() && !root {
+        Reply::not_found()
+    } else {
+        let capacity = keys.iter().map(|key| key.len() + 3).sum();
+        request.json(&Array(|| keys.iter().map(|key| Text(key))), capacity)
+    };
+    Ok(reply.with_meta(meta))
+}
+
+async fn put(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    let options = request.write_options()?;
+    request.params.no_namespace(request.headers())?;
+    let key = key(request)?;
+    request.params.at_most_one(&["cas", "acquire", "release"])?;
+    let flags = request.params.uint("flags")?.unwrap_or(0);
+    let cas = request.params.uint("cas")?;
+    let value = request
+        .body(request.api.config.kv_max_value_size, "kv_max_value_size")
+        .await?;
+    let pair = KvPair {
+        key,
+        value: value.into(),
+        flags,
+    };
+    let session = |name| {
+        let session = request.params.get(name)?;
+        Some(SessionRef(String::from_utf8_lossy(session).into_owned()))
+    };
+    let (write, conditional) = if let Some(index) = cas {
+        (KvWrite::Cas(pair, Index(index)), true)
+    } else if let Some(session) = session("acquire") {
+        (KvWrite::Lock(pair, session), true)
+    } else if let Some(session) = session("release") {
+        (KvWrite::Unlock(pair, session), true)
+    } else {
+        (KvWrite::Set(pair), false)
+    };
+    let outcome = request.api.backend.write(Action::Kv(write), options).await?;
+    changed(request, outcome, conditional)
+}
+
+async fn delete(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    let options = request.write_options()?;
+    request.params.no_namespace(request.headers())?;
+    request.params.at_most_one(&["recurse", "cas"])?;
+    let (write, conditional) = if request.params.has("recurse") {
+        (KvWrite::DeleteTree(request.rest.clone()), false)
+    } else {
+        let key = key(request)?;
+        match request.params.uint("cas")? {
+            Some(index) => (KvWrite::DeleteCas(key, Index(index)), true),
+            None => (KvWrite::Delete(key), false),
+        }
+    };
+    let outcome = request.api.backend.write(Action::Kv(write), options).await?;
+    changed(request, outcome, conditional)
+}
+
+fn key(request: &Request<'_>) -> Result<Bytes, Fault> {
+    if request.rest.is_empty() {
+        Err(Fault::bad_request("Missing key name"))
+    } else {
+        Ok(request.rest.clone())
+    }
+}
+
+/// `true` or `false`; a change without a condition is always `true`.
+fn changed(request: &Request<'_>, outcome: Outcome, conditional: bool) -> Result<Reply, Fault> {
+    match outcome {
+        Outcome::Done(done) => Ok(request.json(&(done || !conditional), 5)),
+        Outcome::Refused(why) => Err(Fault::internal(why)),
+        Outcome::Txn(_) => Err(unexpected(&outcome)),
+    }
+}
+
+/// The agent answered another question than was asked.
+pub(crate) fn unexpected(answer: &impl std::fmt::Debug) -> Fault {
+    tracing::error!(?answer, "the agent's answer does not fit the request");
+    Fault::internal("The agent's answer does not fit the request; this is a bug, please report it")
+}
+
+/// An entry as JSON. `value`: whether the value is given, or `null` in its place.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) entry: &'a Arc<KvEntry>,
+    pub(crate) value: bool,
+}
+
+impl Serialize for Entry<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let KvEntry {
+            key,
+            value,
+            flags,
+            lock_index,
+            session,
+            create_index,
+            modify_index,
+        } = &**self.entry;
+        let mut fields = serializer.serialize_struct("KVPair", 7)?;
+        fields.serialize_field("LockIndex", lock_index)?;
+        fields.serialize_field("Key", &Text(key))?;
+        fields.serialize_field("Flags", flags)?;
+        fields.serialize_field("Value", &Blob(if self.value { value } else { b"" }))?;
+        match session {
+            Some(session) => fields.serialize_field("Session", session)?,
+            None => fields.skip_field("Session")?,
+        }
+        fields.serialize_field("CreateIndex", &create_index.0)?;
+        fields.serialize_field("ModifyIndex", &modify_index.0)?;
+        fields.end()
+    }
+}
+
+/// About how many bytes an entry is as JSON.
+pub(crate) fn size(entry: &KvEntry) -> usize {
+    entry.key.len() + entry.value.len().div_ceil(3) * 4 + 192
+}

@@ -1,0 +1,156 @@
+//! One request on its way through an endpoint.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_io::Timer;
+use bytes::Bytes;
+use futures_lite::{AsyncReadExt as _, FutureExt as _};
+use lictor_catalog::{Found, Query};
+use lictor_machine::Index;
+use trillium::{Conn, Headers, KnownHeaderName, Status};
+
+use crate::api::Api;
+use crate::backend::{ReadOptions, Reading, WriteOptions};
+use crate::params::Params;
+use crate::reply::{Content, Fault, Reply};
+
+/// Where the limits on a request's size are documented; error texts point there, and clients match on them.
+const OPTIONS_PAGE: &str = "https://www.consul.io/docs/agent/options.html";
+
+/// A request whose path and method fit an endpoint.
+pub(crate) struct Request<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) conn: &'a mut Conn,
+    /// What follows the endpoint's pattern in the path, decoded.
+    pub(crate) rest: Bytes,
+    pub(crate) params: Params<'a>,
+    /// Whether the request's body has been read to its end.
+    pub(crate) body_read: bool,
+}
+
+impl Request<'_> {
+    pub(crate) fn headers(&self) -> &Headers {
+        self.conn.request_headers()
+    }
+
+    /// The options of a read.
+    pub(crate) fn read_options(&self) -> Result<ReadOptions, Fault> {
+        self.params
+            .read_options(self.headers(), |wait| self.api.jitter(wait))
+    }
+
+    /// The options of a write.
+    pub(crate) fn write_options(&self) -> Result<WriteOptions, Fault> {
+        self.params.write_options(self.headers())
+    }
+
+    /// A success with JSON, indented where the client or the configuration asks for it. `capacity` is a guess of its
+    /// size in bytes.
+    pub(crate) fn json(&self, value: &impl serde::Serialize, capacity: usize) -> Reply {
+        let pretty = self.api.config.always_pretty || self.params.has("pretty");
+        Reply::json(crate::json::to_vec(value, pretty, capacity))
+    }
+
+    /// Answers a query, which may take long: a client that leaves ends it, and so does a server that stops, which
+    /// then answers with what there is.
+    pub(crate) async fn read(&mut self, query: Query, options: ReadOptions) -> Result<Reading<Found>, Fault> {
+        let backend = &self.api.backend;
+        if options.min_index == Index::ZERO {
+            return Ok(backend.read(query, options).await?);
+        }
+        let stopping = self.conn.swansong();
+        let at_once = ReadOptions {
+            min_index: Index::ZERO,
+            wait: Duration::ZERO,
+            ..options.clone()
+        };
+        let waiting = {
+            let query = query.clone();
+            async move { Some(backend.read(query, options).await) }.or(async move {
+                stopping.shutting_down().await;
+                None
+            })
+        };
+        match self.conn.cancel_on_disconnect(waiting).await {
+            Some(Some(answer)) => Ok(answer?),
+            Some(None) => Ok(backend.read(query, at_once).await?),
+            None => Err(Fault::new(Status::RequestTimeout, "The client left").closing()),
+        }
+    }
+
+    /// The request's body, which may have `limit` bytes. `option` is the name of the limit.
+    pub(crate) async fn body(&mut self, limit: usize, option: &str) -> Result<Vec<u8>, Fault> {
+        let declared = declared_length(self.headers());
+        if let Some(length) = declared.filter(|length| *length > limit as u64) {
+            return Err(Fault::too_large(format!(
+                "Request body({length} bytes) too large, max size: {limit} bytes. See {OPTIONS_PAGE}#{option}."
+            ))
+            .closing());
+        }
+        let mut body = Vec::with_capacity(declared.map_or(0, |length| length as usize));
+        if declared == Some(0) {
+            return Ok(body);
+        }
+        let patience = self.api.config.body_timeout;
+        let source = self.conn.request_body().with_max_len(u64::MAX);
+        let received = async {
+            source
+                .take(limit as u64 + 1)
+                .read_to_end(&mut body)
+                .await
+                .map_err(Some)
+        };
+        match until(patience, received, Err(None)).await {
+            Ok(_) if body.len() <= limit => {
+                self.body_read = true;
+                Ok(body)
+            }
+            Ok(_) => Err(Fault::too_large(format!(
+                "Request body too large, max size: {limit} bytes. See {OPTIONS_PAGE}#{option}."
+            ))
+            .closing()),
+            Err(None) => Err(Fault::new(
+                Status::RequestTimeout,
+                format!(
+                    "The request's body did not come within {} seconds",
+                    patience.as_secs()
+                ),
+            )
+            .closing()),
+            Err(Some(error)) => {
+                Err(Fault::bad_request(format!("The request's body could not be read: {error}")).closing())
+            }
+        }
+    }
+}
+
+/// Whether a connection had better end than read the rest of this request's body, if that has not been read.
+pub(crate) fn has_large_body(headers: &Headers) -> bool {
+    /// What is worth reading to keep a connection, in bytes.
+    const LITTLE: u64 = 64 << 10;
+    declared_length(headers).is_none_or(|length| length > LITTLE)
+}
+
+/// The length of the body in bytes, or `None` if only its end will tell.
+fn declared_length(headers: &Headers) -> Option<u64> {
+    if headers.has_header(KnownHeaderName::TransferEncoding) {
+        return None;
+    }
+    Some(headers.content_length().unwrap_or(0))
+}
+
+/// What `future` yields, or `otherwise` after `patience`.
+async fn until<T>(patience: Duration, future: impl Future<Output = T>, otherwise: T) -> T {
+    future
+        .or(async {
+            Timer::after(patience).await;
+            otherwise
+        })
+        .await
+}
+
+/// A reply without a body or any word about it.
+pub(crate) fn empty(status: Status) -> Reply {
+    Reply::new(status, Content::Empty)
+}

@@ -1,0 +1,246 @@
+//! From a request's path to its endpoint.
+//!
+//! A path is decoded before it is looked at, so `%2F` is a slash. Exact patterns match themselves; a pattern that ends
+//! in a slash owns everything below it, slashes included.
+
+use std::borrow::Cow;
+
+use trillium::Method;
+
+use crate::text::{Escape, escape, is_printable, unescape};
+
+/// Something that answers requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/v1/kv/KEY`
+    Kv,
+    /// `/v1/txn`
+    Txn,
+    /// `/v1/status/leader`
+    Leader,
+    /// `/v1/status/peers`
+    Peers,
+}
+
+/// An endpoint's place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pattern: &'static str,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) methods: &'static [Method],
+    /// The same methods as the `Allow` header gives them.
+    pub(crate) allow: &'static str,
+}
+
+const ROUTES: [Route; 4] = [
+    Route {
+        pattern: "/v1/kv/",
+        endpoint: Endpoint::Kv,
+        methods: &[Method::Get, Method::Put, Method::Delete],
+        allow: "OPTIONS,GET,PUT,DELETE",
+    },
+    Route {
+        pattern: "/v1/txn",
+        endpoint: Endpoint::Txn,
+        methods: &[Method::Put],
+        allow: "OPTIONS,PUT",
+    },
+    Route {
+        pattern: "/v1/status/leader",
+        endpoint: Endpoint::Leader,
+        methods: &[Method::Get],
+        allow: "OPTIONS,GET",
+    },
+    Route {
+        pattern: "/v1/status/peers",
+        endpoint: Endpoint::Peers,
+        methods: &[Method::Get],
+        allow: "OPTIONS,GET",
+    },
+];
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Routed<'a> {
+    /// To an endpoint, with what follows its pattern.
+    Endpoint(&'static Route, Cow<'a, [u8]>),
+    /// To the server's root.
+    Root,
+    /// Elsewhere: the escaped path to use instead.
+    Moved(String),
+    /// Nowhere.
+    Unknown,
+    /// Nowhere: it has characters that cannot be printed.
+    Unprintable,
+    /// Nowhere: a percent-escape is malformed.
+    Malformed,
+}
+
+/// Finds the endpoint for a path, as it came in the request and without its query. `unprintable`: whether characters
+/// that cannot be printed are let through.
+pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
+    let Some(path) = unescape(raw, false) else {
+        return Routed::Malformed;
+    };
+    if !unprintable && !printable(&path) {
+        return Routed::Unprintable;
+    }
+    if let Some(cleaned) = cleaned(&path) {
+        return Routed::Moved(escaped(&cleaned));
+    }
+    if *path == *b"/" {
+        return Routed::Root;
+    }
+    for route in &ROUTES {
+        let pattern = route.pattern.as_bytes();
+        let subtree = pattern.ends_with(b"/");
+        if subtree && path.starts_with(pattern) {
+            let rest = match path {
+                Cow::Borrowed(path) => Cow::Borrowed(&path[pattern.len()..]),
+                Cow::Owned(mut path) => Cow::Owned(path.split_off(pattern.len())),
+            };
+            return Routed::Endpoint(route, rest);
+        }
+        if *path == *pattern {
+            return Routed::Endpoint(route, Cow::Borrowed(b""));
+        }
+        if subtree && *path == pattern[..pattern.len() - 1] {
+            return Routed::Moved(escaped(pattern));
+        }
+    }
+    Routed::Unknown
+}
+
+fn printable(path: &[u8]) -> bool {
+    // Bytes that are not UTF-8 are let through: they are the key's own business.
+    path.iter().all(|byte| matches!(byte, b' '..=b'~'))
+        || path
+            .utf8_chunks()
+            .all(|chunk| chunk.valid().chars().all(is_printable))
+}
+
+/// The path without empty parts, `.` and `..`, if it has such. A slash at the end stays.
+fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
+    let suspicious = !path.starts_with(b"/") || path.windows(2).any(|pair| pair == b"//" || pair == b"/.");
+    if !suspicious {
+        return None;
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let mut cleaned = Vec::with_capacity(path.len() + 1);
+    for part in &parts {
+        cleaned.push(b'/');
+        cleaned.extend_from_slice(part);
+    }
+    if parts.is_empty() || path.ends_with(b"/") {
+        cleaned.push(b'/');
+    }
+    (cleaned != path).then_some(cleaned)
+}
+
+fn escaped(path: &[u8]) -> String {
+    let mut out = String::with_capacity(path.len());
+    escape(&mut out, path, Escape::Path);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(raw: &str) -> Vec<u8> {
+        match route(raw, false) {
+            Routed::Endpoint(
+                Route {
+                    endpoint: Endpoint::Kv,
+                    ..
+                },
+                key,
+            ) => key.into_owned(),
+            other => panic!("{raw}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_are_whatever_follows() {
+        for (raw, expected) in [
+            ("/v1/kv/foo", &b"foo"[..]),
+            ("/v1/kv/", b""),
+            ("/v1/kv/a%2Fx%2F1", b"a/x/1"),
+            ("/v1/kv/a%20b%2Bc+d%3F", b"a b+c+d?"),
+            ("/v1/kv/a/b/", b"a/b/"),
+            ("/v1/kv/%C3%A7", "\u{e7}".as_bytes()),
+            ("/v1/kv/%ff", b"\xff"),
+            ("/v1/kv/tf/state-env:stage", b"tf/state-env:stage"),
+            ("/v1/kv/.lock", b".lock"),
+            ("/v1/kv/a/.lock/..b/...", b"a/.lock/..b/..."),
+            ("/%76%31/kv/a", b"a"),
+        ] {
+            assert_eq!(key(raw), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn paths_that_are_not_clean_move() {
+        for (raw, expected) in [
+            ("/v1/kv", "/v1/kv/"),
+            ("/v1/kv//a%20b%3Fc%2Fd/%3C", "/v1/kv/a%20b%3Fc/d/%3C"),
+            ("/v1/kv/%2Fabs", "/v1/kv/abs"),
+            ("/v1/kv/a/../b/", "/v1/kv/b/"),
+            ("/v1/kv/./a", "/v1/kv/a"),
+            ("/v1/kv/a/..", "/v1/kv"),
+            ("/v1//kv/a/../", "/v1/kv/"),
+            ("/v1/kv/../x", "/v1/x"),
+            ("/x/..", "/"),
+            ("/../../v1/kv/a", "/v1/kv/a"),
+            ("*", "/%2A"),
+        ] {
+            assert_eq!(route(raw, false), Routed::Moved(expected.to_owned()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_leads_nowhere() {
+        for raw in [
+            "/v1/nope",
+            "/V1/kv/x",
+            "/v1/KV/x",
+            "/v1/txn/",
+            "/v1/status/leader/",
+            "/v1/status",
+            "/v1/txnx",
+        ] {
+            assert_eq!(route(raw, false), Routed::Unknown, "{raw}");
+        }
+        for raw in [
+            "/v1/kv/%00",
+            "/v1/kv/a%0a",
+            "/v1/nope%01",
+            "/v1/kv/%e2%80%8b",
+            "/%7f",
+        ] {
+            assert_eq!(route(raw, false), Routed::Unprintable, "{raw}");
+        }
+        assert!(matches!(route("/v1/kv/%01", true), Routed::Endpoint(_, key) if *key == *b"\x01"));
+        for raw in ["/v1/kv/%zz", "/v1/kv/%", "/v1/kv/%4"] {
+            assert_eq!(route(raw, false), Routed::Malformed, "{raw}");
+        }
+        assert_eq!(route("/", false), Routed::Root);
+    }
+
+    #[test]
+    fn allow_lists_the_methods() {
+        for route in &ROUTES {
+            let names: Vec<&str> = route.methods.iter().map(|method| method.as_str()).collect();
+            assert_eq!(route.allow, format!("OPTIONS,{}", names.join(",")));
+        }
+    }
+}

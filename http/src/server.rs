@@ -1,0 +1,312 @@
+//! Sockets, and the connections that come in on them.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_io::Timer;
+use async_net::TcpListener;
+use async_net::unix::UnixListener;
+use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt as _};
+use lictor_runtime::Runtime;
+use trillium::{Conn, Handler, Info};
+use trillium_http::h1::{H1Connection, H1ConnectionResult};
+use trillium_http::{HttpConfig, HttpContext, Swansong};
+
+use crate::admission::{Admission, Place, Refusal};
+use crate::transport::{Patience, Patient};
+
+/// How long a peer may go on sending after an answer that ends its connection. What it sends is thrown away; a
+/// connection closed earlier would be reset, and the answer lost with it.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection over a limit may take to ask something and to hear that.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before accepting again after that failed, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a server puts up with. Limits of 0 connections are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections from one address (`limits.http_max_conns_per_client`). The one above gets a 429.
+    pub connections_per_client: usize,
+    /// Connections in all. The one above gets a 503.
+    pub connections: usize,
+    /// Bytes of a request's line and headers.
+    pub head_bytes: usize,
+    /// How long a request's line and headers may take, from their first byte on.
+    pub head_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// How long a client may take none of an answer.
+    pub write_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_client: 200,
+            connections: 10_000,
+            head_bytes: 64 << 10,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            write_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener(Socket);
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Binds a TCP socket. Port 0 takes any that is free. The error names the address.
+    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let bind = || {
+            let listener = std::net::TcpListener::bind(address)?;
+            let bound = listener.local_addr()?;
+            Ok(Self(Socket::Tcp(TcpListener::try_from(listener)?, bound)))
+        };
+        bind().map_err(|error| cannot_listen(&address, &error))
+    }
+
+    /// Binds a Unix socket at a path where nothing is. It is removed when the server stops. The error names the path.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        let bind = || {
+            let listener = std::os::unix::net::UnixListener::bind(path)?;
+            Ok(Self(Socket::Unix(
+                UnixListener::try_from(listener)?,
+                path.to_owned(),
+            )))
+        };
+        bind().map_err(|error| cannot_listen(&path.display(), &error))
+    }
+
+    /// The address of a TCP socket, with its real port.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Socket::Tcp(_, address) => Some(*address),
+            Socket::Unix(..) => None,
+        }
+    }
+}
+
+fn cannot_listen(place: &impl fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot listen for HTTP on {place}: {error}"),
+    )
+}
+
+/// A running server. Dropping it does not stop it.
+#[derive(Debug)]
+pub struct Server {
+    swansong: Swansong,
+    abort: Swansong,
+}
+
+impl Server {
+    /// Serves `handler` on `listeners`, with tasks of `runtime`.
+    pub async fn start(
+        runtime: &Runtime,
+        listeners: Vec<Listener>,
+        limits: Limits,
+        mut handler: impl Handler,
+    ) -> Self {
+        let config = HttpConfig::default().with_head_max_len(limits.head_bytes);
+        let mut info = Info::from(HttpContext::new().with_config(config));
+        handler.init(&mut info).await;
+        let context = HttpContext::from(info);
+        let swansong = context.swansong().clone();
+        let abort = Swansong::new();
+        let shared = Arc::new(Shared {
+            runtime: runtime.clone(),
+            context: Arc::new(context),
+            abort: abort.clone(),
+            admission: Arc::new(Admission::new(limits.connections, limits.connections_per_client)),
+            patience: Patience {
+                idle: limits.idle_timeout,
+                head: limits.head_timeout,
+                write: limits.write_timeout,
+            },
+            handler,
+        });
+        for Listener(socket) in listeners {
+            let guard = swansong.guard();
+            let shared = Arc::clone(&shared);
+            runtime
+                .spawn(async move {
+                    match socket {
+                        Socket::Tcp(listener, _) => shared.accept_tcp(listener).await,
+                        Socket::Unix(listener, path) => shared.accept_unix(listener, &path).await,
+                    }
+                    drop(guard);
+                })
+                .detach();
+        }
+        Self { swansong, abort }
+    }
+
+    /// Stops: closes the listeners and the idle connections, ends blocking queries, and lets requests being handled
+    /// finish for up to `grace`. Connections that are left then are cut.
+    pub async fn shut_down(self, grace: Duration) {
+        let stopped = self.swansong.shut_down();
+        let in_time = async {
+            stopped.await;
+            true
+        }
+        .or(async {
+            Timer::after(grace).await;
+            false
+        })
+        .await;
+        if !in_time {
+            tracing::warn!(
+                connections = self.swansong.guard_count(),
+                "cutting HTTP connections that did not finish"
+            );
+        }
+        self.abort.shut_down().await;
+    }
+}
+
+/// What all connections of a server have in common.
+struct Shared<H> {
+    runtime: Runtime,
+    context: Arc<HttpContext>,
+    /// Cuts every connection.
+    abort: Swansong,
+    admission: Arc<Admission>,
+    patience: Patience,
+    handler: H,
+}
+
+/// Anything that bytes go through both ways.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static> Stream for S {}
+
+impl<H: Handler> Shared<H> {
+    async fn accept_tcp(self: &Arc<Self>, listener: TcpListener) {
+        while let Some(accepted) = self.context.swansong().interrupt(listener.accept()).await {
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Answers are written whole, so waiting for more would only delay them.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+                    }
+                    self.welcome(stream, Some(peer.ip().to_canonical()));
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
+
+    async fn accept_unix(self: &Arc<Self>, listener: UnixListener, path: &Path) {
+        while let Some(accepted) = self.context.swansong().interrupt(listener.accept()).await {
+            match accepted {
+                Ok((stream, _)) => self.welcome(stream, None),
+                Err(error) => pause(&error).await,
+            }
+        }
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove the HTTP socket");
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, stream: impl Stream, client: Option<IpAddr>) {
+        match self.admission.admit(client) {
+            Ok(place) => {
+                let shared = Arc::clone(self);
+                let abort = self.abort.clone();
+                let connection = async move {
+                    // Cut or served to its end, all the same.
+                    let _ = abort.interrupt(pin!(shared.serve(stream, client))).await;
+                    drop(place);
+                };
+                self.runtime.spawn(connection).detach();
+            }
+            Err((refusal, None)) => tracing::warn!(%refusal, "HTTP connection closed"),
+            Err((refusal, Some(place))) => {
+                tracing::warn!(%refusal, "HTTP connection refused");
+                self.runtime.spawn(refuse(stream, refusal, place)).detach();
+            }
+        }
+    }
+
+    async fn serve<S: Stream>(&self, stream: S, client: Option<IpAddr>) {
+        let stream = Patient::new(stream, self.patience);
+        let handler = &self.handler;
+        let result = H1Connection::new(Arc::clone(&self.context), stream)
+            .run(|mut conn| async move {
+                conn.set_peer_ip(client);
+                conn.transport_mut().handling();
+                let conn = handler.run(Conn::from(conn)).await;
+                let conn = handler.before_send(conn).await;
+                let mut conn = conn.into_inner::<Patient<S>>();
+                conn.transport_mut().handled();
+                conn
+            })
+            .await;
+        match result {
+            H1ConnectionResult::Close(close) => {
+                close
+                    .or(async {
+                        Timer::after(CLOSE_PATIENCE).await;
+                    })
+                    .await;
+            }
+            H1ConnectionResult::Error(error) => tracing::debug!(?client, %error, "HTTP connection ended"),
+            // The API never upgrades, and there is nothing else that a connection could become.
+            _ => tracing::debug!(?client, "HTTP connection ended in an upgrade"),
+        }
+    }
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept HTTP connections for a moment");
+    Timer::after(ACCEPT_PAUSE).await;
+}
+
+/// Tells a connection that it is one too many. Not before it has asked something: clients take an answer without a
+/// question for a fault.
+async fn refuse(mut stream: impl Stream, refusal: Refusal, place: Place) {
+    let status = match refusal {
+        Refusal::Client { .. } => "429 Too Many Requests",
+        Refusal::Server { .. } => "503 Service Unavailable",
+    };
+    let text = refusal.to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\nContent-Type: text/plain; \
+         charset=utf-8\r\nRetry-After: 1\r\n\r\n{text}",
+        text.len()
+    );
+    let exchange = async {
+        let mut scratch = [0; 1024];
+        if stream.read(&mut scratch).await? == 0 {
+            return Ok(());
+        }
+        stream.write_all(answer.as_bytes()).await?;
+        stream.close().await?;
+        while stream.read(&mut scratch).await? > 0 {}
+        Ok(())
+    };
+    let outcome: io::Result<()> = exchange
+        .or(async {
+            Timer::after(REFUSAL_PATIENCE).await;
+            Ok(())
+        })
+        .await;
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a refused HTTP connection did not hear why");
+    }
+    drop(place);
+}

@@ -1,0 +1,327 @@
+//! Texts as the API's clients know them: quoted strings, durations, unsigned numbers, percent-escapes.
+//!
+//! The words of the errors are part of the API: clients match on them.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Whether a character counts as printable: letters, marks, numbers, punctuation, symbols and the plain space.
+pub(crate) fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return matches!(c, ' '..='~');
+    }
+    // The standard library knows the Unicode categories in question, but tells them only by what it escapes. The
+    // letter in front keeps combining marks from being escaped, too.
+    let mut text = String::with_capacity(8);
+    text.push('a');
+    text.push(c);
+    text.escape_debug().nth(1) != Some('\\')
+}
+
+/// Bytes in double quotes, with escapes for whatever is not printable UTF-8.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + 2);
+    out.push('"');
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            push_quoted(&mut out, c);
+        }
+        for byte in chunk.invalid() {
+            push_fmt(&mut out, format_args!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn push_quoted(out: &mut String, c: char) {
+    match c {
+        '"' | '\\' => {
+            out.push('\\');
+            out.push(c);
+        }
+        '\x07' => out.push_str("\\a"),
+        '\x08' => out.push_str("\\b"),
+        '\x0c' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\x0b' => out.push_str("\\v"),
+        c if is_printable(c) => out.push(c),
+        c => match u32::from(c) {
+            code @ 0..0x20 => push_fmt(out, format_args!("\\x{code:02x}")),
+            code @ 0x20..=0xffff => push_fmt(out, format_args!("\\u{code:04x}")),
+            code => push_fmt(out, format_args!("\\U{code:08x}")),
+        },
+    }
+}
+
+fn push_fmt(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a string cannot fail");
+}
+
+/// Parses an unsigned decimal number of 64 bits. The error is the whole text for the client.
+pub(crate) fn parse_uint(text: &[u8]) -> Result<u64, String> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return Err(format!(
+            "strconv.ParseUint: parsing {}: invalid syntax",
+            quoted(text)
+        ));
+    }
+    text.iter()
+        .try_fold(0_u64, |sum, digit| {
+            sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        })
+        .ok_or_else(|| format!("strconv.ParseUint: parsing {}: value out of range", quoted(text)))
+}
+
+/// A duration that may be negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signed {
+    /// Below zero.
+    Negative,
+    /// Zero or more.
+    Positive(Duration),
+}
+
+/// Parses a duration such as `1m30s`, `0.5s` or `-2h`: decimal numbers, each with a unit of ns, us, ms, s, m or h.
+/// `None` if it is none, or does not fit 63 bits of nanoseconds.
+pub(crate) fn parse_duration(text: &str) -> Option<Signed> {
+    let (negative, mut rest) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    if rest == "0" {
+        return Some(Signed::Positive(Duration::ZERO));
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let (nanos, after) = parse_part(rest)?;
+        total = total
+            .checked_add(nanos)
+            .filter(|total| i64::try_from(*total).is_ok())?;
+        rest = after;
+    }
+    if negative && total > 0 {
+        Some(Signed::Negative)
+    } else {
+        Some(Signed::Positive(Duration::from_nanos(total)))
+    }
+}
+
+/// One number and its unit, in nanoseconds, and what follows.
+fn parse_part(text: &str) -> Option<(u64, &str)> {
+    let (whole, rest) = split_digits(text);
+    let (fraction, rest) = match rest.strip_prefix('.') {
+        Some(rest) => split_digits(rest),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    const UNITS: [(&str, u64); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("\u{b5}s", 1_000),
+        ("\u{3bc}s", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let end = rest
+        .find(|c: char| c == '.' || c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let (unit, rest) = rest.split_at(end);
+    let (_, scale) = *UNITS.iter().find(|(name, _)| *name == unit)?;
+
+    let whole = if whole.is_empty() {
+        0
+    } else {
+        whole.parse::<u64>().ok()?
+    };
+    // 18 digits are finer than a nanosecond of an hour, and fit 64 bits.
+    let digits = &fraction[..fraction.len().min(18)];
+    let (fraction, divisor) = digits.bytes().fold((0_u64, 1_u64), |(value, divisor), digit| {
+        (value * 10 + u64::from(digit - b'0'), divisor * 10)
+    });
+    let part = u128::from(fraction) * u128::from(scale) / u128::from(divisor);
+    let nanos = whole.checked_mul(scale)?.checked_add(u64::try_from(part).ok()?)?;
+    Some((nanos, rest))
+}
+
+fn split_digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// What percent-escapes stand for; with `plus`, a plus sign stands for a space, as in query strings.
+/// `None` if an escape is malformed.
+pub(crate) fn unescape(text: &str, plus: bool) -> Option<Cow<'_, [u8]>> {
+    let bytes = text.as_bytes();
+    let Some(first) = bytes
+        .iter()
+        .position(|byte| *byte == b'%' || (plus && *byte == b'+'))
+    else {
+        return Some(Cow::Borrowed(bytes));
+    };
+    let mut out = Vec::with_capacity(bytes.len());
+    out.extend_from_slice(&bytes[..first]);
+    let mut rest = &bytes[first..];
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'%' => {
+                let (&[high, low], after) = after.split_first_chunk::<2>()?;
+                out.push(hex(high)? << 4 | hex(low)?);
+                rest = after;
+            }
+            b'+' if plus => out.push(b' '),
+            byte => out.push(byte),
+        }
+    }
+    Some(Cow::Owned(out))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// Which bytes [`escape`] leaves as they are, besides letters, digits and `-_.~`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Escape {
+    /// For a path: `$&+,/:;=@` too.
+    Path,
+    /// For a part of a query string: none, and a space becomes a plus sign.
+    Query,
+}
+
+/// Percent-escapes bytes onto the end of `out`.
+pub(crate) fn escape(out: &mut String, bytes: &[u8], mode: Escape) {
+    for &byte in bytes {
+        let plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'.' | b'~')
+            || (mode == Escape::Path
+                && matches!(byte, b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'@'));
+        match byte {
+            byte if plain => out.push(char::from(byte)),
+            b' ' if mode == Escape::Query => out.push('+'),
+            byte => push_fmt(out, format_args!("%{byte:02X}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_follows_the_unicode_categories() {
+        for c in [
+            ' ',
+            'a',
+            '~',
+            '\u{e9}',
+            '\u{301}',
+            '\u{fffd}',
+            '\u{4e16}',
+            '\u{1f600}',
+            '"',
+            '\\',
+        ] {
+            assert!(is_printable(c), "{c:?}");
+        }
+        for c in [
+            '\0', '\n', '\x7f', '\u{85}', '\u{a0}', '\u{ad}', '\u{200b}', '\u{2028}', '\u{e000}', '\u{feff}',
+        ] {
+            assert!(!is_printable(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn quotes_what_is_not_printable() {
+        assert_eq!(quoted(b"z\"\nz\xff\xc3\xa9\0"), r#""z\"\nz\xffé\x00""#);
+        assert_eq!(
+            quoted("\u{200b}\u{e0001}\x7f\\\t\x07".as_bytes()),
+            r#""\u200b\U000e0001\u007f\\\t\a""#
+        );
+        assert_eq!(quoted(b""), "\"\"");
+    }
+
+    #[test]
+    fn uints_are_decimal_and_of_64_bits() {
+        assert_eq!(parse_uint(b"0"), Ok(0));
+        assert_eq!(parse_uint(b"007"), Ok(7));
+        assert_eq!(parse_uint(b"18446744073709551615"), Ok(u64::MAX));
+        for bad in ["", "-1", "+5", "5.5", "0x10", "1_000", " 1", "zz"] {
+            let expected = format!("strconv.ParseUint: parsing \"{bad}\": invalid syntax");
+            assert_eq!(parse_uint(bad.as_bytes()), Err(expected));
+        }
+        assert_eq!(
+            parse_uint(b"18446744073709551616"),
+            Err("strconv.ParseUint: parsing \"18446744073709551616\": value out of range".to_owned())
+        );
+    }
+
+    #[test]
+    fn durations() {
+        let nanos = |n| Some(Signed::Positive(Duration::from_nanos(n)));
+        for (text, expected) in [
+            ("0", nanos(0)),
+            ("-0", nanos(0)),
+            ("0s", nanos(0)),
+            ("10s", nanos(10_000_000_000)),
+            ("60000ms", nanos(60_000_000_000)),
+            ("1.982236623764038s", nanos(1_982_236_623)),
+            ("15.0s", nanos(15_000_000_000)),
+            ("1h2m3.5s4ms5us6ns", nanos(3_723_504_005_006)),
+            (".5s", nanos(500_000_000)),
+            ("5.s", nanos(5_000_000_000)),
+            ("3\u{b5}s", nanos(3_000)),
+            ("+5s", nanos(5_000_000_000)),
+            ("0.5h", nanos(1_800_000_000_000)),
+            ("-1s", Some(Signed::Negative)),
+            ("9223372036854775807ns", nanos(i64::MAX as u64)),
+            ("9223372036854775808ns", None),
+            ("2562048h", None),
+            ("5", None),
+            ("5S", None),
+            ("1d", None),
+            ("", None),
+            ("-", None),
+            (".s", None),
+            ("s", None),
+            ("1s2", None),
+            ("1s zz", None),
+            ("\u{e9}", None),
+        ] {
+            assert_eq!(parse_duration(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn escapes_round_trip() {
+        assert_eq!(
+            unescape("a%2Fb+c%20%c3%A9", false).as_deref(),
+            Some("a/b+c \u{e9}".as_bytes())
+        );
+        assert_eq!(unescape("a+b", true).as_deref(), Some(&b"a b"[..]));
+        assert!(matches!(
+            unescape("plain+", false),
+            Some(Cow::Borrowed(b"plain+"))
+        ));
+        for bad in ["%", "%2", "%zz", "a%2g", "%%20"] {
+            assert_eq!(unescape(bad, false), None, "{bad}");
+        }
+        let mut out = String::new();
+        escape(&mut out, b"/v1/a b?c<!\xff;=", Escape::Path);
+        assert_eq!(out, "/v1/a%20b%3Fc%3C%21%FF;=");
+        out.clear();
+        escape(&mut out, b"a b/&", Escape::Query);
+        assert_eq!(out, "a+b%2F%26");
+    }
+}

@@ -1,0 +1,255 @@
+//! A stream that does not wait for its peer for ever.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::{AsyncRead, AsyncWrite, Future as _};
+use trillium::Transport;
+
+/// How long a peer may take for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// To begin the next request.
+    pub(crate) idle: Duration,
+    /// From the first byte of a request's head to its end.
+    pub(crate) head: Duration,
+    /// To take any byte of an answer.
+    pub(crate) write: Duration,
+}
+
+/// Which part of the exchange is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is expected of the peer: a request is being handled.
+    Handling,
+    /// The next request's first byte is awaited. It has no deadline before somebody waits.
+    Idle(Option<Instant>),
+    /// The rest of a request's head is awaited.
+    Head(Instant),
+}
+
+/// A stream whose reads fail with [`io::ErrorKind::TimedOut`] when a request's head takes too long, and whose writes do when
+/// nothing of an answer is taken. While a request is handled, reads may take as long as they like.
+#[derive(Debug)]
+pub(crate) struct Patient<S> {
+    stream: S,
+    patience: Patience,
+    phase: Phase,
+    /// When the write that waits gives up.
+    write_due: Option<Instant>,
+    alarm: Alarm,
+}
+
+impl<S> Patient<S> {
+    /// Wraps a stream on which the first request is awaited.
+    pub(crate) fn new(stream: S, patience: Patience) -> Self {
+        Self {
+            stream,
+            patience,
+            phase: Phase::Idle(None),
+            write_due: None,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// A request's head has been read.
+    pub(crate) fn handling(&mut self) {
+        self.phase = Phase::Handling;
+    }
+
+    /// A request has been handled, its answer is about to be written, and then the next one is awaited.
+    pub(crate) fn handled(&mut self) {
+        self.phase = Phase::Idle(None);
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        match (this.phase, &read) {
+            (Phase::Handling, _) | (Phase::Head(_), Poll::Ready(_)) => read,
+            (Phase::Idle(_), Poll::Ready(_)) => {
+                this.phase = Phase::Head(Instant::now() + this.patience.head);
+                read
+            }
+            (Phase::Idle(due), Poll::Pending) => {
+                let due = due.unwrap_or_else(|| Instant::now() + this.patience.idle);
+                this.phase = Phase::Idle(Some(due));
+                this.alarm
+                    .poll(cx, due)
+                    .map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            (Phase::Head(due), Poll::Pending) => this
+                .alarm
+                .poll(cx, due)
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+impl<S: Unpin> Patient<S> {
+    /// Lets a write fail that waits for too long.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.write_due = None;
+            return write;
+        }
+        let due = *self
+            .write_due
+            .get_or_insert_with(|| Instant::now() + self.patience.write);
+        self.alarm
+            .poll(cx, due)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.bounded(cx, write)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.bounded(cx, write)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flush = Pin::new(&mut self.stream).poll_flush(cx);
+        self.bounded(cx, flush)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let close = Pin::new(&mut self.stream).poll_close(cx);
+        self.bounded(cx, close)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static> Transport for Patient<S> {}
+
+/// A timer for deadlines that move with every request. Arming a timer costs more than answering some requests do, so
+/// it is left alone while it fires early enough: it is then armed again for what is left.
+#[derive(Debug, Default)]
+struct Alarm(Option<(Timer, Instant)>);
+
+impl Alarm {
+    /// Ready once `due` has passed.
+    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        loop {
+            let (timer, armed) = self.0.get_or_insert_with(|| (Timer::at(due), due));
+            if *armed > due {
+                timer.set_at(due);
+                *armed = due;
+            }
+            if Pin::new(&mut *timer).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.0 = None;
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use async_io::Async;
+    use futures_lite::future::block_on;
+    use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const NEVER: Duration = Duration::from_secs(3600);
+    const SOON: Duration = Duration::from_millis(20);
+
+    fn pair(patience: Patience) -> (Patient<Async<UnixStream>>, Async<UnixStream>) {
+        let (near, far) = Async::<UnixStream>::pair().unwrap();
+        (Patient::new(near, patience), far)
+    }
+
+    fn timed_out<T: std::fmt::Debug>(result: io::Result<T>) {
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn idle_peers_are_given_up() {
+        let (mut near, _far) = pair(Patience {
+            idle: SOON,
+            head: NEVER,
+            write: NEVER,
+        });
+        timed_out(block_on(near.read(&mut [0; 8])));
+    }
+
+    #[test]
+    fn slow_heads_are_given_up_however_often_a_byte_comes() {
+        let (mut near, mut far) = pair(Patience {
+            idle: NEVER,
+            head: SOON,
+            write: NEVER,
+        });
+        block_on(async {
+            for _ in 0..3 {
+                far.write_all(b"G").await.unwrap();
+                // The byte arrives, or the deadline has passed already: that is only up to the machine's speed.
+                if near.read(&mut [0; 1]).await.is_err() {
+                    return;
+                }
+            }
+            timed_out(near.read(&mut [0; 1]).await);
+        });
+    }
+
+    #[test]
+    fn a_request_being_handled_has_no_deadline() {
+        let (mut near, mut far) = pair(Patience {
+            idle: SOON,
+            head: SOON,
+            write: NEVER,
+        });
+        near.handling();
+        block_on(async {
+            let late = async {
+                Timer::after(SOON * 5).await;
+                far.write_all(b"x").await.unwrap();
+            };
+            let mut buf = [0; 8];
+            let (read, ()) = futures_lite::future::zip(near.read(&mut buf), late).await;
+            assert_eq!(read.unwrap(), 1);
+        });
+        near.handled();
+        timed_out(block_on(near.read(&mut [0; 8])));
+    }
+
+    #[test]
+    fn peers_that_take_nothing_are_given_up() {
+        let (mut near, _far) = pair(Patience {
+            idle: NEVER,
+            head: NEVER,
+            write: SOON,
+        });
+        timed_out(block_on(near.write_all(&vec![0; 16 << 20])));
+    }
+
+    #[test]
+    fn an_alarm_that_fires_early_goes_on() {
+        let start = Instant::now();
+        let mut alarm = Alarm::default();
+        block_on(async {
+            let early = std::future::poll_fn(|cx| Poll::Ready(alarm.poll(cx, start + SOON).is_ready())).await;
+            std::future::poll_fn(|cx| alarm.poll(cx, start + SOON * 3)).await;
+            assert!(Instant::now() >= start + SOON * 3, "fired early: {early}");
+        });
+    }
+}
