@@ -68,6 +68,11 @@ impl Graveyard {
         keys
     }
 
+    /// The index of the oldest tombstone.
+    pub(crate) fn oldest(&self) -> Option<Index> {
+        self.by_age.get_min().map(|(index, _)| *index)
+    }
+
     /// The largest index of the tombstones with `prefix`; zero if there is none. O(log n).
     pub(crate) fn max_under(&self, prefix: &[u8]) -> Index {
         self.by_key.max_under(prefix)

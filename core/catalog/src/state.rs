@@ -145,6 +145,11 @@ impl State {
         txn::read(&self.kv, &self.sessions, ops)
     }
 
+    /// Whether there is a tombstone of something deleted at or before `through`: whether [`Action::ReapTombstones`] would do anything.
+    pub fn has_tombstones_through(&self, through: Index) -> bool {
+        self.kv.graveyard.oldest().is_some_and(|oldest| oldest <= through)
+    }
+
     /// A snapshot to be read as rows. O(1).
     pub fn export(&self) -> Export {
         Export::new(self.clone())

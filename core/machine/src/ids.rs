@@ -30,7 +30,11 @@ impl fmt::Display for NodeId {
 impl fmt::Debug for NodeId {
     /// Small ids, as tests use, are printed as numbers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 < 1 << 16 { write!(f, "n{}", self.0) } else { fmt::Display::fmt(self, f) }
+        if self.0 < 1 << 16 {
+            write!(f, "n{}", self.0)
+        } else {
+            fmt::Display::fmt(self, f)
+        }
     }
 }
 
@@ -42,7 +46,9 @@ impl FromStr for NodeId {
         if text.len() != 36 {
             return Err(ParseIdError);
         }
-        uuid::Uuid::try_parse(text).map(|id| Self(id.as_u128())).map_err(|_| ParseIdError)
+        uuid::Uuid::try_parse(text)
+            .map(|id| Self(id.as_u128()))
+            .map_err(|_| ParseIdError)
     }
 }
 
@@ -89,7 +95,12 @@ mod tests {
         let id: NodeId = text.parse().unwrap();
         assert_eq!(id.to_string(), text);
         assert_eq!(text.to_uppercase().parse(), Ok(id));
-        for bad in ["", "8c2a9c446c2b4b0e9d536c1f0f6f2a11", "8c2a9c44-6c2b-4b0e-9d53-6c1f0f6f2a1g", "{8c2a9c44-6c2b-4b0e-9d53-6c1f0f6f2a1}"] {
+        for bad in [
+            "",
+            "8c2a9c446c2b4b0e9d536c1f0f6f2a11",
+            "8c2a9c44-6c2b-4b0e-9d53-6c1f0f6f2a1g",
+            "{8c2a9c44-6c2b-4b0e-9d53-6c1f0f6f2a1}",
+        ] {
             assert_eq!(bad.parse::<NodeId>(), Err(ParseIdError));
         }
     }

@@ -69,7 +69,10 @@ mod tests {
     fn the_stream_of_a_seed_is_fixed() {
         let mut rng = Rng::new(1234567);
         let first: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
-        assert_eq!(first, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
+        assert_eq!(
+            first,
+            [6457827717110365317, 3203168211198807973, 9817491932198370423]
+        );
     }
 
     #[test]
@@ -81,7 +84,10 @@ mod tests {
             assert!((Duration::from_millis(10)..Duration::from_millis(20)).contains(&d));
         }
         assert_eq!(rng.below(0), 0);
-        assert_eq!(rng.between(Duration::from_secs(1), Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(
+            rng.between(Duration::from_secs(1), Duration::from_secs(1)),
+            Duration::from_secs(1)
+        );
         assert!(rng.pick::<u8>(&[]).is_none());
     }
 }

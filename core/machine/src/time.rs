@@ -69,7 +69,10 @@ pub struct Now {
 impl Now {
     /// A `Now` whose wall clock is unknown; for tests and for machines that stamp nothing.
     pub const fn at(mono: Instant) -> Self {
-        Self { mono, wall: UnixMillis(0) }
+        Self {
+            mono,
+            wall: UnixMillis(0),
+        }
     }
 }
 
@@ -92,7 +95,10 @@ pub struct Clamped {
 impl Clamped {
     /// Starts at `now`.
     pub const fn new(now: Instant) -> Self {
-        Self { latest: now, backward_steps: 0 }
+        Self {
+            latest: now,
+            backward_steps: 0,
+        }
     }
 
     /// Advances to `now` if that is later, and returns the latest instant.
@@ -123,9 +129,15 @@ mod tests {
     #[test]
     fn arithmetic_saturates() {
         assert_eq!(Instant::MAX + Duration::from_secs(1), Instant::MAX);
-        assert_eq!(Instant::from_millis(1).since(Instant::from_millis(2)), Duration::ZERO);
+        assert_eq!(
+            Instant::from_millis(1).since(Instant::from_millis(2)),
+            Duration::ZERO
+        );
         assert_eq!(Instant::from_millis(2) + Duration::MAX, Instant::MAX);
-        assert_eq!(Instant::from_millis(3).since(Instant::from_millis(1)), Duration::from_millis(2));
+        assert_eq!(
+            Instant::from_millis(3).since(Instant::from_millis(1)),
+            Duration::from_millis(2)
+        );
     }
 
     #[test]

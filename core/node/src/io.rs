@@ -6,7 +6,10 @@ use core::time::Duration;
 
 use lictor_catalog::{Action, Outcome, State, Touched};
 use lictor_machine::{Index, Instant, NodeId, Token};
-use lictor_raft::{Configuration, Fetch, FetchId, Fetched, LogId, Message, ReadMode, Role, SnapshotMeta, Term, WriteBatch, WriteId};
+use lictor_raft::{
+    Configuration, Fetch, FetchId, Fetched, LogId, Message, ReadMode, Role, SnapshotMeta, Term, WriteBatch,
+    WriteId,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Notes, StateBatch};
@@ -171,7 +174,7 @@ pub enum Target {
 pub enum Call {
     /// "This is me; who are you?" Servers find each other so.
     Hello(Hello),
-    /// "Agree to found this cluster with me." See [`crate::founding`](self).
+    /// "Agree to found this cluster with me." Agreed to by at most one.
     Found(Founding),
     /// "Change the catalog for me." Only a leader does.
     Write(Action),
@@ -226,6 +229,8 @@ pub struct Hello {
     pub expect: u32,
     /// The cluster that it belongs to.
     pub cluster: Option<ClusterId>,
+    /// Of the foundings that it has proposed, those up to this attempt have been given up.
+    pub given_up: u64,
     /// Other servers that it knows. At most [`HELLO_PEERS_MAX`].
     pub peers: Vec<PeerAddress>,
 }
@@ -237,7 +242,7 @@ pub const HELLO_PEERS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Write to the log store; report [`Input::Persisted`].
-    Persist(WriteBatch),
+    Persist(Box<WriteBatch>),
     /// Keep the notes; report [`Input::NotesSaved`].
     SaveNotes(Notes),
     /// Send a Raft message. It may get lost; if it is known lost, report [`Input::Unreachable`].
@@ -337,4 +342,21 @@ pub enum Event {
     Founded(Founding),
     /// A snapshot was installed.
     Restored(LogId),
+}
+
+/// Why a node wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// For Raft.
+    Raft(lictor_raft::Timer),
+    /// A request has waited for as long as it may.
+    Deadline,
+    /// Requests that wait for a leader are tried again.
+    Retry,
+    /// Rows are due to go to the state store.
+    Store,
+    /// It is time to greet other servers.
+    Hello,
+    /// The leader looks for tombstones to reap.
+    Tombstones,
 }

@@ -1,15 +1,49 @@
 //! One Lictor agent as a pure state machine.
+//!
+//! [`Node`] composes consensus (`lictor-raft`) and the replicated state (`lictor-catalog`): it takes the requests of its agent's
+//! API and answers them, hands writes to the leader wherever that is, applies what is committed, publishes the state for readers,
+//! and keeps the log and the state store in step. Like every core it opens nothing, spawns nothing and reads no clock; see
+//! [`lictor_machine::Machine`].
+//!
+//! - `requests`: the way of a write and of a read, also over a change of leader;
+//! - `applying`: committed entries into the state, rows into the store, the log trimmed behind it;
+//! - `snapshots`: serving and receiving the state as chunks of rows;
+//! - `founding`: how servers find each other and found one cluster, exactly once;
+//! - `wire`: what nodes say to each other, as bytes;
+//! - `store`: what a log store and a state store promise.
+
 #![forbid(unsafe_code)]
 
+mod applying;
+mod config;
+mod founding;
+mod io;
+mod node;
+mod requests;
+mod snapshots;
 pub mod store;
+pub mod wire;
 
 use lictor_machine::NodeId;
 use serde::{Deserialize, Serialize};
+
+pub use config::Config;
+pub use io::{
+    Answer, Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Input,
+    Published, Reply, Request, RequestError, Standing, Target, Timer,
+};
+pub use node::{Node, NodeFault, Reject, StartError};
 pub use store::PeerAddress;
 
 /// Names one cluster for ever: drawn at random by the server that founds it. Servers of different clusters never speak Raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u128);
+
+impl std::fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        NodeId(self.0).fmt(f)
+    }
+}
 
 /// The founding of a cluster: its name and its first voters, proposed by one of them and agreed to by all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +52,8 @@ pub struct Founding {
     pub cluster: ClusterId,
     /// The server that proposes it.
     pub founder: NodeId,
+    /// Counts the founder's attempts.
+    pub attempt: u64,
     /// The first voters, the founder among them, in order.
     pub voters: Vec<NodeId>,
 }

@@ -109,6 +109,8 @@ pub struct Notes {
     pub cluster: Option<crate::ClusterId>,
     /// The initial members that this node has proposed, or agreed to, for a new cluster.
     pub founding: Option<crate::Founding>,
+    /// The foundings that this node has proposed and given up again: all up to this attempt.
+    pub given_up: u64,
     /// Other servers and where they were last reached.
     pub peers: Vec<PeerAddress>,
 }

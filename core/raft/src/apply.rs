@@ -24,7 +24,13 @@ pub(crate) struct Applying {
 
 impl Applying {
     pub(crate) const fn new(applied: Index) -> Self {
-        Self { applied, handed: applied, open: VecDeque::new(), open_bytes: 0, fetch: None }
+        Self {
+            applied,
+            handed: applied,
+            open: VecDeque::new(),
+            open_bytes: 0,
+            fetch: None,
+        }
     }
 }
 
@@ -51,7 +57,14 @@ impl Raft {
             } else {
                 let id = self.new_fetch();
                 self.applying.fetch = Some(id);
-                self.emit(Effect::Fetch { id, what: Fetch::Entries { first, last: through, max_bytes: budget } });
+                self.emit(Effect::Fetch {
+                    id,
+                    what: Fetch::Entries {
+                        first,
+                        last: through,
+                        max_bytes: budget,
+                    },
+                });
             }
         }
     }
@@ -65,7 +78,9 @@ impl Raft {
             entry.id.index == Index(index) && entry.id.index <= committed && self.log.contains(entry.id)
         });
         if !fits || entries.is_empty() {
-            self.fail(Fault::Read("the store did not return the entries that the log holds".into()));
+            self.fail(Fault::Read(
+                "the store did not return the entries that the log holds".into(),
+            ));
             return;
         }
         let bytes = entries.iter().map(Entry::size).sum();
@@ -73,12 +88,18 @@ impl Raft {
     }
 
     fn hand_out(&mut self, entries: Vec<Entry>, bytes: usize) {
-        let Some(last) = entries.last().map(|entry| entry.id.index) else { return };
+        let Some(last) = entries.last().map(|entry| entry.id.index) else {
+            return;
+        };
         let mut committed = Vec::with_capacity(entries.len());
         let mut lost = Vec::new();
         for entry in entries {
             let mut token = None;
-            while let Some(open) = self.proposals.first_entry().filter(|open| open.key().0 <= entry.id.index) {
+            while let Some(open) = self
+                .proposals
+                .first_entry()
+                .filter(|open| open.key().0 <= entry.id.index)
+            {
                 let at = *open.key();
                 let waiting = open.remove();
                 if at == (entry.id.index, entry.id.term) {
@@ -103,7 +124,12 @@ impl Raft {
             return Err(Reject::Invalid("more was applied than was handed out"));
         }
         self.applying.applied = self.applying.applied.max(through);
-        while self.applying.open.front().is_some_and(|(last, _)| *last <= through) {
+        while self
+            .applying
+            .open
+            .front()
+            .is_some_and(|(last, _)| *last <= through)
+        {
             if let Some((_, bytes)) = self.applying.open.pop_front() {
                 self.applying.open_bytes -= bytes;
             }

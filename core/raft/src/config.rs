@@ -91,13 +91,17 @@ impl Config {
     /// Whether the settings make sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 > self.election_timeout {
-            return Err(ConfigError("the heartbeat interval must be above zero and at most half the election timeout"));
+            return Err(ConfigError(
+                "the heartbeat interval must be above zero and at most half the election timeout",
+            ));
         }
-        if self.election_timeout > Duration::from_secs(3600) {
+        if self.election_timeout > Duration::from_hours(1) {
             return Err(ConfigError("the election timeout must be at most an hour"));
         }
         if self.max_clock_drift_permille >= 1000 {
-            return Err(ConfigError("the clock drift bound must be below 1000 thousandths"));
+            return Err(ConfigError(
+                "the clock drift bound must be below 1000 thousandths",
+            ));
         }
         Ok(())
     }

@@ -43,7 +43,10 @@ impl Raft {
             self.start_election(false);
             return;
         }
-        let body = Body::PreVote { last: self.log.last(), poll: self.poll };
+        let body = Body::PreVote {
+            last: self.log.last(),
+            poll: self.poll,
+        };
         self.send_to_voters(self.hard.term.next(), &body);
     }
 
@@ -66,7 +69,11 @@ impl Raft {
         self.votes.clear();
         self.reset_election_timer();
         self.own_vote = Some(self.writes.latest());
-        let body = Body::Vote { last: self.log.last(), poll: self.poll, transfer };
+        let body = Body::Vote {
+            last: self.log.last(),
+            poll: self.poll,
+            transfer,
+        };
         for to in self.other_voters() {
             self.send_when_durable(to, body.clone());
         }
@@ -94,7 +101,10 @@ impl Raft {
         let granted = term > self.hard.term && last >= self.log.last() && !self.trusts_a_leader();
         // A grant speaks of the term that was asked about, a refusal of the term that the candidate should know.
         let reply_term = if granted { term } else { self.hard.term };
-        let message = crate::Message { term: reply_term, body: Body::PreVoteReply { poll, granted } };
+        let message = crate::Message {
+            term: reply_term,
+            body: Body::PreVoteReply { poll, granted },
+        };
         self.emit(crate::Effect::Send { to: from, message });
     }
 
@@ -135,8 +145,18 @@ impl Raft {
             }
             self.reset_election_timer();
         }
-        let commit = self.log.id_at(self.hard.commit).unwrap_or_else(|| self.log.base());
-        self.send_when_durable(from, Body::VoteReply { poll, granted, commit });
+        let commit = self
+            .log
+            .id_at(self.hard.commit)
+            .unwrap_or_else(|| self.log.base());
+        self.send_when_durable(
+            from,
+            Body::VoteReply {
+                poll,
+                granted,
+                commit,
+            },
+        );
     }
 
     pub(crate) fn handle_vote_reply(&mut self, from: NodeId, poll: Poll, granted: bool, commit: LogId) {
@@ -166,12 +186,18 @@ impl Raft {
 
     fn other_voters(&self) -> Vec<NodeId> {
         let members = self.log.members();
-        self.others().into_iter().filter(|id| members.is_voter(*id)).collect()
+        self.others()
+            .into_iter()
+            .filter(|id| members.is_voter(*id))
+            .collect()
     }
 
     fn send_to_voters(&mut self, term: Term, body: &Body) {
         for to in self.other_voters() {
-            let message = crate::Message { term, body: body.clone() };
+            let message = crate::Message {
+                term,
+                body: body.clone(),
+            };
             self.emit(crate::Effect::Send { to, message });
         }
     }

@@ -16,8 +16,14 @@ impl Raft {
         if prev.index < settled {
             let known = entries.partition_point(|entry| entry.id.index <= settled);
             if let Some(entry) = known.checked_sub(1).and_then(|at| entries.get(at)) {
-                if self.log.term_at(entry.id.index).is_some_and(|term| term != entry.id.term) {
-                    self.fail(Fault::Safety("the leader holds another entry where one was committed"));
+                if self
+                    .log
+                    .term_at(entry.id.index)
+                    .is_some_and(|term| term != entry.id.term)
+                {
+                    self.fail(Fault::Safety(
+                        "the leader holds another entry where one was committed",
+                    ));
                     return;
                 }
                 prev = entry.id;
@@ -32,7 +38,14 @@ impl Raft {
         if !self.log.contains(prev) {
             let hint = self.log.last_at_or_below(prev.index.prev(), prev.term);
             let last = self.log.last().index;
-            self.send(leader, Body::AppendReply(AppendReply::Rejected { prev: prev.index, hint, last }));
+            self.send(
+                leader,
+                Body::AppendReply(AppendReply::Rejected {
+                    prev: prev.index,
+                    hint,
+                    last,
+                }),
+            );
             return;
         }
         let through = entries.last().map_or(prev.index, |entry| entry.id.index);
@@ -109,15 +122,23 @@ impl Raft {
         if self.log.last() != LogId::ZERO || self.hard != HardState::default() {
             return Err(crate::Reject::Invalid("this node has been in a cluster before"));
         }
-        if !members.voters.contains(&self.config.id) || !members.outgoing.is_empty() || !members.learners.is_empty() {
-            return Err(crate::Reject::Invalid("a new cluster begins with plain voters, this node among them"));
+        if !members.voters.contains(&self.config.id)
+            || !members.outgoing.is_empty()
+            || !members.learners.is_empty()
+        {
+            return Err(crate::Reject::Invalid(
+                "a new cluster begins with plain voters, this node among them",
+            ));
         }
         if self.role != Role::Follower || self.leader_id.is_some() {
             return Err(crate::Reject::Invalid("this node follows a leader already"));
         }
         self.hard.term = crate::Term(1);
         self.writes.hard_state();
-        let entry = Entry { id: LogId::new(1, 1), payload: Payload::Members(members) };
+        let entry = Entry {
+            id: LogId::new(1, 1),
+            payload: Payload::Members(members),
+        };
         self.writes.append(entry.clone());
         self.log.append(entry);
         self.members_changed();

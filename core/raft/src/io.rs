@@ -142,7 +142,7 @@ pub enum Fetched {
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Make the batch durable and report it with [`Input::Persisted`]. Neighbours may be merged, never reordered.
-    Persist(WriteBatch),
+    Persist(Box<WriteBatch>),
     /// Send a message on the lane that [`crate::Body::lane`] names. It may get lost.
     Send {
         /// To whom.

@@ -84,7 +84,9 @@ impl Raft {
 
     pub(crate) fn propose(&mut self, token: Token, data: Bytes) -> Result<(), Reject> {
         let Some(leader) = &self.leader else {
-            return Err(Reject::NotLeader { leader: self.leader_id });
+            return Err(Reject::NotLeader {
+                leader: self.leader_id,
+            });
         };
         if leader.transfer.is_some() {
             return Err(Reject::Transferring);
@@ -98,7 +100,10 @@ impl Raft {
     }
 
     fn append(&mut self, payload: Payload) -> LogId {
-        let id = LogId { term: self.hard.term, index: self.log.last().index.next() };
+        let id = LogId {
+            term: self.hard.term,
+            index: self.log.last().index.next(),
+        };
         let entry = Entry { id, payload };
         if let Some(leader) = &mut self.leader {
             leader.uncommitted_bytes += entry.size();
@@ -116,7 +121,11 @@ impl Raft {
         let Some(leader) = &mut self.leader else { return };
         leader.heartbeat_at = now + self.config.heartbeat_interval;
         let heard = |id: NodeId| {
-            id == me || leader.peers.get(&id).is_some_and(|peer| now.since(peer.last_heard) <= timeout)
+            id == me
+                || leader
+                    .peers
+                    .get(&id)
+                    .is_some_and(|peer| now.since(peer.last_heard) <= timeout)
         };
         if !quorum::reached(self.log.members(), heard) {
             self.emit(Effect::Event(Event::QuorumLost));
@@ -172,10 +181,19 @@ impl Raft {
         let blind = false;
         let Some(leader) = &mut self.leader else { return };
         let answered = quorum::highest(self.log.members(), |id| {
-            if id == me || blind { leader.round } else { leader.peers.get(&id).map_or(0, |peer| peer.acked_round) }
+            if id == me || blind {
+                leader.round
+            } else {
+                leader.peers.get(&id).map_or(0, |peer| peer.acked_round)
+            }
         });
         leader.confirmed_round = leader.confirmed_round.max(answered);
-        while let Some((_, sent)) = leader.rounds.front().copied().filter(|(round, _)| *round <= answered) {
+        while let Some((_, sent)) = leader
+            .rounds
+            .front()
+            .copied()
+            .filter(|(round, _)| *round <= answered)
+        {
             leader.confirmed_at = Some(sent);
             leader.rounds.pop_front();
         }
@@ -204,7 +222,11 @@ impl Raft {
         let durable = self.log.durable;
         #[allow(unused_mut, reason = "changed only by sabotage")]
         let mut index = quorum::committed(self.log.members(), |id| {
-            if id == me { durable } else { leader.peers.get(&id).map_or(Index::ZERO, |peer| peer.matched) }
+            if id == me {
+                durable
+            } else {
+                leader.peers.get(&id).map_or(Index::ZERO, |peer| peer.matched)
+            }
         });
         #[allow(unused_mut, reason = "changed only by sabotage")]
         let mut own_term = self.log.term_at(index) == Some(self.hard.term);
@@ -231,7 +253,9 @@ impl Raft {
         if leader.peers.is_empty() {
             return None;
         }
-        self.writes.oldest_required().map(|(_, since)| since + self.config.disk_stall)
+        self.writes
+            .oldest_required()
+            .map(|(_, since)| since + self.config.disk_stall)
     }
 
     /// The disk has hung: a leader that cannot write is no leader, however well it is heard. Somebody else takes over.

@@ -48,12 +48,14 @@ mod writes;
 
 pub use config::{Config, ConfigError};
 pub use io::{
-    Committed, Effect, Event, Fault, Fetch, FetchId, Fetched, Input, Outcome, PeerStatus, ReadMode, Reject, Role, Status, Timer,
+    Committed, Effect, Event, Fault, Fetch, FetchId, Fetched, Input, Outcome, PeerStatus, ReadMode, Reject,
+    Role, Status, Timer,
 };
 pub use message::{AppendReply, Body, Lane, Message, Poll};
 pub use raft::{BootError, Raft};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
 pub use types::{
-    Boot, Configuration, Entry, HardState, LogId, Payload, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch, WriteId,
+    Boot, Configuration, Entry, HardState, LogId, Payload, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch,
+    WriteId,
 };

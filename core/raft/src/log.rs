@@ -30,7 +30,11 @@ impl Log {
         }
         let mut previous = boot.base.last;
         for (at, start) in boot.term_starts.iter().enumerate() {
-            let grows = if at == 0 { start.term >= previous.term } else { start.term > previous.term };
+            let grows = if at == 0 {
+                start.term >= previous.term
+            } else {
+                start.term > previous.term
+            };
             if !grows || start.index <= previous.index || start.index > boot.last_index {
                 return Err("the terms in the log are out of order");
             }
@@ -43,7 +47,10 @@ impl Log {
         }
         let mut log = Self {
             base: boot.base.clone(),
-            last: LogId { term: previous.term, index: boot.last_index },
+            last: LogId {
+                term: previous.term,
+                index: boot.last_index,
+            },
             term_starts: boot.term_starts.iter().copied().collect(),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -54,7 +61,10 @@ impl Log {
             let contiguous = boot.tail.iter().zip(first.id.index.0..).all(|(entry, index)| {
                 entry.id.index.0 == index && log.term_at(entry.id.index) == Some(entry.id.term)
             });
-            if !contiguous || boot.tail.last().map(|entry| entry.id) != Some(log.last) || first.id.index <= log.base.last.index {
+            if !contiguous
+                || boot.tail.last().map(|entry| entry.id) != Some(log.last)
+                || first.id.index <= log.base.last.index
+            {
                 return Err("the tail of the log does not fit the rest");
             }
             log.tail_bytes = boot.tail.iter().map(Entry::size).sum();
@@ -73,13 +83,17 @@ impl Log {
 
     /// The configuration in force: the latest in the log, committed or not (§6).
     pub(crate) fn members(&self) -> &Configuration {
-        self.members.back().map_or(&self.base.members, |(_, members)| members)
+        self.members
+            .back()
+            .map_or(&self.base.members, |(_, members)| members)
     }
 
     /// The configuration in force at `index`.
-    fn members_at(&self, index: Index) -> &Configuration {
+    pub(crate) fn members_at(&self, index: Index) -> &Configuration {
         let after = self.members.partition_point(|(id, _)| id.index <= index);
-        after.checked_sub(1).map_or(&self.base.members, |at| &self.members[at].1)
+        after
+            .checked_sub(1)
+            .map_or(&self.base.members, |at| &self.members[at].1)
     }
 
     /// The term of the entry at `index`; known from the base to the end of the log.
@@ -113,7 +127,10 @@ impl Log {
         }
         // The first run of a later term; everything before it has a term that is low enough.
         let after = self.term_starts.partition_point(|start| start.term <= term);
-        let end = self.term_starts.get(after).map_or(self.last.index, |start| start.index.prev());
+        let end = self
+            .term_starts
+            .get(after)
+            .map_or(self.last.index, |start| start.index.prev());
         self.id_at(end.min(index)).unwrap_or(self.base.last)
     }
 
@@ -121,7 +138,11 @@ impl Log {
     pub(crate) fn append(&mut self, entry: Entry) {
         debug_assert_eq!(entry.id.index, self.last.index.next());
         debug_assert!(entry.id.term >= self.last.term);
-        if self.term_starts.back().is_none_or(|start| start.term != entry.id.term) {
+        if self
+            .term_starts
+            .back()
+            .is_none_or(|start| start.term != entry.id.term)
+        {
             self.term_starts.push_back(entry.id);
         }
         if let Payload::Members(members) = &entry.payload {
@@ -168,19 +189,33 @@ impl Log {
         if index <= self.base.last.index || index > self.last.index {
             return None;
         }
-        let base = SnapshotMeta { last: self.id_at(index)?, members: self.members_at(index).clone() };
+        let base = SnapshotMeta {
+            last: self.id_at(index)?,
+            members: self.members_at(index).clone(),
+        };
         while self.members.front().is_some_and(|(id, _)| id.index <= index) {
             self.members.pop_front();
         }
         // The run that `index` stands in goes on behind it, unless the next run begins there.
         let mut run = None;
-        while let Some(start) = self.term_starts.front().copied().filter(|start| start.index <= index) {
+        while let Some(start) = self
+            .term_starts
+            .front()
+            .copied()
+            .filter(|start| start.index <= index)
+        {
             run = Some(start.term);
             self.term_starts.pop_front();
         }
-        let begins_here = self.term_starts.front().is_some_and(|start| start.index == index.next());
+        let begins_here = self
+            .term_starts
+            .front()
+            .is_some_and(|start| start.index == index.next());
         if let Some(term) = run.filter(|_| index < self.last.index && !begins_here) {
-            self.term_starts.push_front(LogId { term, index: index.next() });
+            self.term_starts.push_front(LogId {
+                term,
+                index: index.next(),
+            });
         }
         self.drop_from_memory(index);
         self.base = base.clone();
@@ -226,7 +261,9 @@ impl Log {
 
     /// The size of the entries in `(after, through]` that are in memory.
     pub(crate) fn bytes_between(&self, after: Index, through: Index) -> usize {
-        let Some(front) = self.tail.front().map(|entry| entry.id.index) else { return 0 };
+        let Some(front) = self.tail.front().map(|entry| entry.id.index) else {
+            return 0;
+        };
         let from = after.next().max(front);
         if through < from {
             return 0;
@@ -242,7 +279,10 @@ mod tests {
     use bytes::Bytes;
 
     fn entry(term: u64, index: u64) -> Entry {
-        Entry { id: LogId::new(term, index), payload: Payload::Command(Bytes::from_static(b"0123456789")) }
+        Entry {
+            id: LogId::new(term, index),
+            payload: Payload::Command(Bytes::from_static(b"0123456789")),
+        }
     }
 
     fn log_of(terms: &[u64]) -> Log {
@@ -256,8 +296,15 @@ mod tests {
     #[test]
     fn terms_are_known_from_the_base_to_the_end() {
         let mut log = log_of(&[1, 1, 3, 3, 4]);
-        let terms = |log: &Log| (0..7).map(|i| log.term_at(Index(i)).map(|t| t.0)).collect::<Vec<_>>();
-        assert_eq!(terms(&log), [Some(0), Some(1), Some(1), Some(3), Some(3), Some(4), None]);
+        let terms = |log: &Log| {
+            (0..7)
+                .map(|i| log.term_at(Index(i)).map(|t| t.0))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            terms(&log),
+            [Some(0), Some(1), Some(1), Some(3), Some(3), Some(4), None]
+        );
         assert_eq!(log.compact(Index(3)).unwrap().last, LogId::new(3, 3));
         assert_eq!(terms(&log), [None, None, None, Some(3), Some(3), Some(4), None]);
         log.truncate_from(Index(5));
@@ -285,7 +332,10 @@ mod tests {
         let mut log = log_of(&[1, 1, 1, 1]);
         log.evict(2 * entry(1, 1).size(), Index(4));
         assert!(log.slice(Index(2), Index(4), 1000).is_none());
-        assert_eq!(log.slice(Index(3), Index(4), 1000).unwrap().0, [entry(1, 3), entry(1, 4)]);
+        assert_eq!(
+            log.slice(Index(3), Index(4), 1000).unwrap().0,
+            [entry(1, 3), entry(1, 4)]
+        );
         assert_eq!(log.slice(Index(3), Index(4), 1).unwrap().0, [entry(1, 3)]);
         assert!(log.slice(Index(5), Index(9), 1000).is_none());
         assert_eq!(log.bytes_between(Index(1), Index(4)), 2 * entry(1, 1).size());
@@ -297,8 +347,14 @@ mod tests {
         let mut log = log_of(&[1]);
         let first = Configuration::of([lictor_machine::NodeId(1)]);
         let second = Configuration::of([lictor_machine::NodeId(2)]);
-        log.append(Entry { id: LogId::new(1, 2), payload: Payload::Members(first.clone()) });
-        log.append(Entry { id: LogId::new(1, 3), payload: Payload::Members(second.clone()) });
+        log.append(Entry {
+            id: LogId::new(1, 2),
+            payload: Payload::Members(first.clone()),
+        });
+        log.append(Entry {
+            id: LogId::new(1, 3),
+            payload: Payload::Members(second.clone()),
+        });
         assert_eq!(log.members(), &second);
         assert!(log.truncate_from(Index(3)));
         assert_eq!(log.members(), &first);
@@ -309,14 +365,37 @@ mod tests {
 
     #[test]
     fn a_boot_that_contradicts_itself_is_refused() {
-        let good = Boot { last_index: Index(2), term_starts: vec![LogId::new(1, 1)], tail: vec![entry(1, 2)], ..Boot::default() };
+        let good = Boot {
+            last_index: Index(2),
+            term_starts: vec![LogId::new(1, 1)],
+            tail: vec![entry(1, 2)],
+            ..Boot::default()
+        };
         assert!(Log::from_boot(&good).is_ok());
         for bad in [
-            Boot { term_starts: vec![], ..good.clone() },
-            Boot { term_starts: vec![LogId::new(1, 2)], ..good.clone() },
-            Boot { tail: vec![entry(1, 1)], ..good.clone() },
-            Boot { tail: vec![entry(2, 2)], ..good.clone() },
-            Boot { base: SnapshotMeta { last: LogId::new(1, 5), ..SnapshotMeta::default() }, ..good.clone() },
+            Boot {
+                term_starts: vec![],
+                ..good.clone()
+            },
+            Boot {
+                term_starts: vec![LogId::new(1, 2)],
+                ..good.clone()
+            },
+            Boot {
+                tail: vec![entry(1, 1)],
+                ..good.clone()
+            },
+            Boot {
+                tail: vec![entry(2, 2)],
+                ..good.clone()
+            },
+            Boot {
+                base: SnapshotMeta {
+                    last: LogId::new(1, 5),
+                    ..SnapshotMeta::default()
+                },
+                ..good.clone()
+            },
         ] {
             assert!(Log::from_boot(&bad).is_err(), "{bad:?}");
         }

@@ -187,7 +187,11 @@ impl Message {
             return Err("its term is impossible");
         }
         match &self.body {
-            Body::Append { prev, entries, commit } => {
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            } => {
                 check_id(*prev)?;
                 check_index(*commit)?;
                 let mut previous = *prev;
@@ -204,7 +208,11 @@ impl Message {
                     }
                     previous = entry.id;
                 }
-                if prev.term > self.term { Err("its entries follow one of a later term") } else { Ok(()) }
+                if prev.term > self.term {
+                    Err("its entries follow one of a later term")
+                } else {
+                    Ok(())
+                }
             }
             Body::Snapshot { meta, chunk, .. } => {
                 check_id(meta.last)?;
@@ -216,7 +224,11 @@ impl Message {
             }
             Body::PreVote { last, .. } | Body::Vote { last, .. } => {
                 check_id(*last)?;
-                if last.term >= self.term { Err("the candidate's log is ahead of its term") } else { Ok(()) }
+                if last.term >= self.term {
+                    Err("the candidate's log is ahead of its term")
+                } else {
+                    Ok(())
+                }
             }
             Body::VoteReply { commit, .. } => check_id(*commit),
             Body::AppendReply(AppendReply::Accepted { through }) => check_index(*through),
@@ -226,25 +238,38 @@ impl Message {
                 check_index(*last)
             }
             Body::Heartbeat { commit, .. } => check_index(*commit),
-            Body::SnapshotReply { snapshot, next_chunk, .. } => {
+            Body::SnapshotReply {
+                snapshot, next_chunk, ..
+            } => {
                 check_id(*snapshot)?;
                 check_index(Index(*next_chunk))
             }
             Body::ReadIndexReply { index, .. } => index.map_or(Ok(()), check_index),
-            Body::PreVoteReply { .. } | Body::HeartbeatReply { .. } | Body::ReadIndex { .. } | Body::TimeoutNow => Ok(()),
+            Body::PreVoteReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ReadIndex { .. }
+            | Body::TimeoutNow => Ok(()),
         }
     }
 }
 
 fn check_index(index: Index) -> Result<(), &'static str> {
-    if index > INDEX_MAX { Err("an index is impossible") } else { Ok(()) }
+    if index > INDEX_MAX {
+        Err("an index is impossible")
+    } else {
+        Ok(())
+    }
 }
 
 fn check_id(id: LogId) -> Result<(), &'static str> {
     if (id.index == Index::ZERO) != (id.term == Term::ZERO) {
         return Err("an entry without a term or an index");
     }
-    if id.term > TERM_MAX { Err("a term is impossible") } else { check_index(id.index) }
+    if id.term > TERM_MAX {
+        Err("a term is impossible")
+    } else {
+        check_index(id.index)
+    }
 }
 
 fn check_members(members: &Configuration) -> Result<(), &'static str> {

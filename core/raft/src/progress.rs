@@ -156,7 +156,11 @@ impl Progress {
         self.in_flight.clear();
         self.bytes_in_flight = 0;
         self.fetch = None;
-        self.mode = Mode::Snapshot(Sending { snapshot: None, chunk: 0, waiting: false });
+        self.mode = Mode::Snapshot(Sending {
+            snapshot: None,
+            chunk: 0,
+            waiting: false,
+        });
     }
 
     /// What was sent may be lost: send it again.

@@ -46,7 +46,11 @@ pub(crate) fn highest<T: Ord + Copy + Default>(members: &Configuration, value: i
         values.get(majority(set.len()) - 1).copied().unwrap_or_default()
     };
     let incoming = of(&members.voters);
-    if members.outgoing.is_empty() { incoming } else { incoming.min(of(&members.outgoing)) }
+    if members.outgoing.is_empty() {
+        incoming
+    } else {
+        incoming.min(of(&members.outgoing))
+    }
 }
 
 /// The highest index that is on a quorum.
@@ -59,7 +63,10 @@ mod tests {
     use super::*;
 
     fn ids(bits: u32) -> BTreeSet<NodeId> {
-        (0..5).filter(|n| bits & (1 << n) != 0).map(|n| NodeId(u128::from(n as u8))).collect()
+        (0..5)
+            .filter(|n| bits & (1 << n) != 0)
+            .map(|n| NodeId(u128::from(n as u8)))
+            .collect()
     }
 
     /// Every joint configuration of up to five nodes, against the definition: a quorum of both halves.
@@ -67,7 +74,11 @@ mod tests {
     fn joint_quorums_match_their_definition_exhaustively() {
         for voters in 1..32 {
             for outgoing in 0..32 {
-                let members = Configuration { voters: ids(voters), outgoing: ids(outgoing), learners: BTreeSet::new() };
+                let members = Configuration {
+                    voters: ids(voters),
+                    outgoing: ids(outgoing),
+                    learners: BTreeSet::new(),
+                };
                 for yes in 0..32_u32 {
                     let most = |set: u32| (set & yes).count_ones() * 2 > set.count_ones();
                     let expected = most(voters) && (outgoing == 0 || most(outgoing));
@@ -82,8 +93,14 @@ mod tests {
     fn any_two_quorums_intersect() {
         for voters in 1..32 {
             for outgoing in 0..32 {
-                let members = Configuration { voters: ids(voters), outgoing: ids(outgoing), learners: BTreeSet::new() };
-                let quorums: Vec<u32> = (0..32_u32).filter(|yes| reached(&members, |id| yes & (1 << id.0) != 0)).collect();
+                let members = Configuration {
+                    voters: ids(voters),
+                    outgoing: ids(outgoing),
+                    learners: BTreeSet::new(),
+                };
+                let quorums: Vec<u32> = (0..32_u32)
+                    .filter(|yes| reached(&members, |id| yes & (1 << id.0) != 0))
+                    .collect();
                 for a in &quorums {
                     assert!(quorums.iter().all(|b| a & b != 0), "{members:?} {quorums:?}");
                 }
@@ -95,7 +112,11 @@ mod tests {
     fn the_committed_index_is_the_highest_that_a_quorum_reaches() {
         for voters in 1..32 {
             for outgoing in [0, 3, 7, 28, 31] {
-                let members = Configuration { voters: ids(voters), outgoing: ids(outgoing), learners: BTreeSet::new() };
+                let members = Configuration {
+                    voters: ids(voters),
+                    outgoing: ids(outgoing),
+                    learners: BTreeSet::new(),
+                };
                 for seed in 0..200 {
                     let mut rng = lictor_machine::Rng::new(seed);
                     let at: Vec<Index> = (0..5).map(|_| Index(rng.below(4))).collect();

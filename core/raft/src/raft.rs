@@ -6,7 +6,9 @@ use lictor_machine::{Clamped, Deadline, Index, Instant, Machine, NodeId, Now, Rn
 
 use crate::apply::Applying;
 use crate::config::{Config, ConfigError};
-use crate::io::{Effect, Event, Fault, FetchId, Fetched, Input, Outcome, PeerStatus, Reject, Role, Status, Timer};
+use crate::io::{
+    Effect, Event, Fault, FetchId, Fetched, Input, Outcome, PeerStatus, Reject, Role, Status, Timer,
+};
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::message::{Body, Message, Poll};
@@ -98,7 +100,10 @@ impl Raft {
             leader_id: None,
             leader: None,
             votes: BTreeMap::new(),
-            poll: Poll { boot: boot.boot, count: 0 },
+            poll: Poll {
+                boot: boot.boot,
+                count: 0,
+            },
             own_vote: None,
             election_at: Instant::MAX,
             leader_contact: now.mono,
@@ -147,12 +152,21 @@ impl Raft {
 
     /// When a leader was last heard; `None` if never since the start.
     pub const fn leader_contact(&self) -> Option<Instant> {
-        if self.heard_leader { Some(self.leader_contact) } else { None }
+        if self.heard_leader {
+            Some(self.leader_contact)
+        } else {
+            None
+        }
     }
 
     /// The configuration in force.
     pub fn members(&self) -> &crate::Configuration {
         self.log.members()
+    }
+
+    /// The configuration in force at `index`, which the log must still reach back to.
+    pub fn members_at(&self, index: Index) -> &crate::Configuration {
+        self.log.members_at(index)
     }
 
     /// The id of the entry at `index`, if the log still reaches back to it.
@@ -206,13 +220,19 @@ impl Raft {
 
     /// Sends a message that depends on nothing this node has yet to write.
     pub(crate) fn send(&mut self, to: NodeId, body: Body) {
-        let message = Message { term: self.hard.term, body };
+        let message = Message {
+            term: self.hard.term,
+            body,
+        };
         self.emit(Effect::Send { to, message });
     }
 
     /// Sends a message once everything decided so far is durable.
     pub(crate) fn send_when_durable(&mut self, to: NodeId, body: Body) {
-        let message = Message { term: self.hard.term, body };
+        let message = Message {
+            term: self.hard.term,
+            body,
+        };
         #[cfg(feature = "sabotage")]
         if self.sabotaged(crate::Sabotage::AckBeforePersist) {
             self.emit(Effect::Send { to, message });
@@ -281,7 +301,10 @@ impl Raft {
         }
         self.leader_id = leader;
         self.fail_follower_reads();
-        self.emit(Effect::Event(Event::Leader { term: self.hard.term, leader }));
+        self.emit(Effect::Event(Event::Leader {
+            term: self.hard.term,
+            leader,
+        }));
     }
 
     fn handle_message(&mut self, from: NodeId, message: Message) -> Result<(), Reject> {
@@ -290,7 +313,11 @@ impl Raft {
             return Err(Reject::Malformed("a message from this node itself"));
         }
         let Message { term, body } = message;
-        if let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&from)) {
+        if let Some(peer) = self
+            .leader
+            .as_mut()
+            .and_then(|leader| leader.peers.get_mut(&from))
+        {
             peer.heard(self.clock.latest());
         }
         match body {
@@ -302,7 +329,11 @@ impl Raft {
                 // A leader of an older term learns from any reply that it no longer leads. (§5.1)
                 self.send(from, Body::HeartbeatReply { round: 0 });
             }
-            Body::Append { prev, entries, commit } => {
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            } => {
                 self.hear_leader(from, term)?;
                 self.handle_append(prev, entries, commit);
             }
@@ -310,7 +341,12 @@ impl Raft {
                 self.hear_leader(from, term)?;
                 self.handle_heartbeat(from, commit, round);
             }
-            Body::Snapshot { meta, chunk, data, done } => {
+            Body::Snapshot {
+                meta,
+                chunk,
+                data,
+                done,
+            } => {
                 self.hear_leader(from, term)?;
                 self.handle_snapshot(from, meta, chunk, data, done);
             }
@@ -338,10 +374,18 @@ impl Raft {
     /// Messages of the current term that are not from its leader, except for read indexes.
     fn handle_reply(&mut self, from: NodeId, body: Body) {
         match body {
-            Body::VoteReply { poll, granted, commit } => self.handle_vote_reply(from, poll, granted, commit),
+            Body::VoteReply {
+                poll,
+                granted,
+                commit,
+            } => self.handle_vote_reply(from, poll, granted, commit),
             Body::AppendReply(reply) => self.handle_append_reply(from, reply),
             Body::HeartbeatReply { round } => self.handle_heartbeat_reply(from, round),
-            Body::SnapshotReply { snapshot, next_chunk, done } => {
+            Body::SnapshotReply {
+                snapshot,
+                next_chunk,
+                done,
+            } => {
                 self.handle_snapshot_reply(from, snapshot, next_chunk, done);
             }
             Body::ReadIndex { request, lease } => self.handle_read_index(from, request, lease),
@@ -359,7 +403,9 @@ impl Raft {
     /// A leader of this or a newer term has spoken: follow it.
     fn hear_leader(&mut self, from: NodeId, term: Term) -> Result<(), Reject> {
         if term == self.hard.term && self.role == Role::Leader {
-            return Err(Reject::Malformed("another node claims to lead the term that this node leads"));
+            return Err(Reject::Malformed(
+                "another node claims to lead the term that this node leads",
+            ));
         }
         if term > self.hard.term || self.role != Role::Follower || self.leader_id != Some(from) {
             self.follow(term, Some(from));
@@ -405,7 +451,7 @@ impl Raft {
     fn flush(&mut self) {
         self.dirty = false;
         if let Some(batch) = self.writes.close(self.clock.latest(), self.hard) {
-            self.emit(Effect::Persist(batch));
+            self.emit(Effect::Persist(Box::new(batch)));
         }
         if self.role == Role::Leader {
             self.confirm_reads();

@@ -49,7 +49,8 @@ pub(crate) struct FollowerReads {
 
 impl FollowerReads {
     fn len(&self) -> usize {
-        self.unsent.values().map(Vec::len).sum::<usize>() + self.asked.values().map(|(_, tokens)| tokens.len()).sum::<usize>()
+        self.unsent.values().map(Vec::len).sum::<usize>()
+            + self.asked.values().map(|(_, tokens)| tokens.len()).sum::<usize>()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -87,7 +88,13 @@ impl Raft {
         let commit = self.hard.commit;
         let max = self.config.reads_waiting_max.get();
         match &mut self.leader {
-            Some(_) if leased => self.send(from, Body::ReadIndexReply { request, index: Some(commit) }),
+            Some(_) if leased => self.send(
+                from,
+                Body::ReadIndexReply {
+                    request,
+                    index: Some(commit),
+                },
+            ),
             Some(leader) if leader.reads.len() < max => {
                 leader.reads.unsent.push(Asker::Peer { id: from, request });
             }
@@ -118,7 +125,11 @@ impl Raft {
 
     fn answer_confirmed(&mut self) {
         while let Some(leader) = &mut self.leader
-            && leader.reads.sent.front().is_some_and(|(round, ..)| *round <= leader.confirmed_round)
+            && leader
+                .reads
+                .sent
+                .front()
+                .is_some_and(|(round, ..)| *round <= leader.confirmed_round)
             && let Some((_, index, askers)) = leader.reads.sent.pop_front()
         {
             for asker in askers {
@@ -129,19 +140,34 @@ impl Raft {
 
     fn confirm(&mut self, asker: Asker, index: Index) {
         match asker {
-            Asker::Peer { id, request } => self.send(id, Body::ReadIndexReply { request, index: Some(index) }),
+            Asker::Peer { id, request } => self.send(
+                id,
+                Body::ReadIndexReply {
+                    request,
+                    index: Some(index),
+                },
+            ),
             Asker::Local(token) if index <= self.applying.applied => {
                 self.resolve(token, Outcome::Read { index });
             }
             Asker::Local(token) => {
-                self.follower_reads.confirmed.entry(index).or_default().push(token);
+                self.follower_reads
+                    .confirmed
+                    .entry(index)
+                    .or_default()
+                    .push(token);
             }
         }
     }
 
     /// Answers confirmed reads that the state machine has caught up with.
     pub(crate) fn answer_reads(&mut self) {
-        while let Some(first) = self.follower_reads.confirmed.first_entry().filter(|first| *first.key() <= self.applying.applied) {
+        while let Some(first) = self
+            .follower_reads
+            .confirmed
+            .first_entry()
+            .filter(|first| *first.key() <= self.applying.applied)
+        {
             let (index, tokens) = first.remove_entry();
             for token in tokens {
                 self.resolve(token, Outcome::Read { index });
@@ -161,7 +187,13 @@ impl Raft {
             let request = self.follower_reads.requests;
             self.follower_reads.asked.insert(request, (now, tokens));
             self.follower_reads.patience_until = Some(now + self.config.election_timeout);
-            self.send(leader, Body::ReadIndex { request, lease: mode == ReadMode::Lease });
+            self.send(
+                leader,
+                Body::ReadIndex {
+                    request,
+                    lease: mode == ReadMode::Lease,
+                },
+            );
         }
     }
 
@@ -169,7 +201,9 @@ impl Raft {
         if self.leader_id != Some(from) {
             return;
         }
-        let Some((_, tokens)) = self.follower_reads.asked.remove(&request) else { return };
+        let Some((_, tokens)) = self.follower_reads.asked.remove(&request) else {
+            return;
+        };
         if self.follower_reads.asked.is_empty() {
             self.follower_reads.patience_until = None;
         }
@@ -194,14 +228,22 @@ impl Raft {
         self.follower_reads.patience_until = None;
         let unsent = std::mem::take(&mut self.follower_reads.unsent);
         let asked = std::mem::take(&mut self.follower_reads.asked);
-        for token in unsent.into_values().flatten().chain(asked.into_values().flat_map(|(_, tokens)| tokens)) {
+        for token in unsent
+            .into_values()
+            .flatten()
+            .chain(asked.into_values().flat_map(|(_, tokens)| tokens))
+        {
             self.resolve(token, Outcome::ReadFailed);
         }
     }
 
     /// This node no longer leads. Reads confirmed before remain good: they were linearizable at their index.
     pub(crate) fn fail_leader_reads(&mut self, reads: LeaderReads) {
-        for asker in reads.unsent.into_iter().chain(reads.sent.into_iter().flat_map(|(.., askers)| askers)) {
+        for asker in reads
+            .unsent
+            .into_iter()
+            .chain(reads.sent.into_iter().flat_map(|(.., askers)| askers))
+        {
             match asker {
                 Asker::Local(token) => self.resolve(token, Outcome::ReadFailed),
                 Asker::Peer { id, request } => self.send(id, Body::ReadIndexReply { request, index: None }),

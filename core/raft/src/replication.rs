@@ -22,7 +22,9 @@ impl Raft {
     fn replicate_to(&mut self, to: NodeId) {
         let last = self.log.last().index;
         loop {
-            let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) else { return };
+            let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) else {
+                return;
+            };
             if matches!(peer.mode, Mode::Snapshot(_)) {
                 self.continue_snapshot(to);
                 return;
@@ -47,7 +49,14 @@ impl Raft {
                 if let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) {
                     peer.fetch = Some(id);
                 }
-                self.emit(Effect::Fetch { id, what: Fetch::Entries { first, last, max_bytes } });
+                self.emit(Effect::Fetch {
+                    id,
+                    what: Fetch::Entries {
+                        first,
+                        last,
+                        max_bytes,
+                    },
+                });
                 return;
             };
             self.send_append(to, prev, entries, bytes);
@@ -67,17 +76,32 @@ impl Raft {
     fn send_append(&mut self, to: NodeId, prev: LogId, entries: Vec<Entry>, bytes: usize) {
         let now = self.now();
         let commit = self.hard.commit;
-        let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) else { return };
+        let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) else {
+            return;
+        };
         let last = entries.last().map_or(prev.index, |entry| entry.id.index);
         peer.sent(last, bytes, now);
         peer.commit_told = peer.commit_told.max(commit.min(last));
-        self.send(to, Body::Append { prev, entries, commit });
+        self.send(
+            to,
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            },
+        );
     }
 
     pub(crate) fn handle_append_reply(&mut self, from: NodeId, reply: AppendReply) {
         let now = self.now();
         let last = self.log.last().index;
-        let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&from)) else { return };
+        let Some(peer) = self
+            .leader
+            .as_mut()
+            .and_then(|leader| leader.peers.get_mut(&from))
+        else {
+            return;
+        };
         match reply {
             AppendReply::Accepted { through } => {
                 if through > last {
@@ -95,7 +119,11 @@ impl Raft {
                 let meet = self.log.last_at_or_below(hint.index.min(prev.prev()), hint.term);
                 let next = meet.index.next();
                 // `last_at_or_below` stops at our base. If the peer's hint lies before it, only a snapshot helps.
-                let next = if hint.index < self.log.base().index { hint.index.next() } else { next };
+                let next = if hint.index < self.log.base().index {
+                    hint.index.next()
+                } else {
+                    next
+                };
                 peer.probe_from(next);
                 peer.moved = now;
             }
@@ -103,7 +131,11 @@ impl Raft {
     }
 
     pub(crate) fn handle_unreachable(&mut self, from: NodeId) {
-        if let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&from)) {
+        if let Some(peer) = self
+            .leader
+            .as_mut()
+            .and_then(|leader| leader.peers.get_mut(&from))
+        {
             peer.suspect();
         }
         if self.leader_id == Some(from) {
@@ -117,7 +149,9 @@ impl Raft {
             return;
         }
         let Some(leader) = &mut self.leader else { return };
-        let Some((to, peer)) = leader.peers.iter_mut().find(|(_, peer)| peer.fetch == Some(id)) else { return };
+        let Some((to, peer)) = leader.peers.iter_mut().find(|(_, peer)| peer.fetch == Some(id)) else {
+            return;
+        };
         let to = *to;
         peer.fetch = None;
         match data {
@@ -125,25 +159,37 @@ impl Raft {
                 let Some(first) = entries.first().map(|entry| entry.id.index) else {
                     // Compacted away between question and answer, which the next look finds out; or the store fails us.
                     if self.log.id_at(peer.next.prev()).is_some() {
-                        self.fail(Fault::Read("the store does not return entries that the log holds".into()));
+                        self.fail(Fault::Read(
+                            "the store does not return entries that the log holds".into(),
+                        ));
                     }
                     return;
                 };
                 if peer.next != first {
                     return;
                 }
-                let Some(prev) = self.log.id_at(first.prev()) else { return };
-                let fits = entries.iter().zip(first.0..).all(|(entry, index)| {
-                    entry.id.index == Index(index) && self.log.contains(entry.id)
-                });
+                let Some(prev) = self.log.id_at(first.prev()) else {
+                    return;
+                };
+                let fits = entries
+                    .iter()
+                    .zip(first.0..)
+                    .all(|(entry, index)| entry.id.index == Index(index) && self.log.contains(entry.id));
                 if !fits {
-                    self.fail(Fault::Read("the store returned entries that are not in the log".into()));
+                    self.fail(Fault::Read(
+                        "the store returned entries that are not in the log".into(),
+                    ));
                     return;
                 }
                 let bytes = entries.iter().map(Entry::size).sum();
                 self.send_append(to, prev, entries, bytes);
             }
-            Fetched::Chunk { meta, chunk, data, done } => self.send_chunk(to, meta, chunk, data, done),
+            Fetched::Chunk {
+                meta,
+                chunk,
+                data,
+                done,
+            } => self.send_chunk(to, meta, chunk, data, done),
             Fetched::Gone => {
                 if peer.is_receiving_snapshot() {
                     peer.start_snapshot();

@@ -22,13 +22,19 @@ pub(crate) struct Incoming {
 impl Raft {
     /// Whether a received snapshot is about to take the place of the log.
     pub(crate) fn is_installing(&self) -> bool {
-        self.incoming.as_ref().is_some_and(|incoming| incoming.installing.is_some())
+        self.incoming
+            .as_ref()
+            .is_some_and(|incoming| incoming.installing.is_some())
     }
 
     /// Leader: moves a peer's snapshot on.
     pub(crate) fn continue_snapshot(&mut self, to: NodeId) {
-        let Some(peer) = self.leader.as_ref().and_then(|leader| leader.peers.get(&to)) else { return };
-        let Mode::Snapshot(sending) = peer.mode else { return };
+        let Some(peer) = self.leader.as_ref().and_then(|leader| leader.peers.get(&to)) else {
+            return;
+        };
+        let Mode::Snapshot(sending) = peer.mode else {
+            return;
+        };
         if sending.waiting || peer.fetch.is_some() {
             return;
         }
@@ -36,30 +42,69 @@ impl Raft {
         if let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) {
             peer.fetch = Some(id);
         }
-        self.emit(Effect::Fetch { id, what: Fetch::Chunk { snapshot: sending.snapshot, chunk: sending.chunk } });
+        self.emit(Effect::Fetch {
+            id,
+            what: Fetch::Chunk {
+                snapshot: sending.snapshot,
+                chunk: sending.chunk,
+            },
+        });
     }
 
     /// Leader: a chunk has been read.
     pub(crate) fn send_chunk(&mut self, to: NodeId, meta: SnapshotMeta, chunk: u64, data: Bytes, done: bool) {
         let now = self.now();
-        let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) else { return };
-        let Mode::Snapshot(sending) = &mut peer.mode else { return };
+        let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&to)) else {
+            return;
+        };
+        let Mode::Snapshot(sending) = &mut peer.mode else {
+            return;
+        };
         if sending.chunk != chunk || sending.snapshot.is_some_and(|snapshot| snapshot != meta.last) {
             return;
         }
         let begins = sending.snapshot.is_none();
-        *sending = Sending { snapshot: Some(meta.last), chunk, waiting: true };
+        *sending = Sending {
+            snapshot: Some(meta.last),
+            chunk,
+            waiting: true,
+        };
         peer.moved = now;
         if begins {
-            self.emit(Effect::Event(Event::SendingSnapshot { peer: to, last: meta.last }));
+            self.emit(Effect::Event(Event::SendingSnapshot {
+                peer: to,
+                last: meta.last,
+            }));
         }
-        self.send(to, Body::Snapshot { meta, chunk, data, done });
+        self.send(
+            to,
+            Body::Snapshot {
+                meta,
+                chunk,
+                data,
+                done,
+            },
+        );
     }
 
-    pub(crate) fn handle_snapshot_reply(&mut self, from: NodeId, snapshot: LogId, next_chunk: u64, done: bool) {
+    pub(crate) fn handle_snapshot_reply(
+        &mut self,
+        from: NodeId,
+        snapshot: LogId,
+        next_chunk: u64,
+        done: bool,
+    ) {
         let now = self.now();
-        let Some(peer) = self.leader.as_mut().and_then(|leader| leader.peers.get_mut(&from)) else { return };
-        let Mode::Snapshot(sending) = &mut peer.mode else { return };
+        let Some(peer) = self
+            .leader
+            .as_mut()
+            .and_then(|leader| leader.peers.get_mut(&from))
+        else {
+            return;
+        };
+        let Mode::Snapshot(sending) = &mut peer.mode else {
+            return;
+        };
         if sending.snapshot != Some(snapshot) {
             return;
         }
@@ -68,13 +113,24 @@ impl Raft {
             self.advance_commit();
         } else if next_chunk != sending.chunk {
             // Also backwards: the receiver knows best what it holds. A repeated wish is answered when its patience ends.
-            *sending = Sending { snapshot: Some(snapshot), chunk: next_chunk, waiting: false };
+            *sending = Sending {
+                snapshot: Some(snapshot),
+                chunk: next_chunk,
+                waiting: false,
+            };
             peer.moved = now;
         }
     }
 
     /// Follower: a chunk has arrived.
-    pub(crate) fn handle_snapshot(&mut self, from: NodeId, meta: SnapshotMeta, chunk: u64, data: Bytes, done: bool) {
+    pub(crate) fn handle_snapshot(
+        &mut self,
+        from: NodeId,
+        meta: SnapshotMeta,
+        chunk: u64,
+        data: Bytes,
+        done: bool,
+    ) {
         let snapshot = meta.last;
         if self.is_installing() {
             // Its reply will come when it is durable.
@@ -85,7 +141,14 @@ impl Raft {
             self.incoming = None;
             self.commit_to(snapshot.index);
             self.matched = self.matched.max(snapshot.index);
-            self.send_when_durable(from, Body::SnapshotReply { snapshot, next_chunk: chunk, done: true });
+            self.send_when_durable(
+                from,
+                Body::SnapshotReply {
+                    snapshot,
+                    next_chunk: chunk,
+                    done: true,
+                },
+            );
             return;
         }
         let expected = match &self.incoming {
@@ -94,20 +157,42 @@ impl Raft {
         };
         if chunk != expected {
             // A repetition, or one of us has been restarted: go on where this node is.
-            self.send_when_durable(from, Body::SnapshotReply { snapshot, next_chunk: expected, done: false });
+            self.send_when_durable(
+                from,
+                Body::SnapshotReply {
+                    snapshot,
+                    next_chunk: expected,
+                    done: false,
+                },
+            );
             return;
         }
-        let staged = StagedChunk { snapshot, chunk, data };
+        let staged = StagedChunk {
+            snapshot,
+            chunk,
+            data,
+        };
         if let Some(batch) = self.writes.stage(staged, self.now(), self.hard) {
-            self.emit(Effect::Persist(batch));
+            self.emit(Effect::Persist(Box::new(batch)));
         }
-        let mut incoming = Incoming { meta, next_chunk: chunk + 1, installing: None };
+        let mut incoming = Incoming {
+            meta,
+            next_chunk: chunk + 1,
+            installing: None,
+        };
         if done {
             self.install(&mut incoming);
         }
         let next_chunk = incoming.next_chunk;
         self.incoming = Some(incoming);
-        self.send_when_durable(from, Body::SnapshotReply { snapshot, next_chunk, done });
+        self.send_when_durable(
+            from,
+            Body::SnapshotReply {
+                snapshot,
+                next_chunk,
+                done,
+            },
+        );
     }
 
     /// Puts the snapshot in the place of the log: log, configuration and hard state change in one write.
@@ -116,7 +201,7 @@ impl Raft {
         let last = meta.last.index;
         // Entries handed out already are applied before the snapshot is loaded; nothing more is handed out until then.
         if let Some(batch) = self.writes.install(meta.clone(), self.now(), self.hard) {
-            self.emit(Effect::Persist(batch));
+            self.emit(Effect::Persist(Box::new(batch)));
         }
         incoming.installing = Some(self.writes.latest());
         self.log.reset(meta.clone());

@@ -11,7 +11,9 @@ impl Raft {
     pub(crate) fn transfer(&mut self, token: Token, to: Option<NodeId>) -> Result<(), Reject> {
         let deadline = self.now() + self.config.election_timeout;
         let Some(leader) = &self.leader else {
-            return Err(Reject::NotLeader { leader: self.leader_id });
+            return Err(Reject::NotLeader {
+                leader: self.leader_id,
+            });
         };
         if leader.transfer.is_some() {
             return Err(Reject::Transferring);
@@ -26,7 +28,12 @@ impl Raft {
             return Err(Reject::Invalid("leadership can only be handed to a voter"));
         }
         if let Some(leader) = &mut self.leader {
-            leader.transfer = Some(Transfer { token, to, deadline, told: false });
+            leader.transfer = Some(Transfer {
+                token,
+                to,
+                deadline,
+                told: false,
+            });
         }
         self.advance_transfer();
         Ok(())
@@ -36,8 +43,15 @@ impl Raft {
     pub(crate) fn advance_transfer(&mut self) {
         let last = self.log.last().index;
         let Some(leader) = &mut self.leader else { return };
-        let Some(transfer) = &mut leader.transfer else { return };
-        if transfer.told || leader.peers.get(&transfer.to).is_none_or(|peer| peer.matched < last) {
+        let Some(transfer) = &mut leader.transfer else {
+            return;
+        };
+        if transfer.told
+            || leader
+                .peers
+                .get(&transfer.to)
+                .is_none_or(|peer| peer.matched < last)
+        {
             return;
         }
         transfer.told = true;

@@ -41,11 +41,17 @@ pub struct LogId {
 
 impl LogId {
     /// Before the first entry.
-    pub const ZERO: Self = Self { term: Term::ZERO, index: Index::ZERO };
+    pub const ZERO: Self = Self {
+        term: Term::ZERO,
+        index: Index::ZERO,
+    };
 
     /// An id from plain numbers.
     pub const fn new(term: u64, index: u64) -> Self {
-        Self { term: Term(term), index: Index(index) }
+        Self {
+            term: Term(term),
+            index: Index(index),
+        }
     }
 }
 
@@ -108,7 +114,10 @@ pub struct Configuration {
 impl Configuration {
     /// A plain configuration of voters.
     pub fn of(voters: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { voters: voters.into_iter().collect(), ..Self::default() }
+        Self {
+            voters: voters.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// Whether nobody is in it: a node that has not been made a member of any cluster.
@@ -128,7 +137,12 @@ impl Configuration {
 
     /// Everybody, each once, in order.
     pub fn members(&self) -> BTreeSet<NodeId> {
-        self.voters.iter().chain(&self.outgoing).chain(&self.learners).copied().collect()
+        self.voters
+            .iter()
+            .chain(&self.outgoing)
+            .chain(&self.learners)
+            .copied()
+            .collect()
     }
 }
 

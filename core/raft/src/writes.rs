@@ -54,7 +54,14 @@ impl Writes {
 
     /// The write that carries everything decided so far: once it is durable, so is everything before.
     pub(crate) fn latest(&self) -> WriteId {
-        if self.dirty { self.pending.id } else { WriteId { boot: self.next.boot, seq: self.next.seq - 1 } }
+        if self.dirty {
+            self.pending.id
+        } else {
+            WriteId {
+                boot: self.next.boot,
+                seq: self.next.seq - 1,
+            }
+        }
     }
 
     pub(crate) fn is_durable(&self, id: WriteId) -> bool {
@@ -72,7 +79,10 @@ impl Writes {
 
     /// The oldest write that something waits for, and since when.
     pub(crate) fn oldest_required(&self) -> Option<(WriteId, Instant)> {
-        self.in_flight.iter().find(|write| write.sync == Sync::Required).map(|write| (write.id, write.since))
+        self.in_flight
+            .iter()
+            .find(|write| write.sync == Sync::Required)
+            .map(|write| (write.id, write.since))
     }
 
     fn touch(&mut self, sync: Sync) -> &mut WriteBatch {
@@ -110,16 +120,27 @@ impl Writes {
     /// Adds a staged chunk. Returns a batch that had to be closed because it already held one.
     #[must_use]
     pub(crate) fn stage(&mut self, chunk: StagedChunk, now: Instant, hard: HardState) -> Option<WriteBatch> {
-        let closed = if self.pending.stage.is_some() { self.close(now, hard) } else { None };
+        let closed = if self.pending.stage.is_some() {
+            self.close(now, hard)
+        } else {
+            None
+        };
         self.touch(Sync::Required).stage = Some(chunk);
         closed
     }
 
     /// Installs a staged snapshot in place of the log. Returns the batch before it, which must stay apart.
     #[must_use]
-    pub(crate) fn install(&mut self, meta: SnapshotMeta, now: Instant, hard: HardState) -> Option<WriteBatch> {
+    pub(crate) fn install(
+        &mut self,
+        meta: SnapshotMeta,
+        now: Instant,
+        hard: HardState,
+    ) -> Option<WriteBatch> {
         // Entries and truncations gathered before refer to the old log; the order of fields within a batch puts them behind.
-        let apart = !self.pending.append.is_empty() || self.pending.truncate_from.is_some() || self.pending.compact_to.is_some();
+        let apart = !self.pending.append.is_empty()
+            || self.pending.truncate_from.is_some()
+            || self.pending.compact_to.is_some();
         let closed = if apart { self.close(now, hard) } else { None };
         for write in &mut self.in_flight {
             write.valid_to = Index::ZERO;
@@ -147,7 +168,12 @@ impl Writes {
             self.written = hard;
         }
         let valid_to = mem::take(&mut self.pending_valid_to);
-        self.in_flight.push_back(InFlight { id, sync: batch.sync, since: now, valid_to });
+        self.in_flight.push_back(InFlight {
+            id,
+            sync: batch.sync,
+            since: now,
+            valid_to,
+        });
         Some(batch)
     }
 

@@ -12,7 +12,9 @@ use lictor_raft::{Configuration, Input, Outcome, ReadMode, Reject, Role};
 fn a_leader_is_elected_and_commits() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
-    let tokens: Vec<_> = (0..20).map(|i| cluster.propose(leader, &format!("c{i}"))).collect();
+    let tokens: Vec<_> = (0..20)
+        .map(|i| cluster.propose(leader, &format!("c{i}")))
+        .collect();
     cluster.run(Duration::from_millis(300));
     let expected: Vec<String> = (0..20).map(|i| format!("c{i}")).collect();
     for id in cluster.ids() {
@@ -31,8 +33,19 @@ fn a_single_node_commits_alone() {
     cluster.settle();
     assert_eq!(cluster.state(leader), ["a"]);
     let token = cluster.token();
-    cluster.input(leader, Input::Read { token, mode: ReadMode::Quorum }).unwrap();
-    assert!(matches!(cluster.server(leader).resolved[&token], Outcome::Read { .. }));
+    cluster
+        .input(
+            leader,
+            Input::Read {
+                token,
+                mode: ReadMode::Quorum,
+            },
+        )
+        .unwrap();
+    assert!(matches!(
+        cluster.server(leader).resolved[&token],
+        Outcome::Read { .. }
+    ));
 }
 
 #[test]
@@ -44,8 +57,23 @@ fn a_cluster_is_founded_by_one_of_its_voters() {
     cluster.run(Duration::from_secs(5));
     assert_eq!(cluster.leader(), None, "nobody campaigns without being a member");
     let members = Configuration::of((1..=3).map(n));
-    cluster.input(n(2), Input::Found { members: members.clone() }).unwrap();
-    assert!(matches!(cluster.input(n(2), Input::Found { members: members.clone() }), Err(Reject::Invalid(_))));
+    cluster
+        .input(
+            n(2),
+            Input::Found {
+                members: members.clone(),
+            },
+        )
+        .unwrap();
+    assert!(matches!(
+        cluster.input(
+            n(2),
+            Input::Found {
+                members: members.clone()
+            }
+        ),
+        Err(Reject::Invalid(_))
+    ));
     assert_eq!(cluster.elect(), n(2));
     cluster.propose(n(2), "a");
     cluster.run(Duration::from_millis(300));
@@ -85,7 +113,10 @@ fn reads_are_confirmed_by_lease_and_by_quorum_on_any_member() {
             let token = cluster.token();
             cluster.input(id, Input::Read { token, mode }).unwrap();
             cluster.settle();
-            assert_eq!(cluster.server(id).resolved[&token], Outcome::Read { index: commit });
+            assert_eq!(
+                cluster.server(id).resolved[&token],
+                Outcome::Read { index: commit }
+            );
         }
     }
     assert!(cluster.raft(leader).lease_until().is_some());
@@ -101,12 +132,23 @@ fn a_read_waits_for_the_state_machine() {
     cluster.propose(leader, "a");
     cluster.run(Duration::from_millis(200));
     let token = cluster.token();
-    cluster.input(follower, Input::Read { token, mode: ReadMode::Lease }).unwrap();
+    cluster
+        .input(
+            follower,
+            Input::Read {
+                token,
+                mode: ReadMode::Lease,
+            },
+        )
+        .unwrap();
     cluster.settle();
     assert!(!cluster.server(follower).resolved.contains_key(&token));
     cluster.persist(follower);
     cluster.run(Duration::from_millis(200));
-    assert!(matches!(cluster.server(follower).resolved[&token], Outcome::Read { .. }));
+    assert!(matches!(
+        cluster.server(follower).resolved[&token],
+        Outcome::Read { .. }
+    ));
     assert_eq!(cluster.state(follower), ["a"]);
 }
 
@@ -117,7 +159,9 @@ fn leadership_moves_where_it_is_sent() {
     cluster.run(Duration::from_millis(300));
     let to = *cluster.ids().iter().find(|id| **id != leader).unwrap();
     let token = cluster.token();
-    cluster.input(leader, Input::Transfer { token, to: Some(to) }).unwrap();
+    cluster
+        .input(leader, Input::Transfer { token, to: Some(to) })
+        .unwrap();
     cluster.settle();
     assert_eq!(cluster.leader(), Some(to));
     assert_eq!(cluster.server(leader).resolved[&token], Outcome::Transferred);
@@ -135,9 +179,20 @@ fn a_transfer_to_a_dead_voter_ends_and_the_leader_goes_on() {
     cluster.crash(to);
     cluster.propose(leader, "a");
     let token = cluster.token();
-    cluster.input(leader, Input::Transfer { token, to: Some(to) }).unwrap();
+    cluster
+        .input(leader, Input::Transfer { token, to: Some(to) })
+        .unwrap();
     let busy = cluster.token();
-    assert_eq!(cluster.input(leader, Input::Propose { token: busy, data: "x".into() }), Err(Reject::Transferring));
+    assert_eq!(
+        cluster.input(
+            leader,
+            Input::Propose {
+                token: busy,
+                data: "x".into()
+            }
+        ),
+        Err(Reject::Transferring)
+    );
     cluster.run(Duration::from_secs(1));
     assert_eq!(cluster.server(leader).resolved[&token], Outcome::TransferFailed);
     assert_eq!(cluster.leader(), Some(leader));
@@ -165,7 +220,9 @@ fn a_follower_that_lags_is_served_from_storage_and_then_by_a_snapshot() {
     cluster.propose(leader, "after");
     cluster.run(Duration::from_millis(300));
     let applied = cluster.server(leader).disk.applied;
-    cluster.input(leader, Input::Compact { through: applied }).unwrap();
+    cluster
+        .input(leader, Input::Compact { through: applied })
+        .unwrap();
     cluster.settle();
     assert!(cluster.server(leader).disk.entries.is_empty());
     cluster.restart(lagging);
@@ -185,7 +242,13 @@ fn a_leader_without_a_quorum_steps_down_and_accepts_nothing() {
     cluster.run(Duration::from_secs(2));
     assert_ne!(cluster.raft(leader).role(), Role::Leader);
     let token = cluster.token();
-    let refused = cluster.input(leader, Input::Propose { token, data: "x".into() });
+    let refused = cluster.input(
+        leader,
+        Input::Propose {
+            token,
+            data: "x".into(),
+        },
+    );
     assert_eq!(refused, Err(Reject::NotLeader { leader: None }));
     cluster.heal();
     cluster.run(Duration::from_secs(2));
@@ -229,7 +292,14 @@ fn proposals_beyond_the_bound_are_refused_as_busy() {
     let mut refused = 0;
     for _ in 0..10 {
         let token = cluster.token();
-        if cluster.input(leader, Input::Propose { token, data: "12345678".into() }) == Err(Reject::Busy) {
+        if cluster.input(
+            leader,
+            Input::Propose {
+                token,
+                data: "12345678".into(),
+            },
+        ) == Err(Reject::Busy)
+        {
             refused += 1;
         }
     }

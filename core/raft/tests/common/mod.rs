@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token};
 use lictor_raft::{
-    Body, Boot, Committed, Config, Configuration, Effect, Entry, Event, Fetch, Fetched, HardState, Input, LogId, Message,
-    Outcome, Payload, Raft, Role, SnapshotMeta, WriteBatch,
+    Body, Boot, Committed, Config, Configuration, Effect, Entry, Event, Fetch, Fetched, HardState, Input,
+    LogId, Message, Outcome, Payload, Raft, Role, SnapshotMeta, WriteBatch,
 };
 
 /// What a disk holds: the effect of a prefix of the batches.
@@ -52,13 +52,20 @@ impl Disk {
     }
 
     pub fn last(&self) -> Index {
-        self.entries.keys().next_back().copied().unwrap_or(self.base.last.index)
+        self.entries
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(self.base.last.index)
     }
 
     pub fn boot(&mut self) -> Boot {
         self.boot += 1;
         let mut term = None;
-        let starts = self.entries.values().filter(|entry| term.replace(entry.id.term) != Some(entry.id.term));
+        let starts = self
+            .entries
+            .values()
+            .filter(|entry| term.replace(entry.id.term) != Some(entry.id.term));
         let members = self.entries.values().filter_map(|entry| match &entry.payload {
             Payload::Members(members) => Some((entry.id, members.clone())),
             Payload::Noop | Payload::Command(_) => None,
@@ -116,9 +123,16 @@ impl Cluster {
     /// A cluster whose every log begins with the members, as if it had been founded long ago.
     pub fn with(size: u128, configure: fn(&mut Config)) -> Self {
         let members = Configuration::of((1..=size).map(NodeId));
-        let first = Entry { id: LogId::new(1, 1), payload: Payload::Members(members) };
+        let first = Entry {
+            id: LogId::new(1, 1),
+            payload: Payload::Members(members),
+        };
         let disk = Disk {
-            hard: HardState { term: lictor_raft::Term(1), vote: None, commit: Index(1) },
+            hard: HardState {
+                term: lictor_raft::Term(1),
+                vote: None,
+                commit: Index(1),
+            },
             entries: BTreeMap::from([(Index(1), first)]),
             ..Disk::default()
         };
@@ -214,18 +228,24 @@ impl Cluster {
             while let Some(effect) = server.raft.poll_effect() {
                 match effect {
                     Effect::Persist(batch) => {
-                        server.writes.push_back(batch);
+                        server.writes.push_back(*batch);
                     }
                     Effect::Send { to, message } => self.wire.push_back((id, to, message)),
                     Effect::Fetch { id: fetch, what } => {
-                        inputs.push(Input::Fetched { id: fetch, data: fetch_from(&server.disk, &server.raft, what) });
+                        inputs.push(Input::Fetched {
+                            id: fetch,
+                            data: fetch_from(&server.disk, &server.raft, what),
+                        });
                     }
                     Effect::Apply(batch) => {
                         let through = batch.last().unwrap().entry.id.index;
                         for Committed { entry, token } in batch {
                             assert_eq!(entry.id.index, server.disk.applied.next(), "applied out of order");
                             server.disk.applied = entry.id.index;
-                            let same = self.applied.entry(entry.id.index).or_insert_with(|| entry.clone());
+                            let same = self
+                                .applied
+                                .entry(entry.id.index)
+                                .or_insert_with(|| entry.clone());
                             assert_eq!(*same, entry, "state machine safety");
                             if let Payload::Command(data) = entry.payload {
                                 server.disk.state.push(data);
@@ -240,7 +260,9 @@ impl Cluster {
                         let all: Vec<u8> = server.disk.staged.concat();
                         server.disk.state = all.chunks(8).map(Bytes::copy_from_slice).collect();
                         server.disk.applied = meta.last.index;
-                        inputs.push(Input::Applied { through: meta.last.index });
+                        inputs.push(Input::Applied {
+                            through: meta.last.index,
+                        });
                     }
                     Effect::Resolve { token, outcome } => {
                         assert!(server.resolved.insert(token, outcome).is_none(), "resolved twice");
@@ -281,7 +303,9 @@ impl Cluster {
             self.drain(id);
         }
         for _ in 0..100_000 {
-            let Some((from, to, message)) = self.wire.pop_front() else { return };
+            let Some((from, to, message)) = self.wire.pop_front() else {
+                return;
+            };
             if !self.cut.contains(&(from, to)) && self.servers.get(&to).is_some_and(|server| server.alive) {
                 self.deliver(from, to, message);
             }
@@ -312,8 +336,13 @@ impl Cluster {
 
     /// The leader of the highest term.
     pub fn leader(&self) -> Option<NodeId> {
-        let leading = self.servers.iter().filter(|(_, server)| server.alive && server.raft.role() == Role::Leader);
-        leading.max_by_key(|(_, server)| server.raft.term()).map(|(id, _)| *id)
+        let leading = self
+            .servers
+            .iter()
+            .filter(|(_, server)| server.alive && server.raft.role() == Role::Leader);
+        leading
+            .max_by_key(|(_, server)| server.raft.term())
+            .map(|(id, _)| *id)
     }
 
     pub fn elect(&mut self) -> NodeId {
@@ -363,8 +392,10 @@ impl Cluster {
 
     /// Takes every message on the wire that `wanted` picks.
     pub fn take(&mut self, wanted: impl Fn(NodeId, NodeId, &Body) -> bool) -> Vec<(NodeId, NodeId, Message)> {
-        let (taken, left): (Vec<_>, Vec<_>) =
-            self.wire.drain(..).partition(|(from, to, message)| wanted(*from, *to, &message.body));
+        let (taken, left): (Vec<_>, Vec<_>) = self
+            .wire
+            .drain(..)
+            .partition(|(from, to, message)| wanted(*from, *to, &message.body));
         self.wire = left.into();
         taken
     }
@@ -372,7 +403,11 @@ impl Cluster {
 
 fn fetch_from(disk: &Disk, raft: &Raft, what: Fetch) -> Fetched {
     match what {
-        Fetch::Entries { first, last, max_bytes } => {
+        Fetch::Entries {
+            first,
+            last,
+            max_bytes,
+        } => {
             let mut bytes = 0;
             let wanted = disk.entries.range(first..=last).map(|(_, entry)| entry.clone());
             let entries: Vec<Entry> = wanted
@@ -389,11 +424,19 @@ fn fetch_from(disk: &Disk, raft: &Raft, what: Fetch) -> Fetched {
             if snapshot.is_some_and(|snapshot| snapshot != last) {
                 return Fetched::Gone;
             }
-            let meta = SnapshotMeta { last, members: raft.members().clone() };
+            let meta = SnapshotMeta {
+                last,
+                members: raft.members().clone(),
+            };
             // Two commands a chunk.
             let all: Vec<u8> = disk.state.concat();
             let data = Bytes::copy_from_slice(all.chunks(16).nth(chunk as usize).unwrap_or_default());
-            Fetched::Chunk { meta, chunk, data, done: (chunk as usize + 1) * 16 >= all.len() }
+            Fetched::Chunk {
+                meta,
+                chunk,
+                data,
+                done: (chunk as usize + 1) * 16 >= all.len(),
+            }
         }
     }
 }

@@ -1,0 +1,528 @@
+//! How servers find each other, and how a new cluster is founded exactly once.
+//!
+//! Every server greets the addresses that it was told of, and whom it hears of there. A server that is in no cluster counts those
+//! that are in none either and expect as many as it does. When there are enough, the one with the lowest id of all proposes a
+//! *founding*: a fresh cluster id and the first voters. It makes the founding durable, then asks every voter to agree, which
+//! they make durable too, each to at most one. Only when *all* have agreed does the founder begin its log with the voters and
+//! campaign; the others learn the rest from Raft. So two foundings never share a voter, and any two sets of
+//! candidates that could both found a cluster would.
+//!
+//! A founder that meets a founding of a lower id gives up its own, durably, and says so in its greetings; whoever had agreed to it is free
+//! again. It cannot have begun by then, since not all had agreed. Attempts are numbered, so that an old greeting frees nobody.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use core::time::Duration;
+
+use lictor_machine::{Instant, NodeId, Rng};
+use lictor_raft::{self as raft, Configuration, LogId};
+
+use crate::io::{
+    Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Reply, Target,
+};
+use crate::node::Node;
+use crate::store::{Notes, PeerAddress};
+use crate::{ClusterId, Founding};
+
+/// The most servers that a node remembers.
+const PEERS_MAX: usize = 256;
+
+/// The most addresses that a node greets.
+const CONTACTS_MAX: usize = 256;
+
+/// The most servers that may found a cluster together.
+const VOTERS_MAX: usize = 64;
+
+/// How long to wait for the answer to a greeting.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What another server said of itself.
+#[derive(Debug)]
+struct Acquaintance {
+    expect: u32,
+    cluster: Option<ClusterId>,
+    heard: Instant,
+}
+
+/// An outbound call of this module.
+#[derive(Debug)]
+enum Errand {
+    Greet(Target),
+    Ask { voter: NodeId, cluster: ClusterId },
+}
+
+/// What is to happen once the notes that were last changed are durable.
+#[derive(Debug)]
+enum Then {
+    /// Tell another founder that this node agrees.
+    Agree(InboundId),
+    /// Ask the voters of this node's own founding.
+    AskVoters,
+    /// All have agreed: begin the log.
+    Begin,
+    /// Let others know that this node's attempts up to this one have been given up.
+    GiveUp(u64),
+    /// Nothing.
+    Rest,
+}
+
+/// A node among other servers.
+#[derive(Debug)]
+pub(crate) struct Society {
+    pub(crate) notes: Notes,
+    /// Notes handed to the store and not yet reported, and what each waits for.
+    saving: VecDeque<Then>,
+    contacts: BTreeSet<SocketAddr>,
+    /// Addresses that turned out to be this node's own.
+    own: BTreeSet<SocketAddr>,
+    known: BTreeMap<NodeId, Acquaintance>,
+    errands: BTreeMap<CallId, Errand>,
+    /// Voters that agreed to this node's own founding.
+    agreed: BTreeSet<NodeId>,
+    /// This node's attempts up to this one are given up, durably.
+    given_up: u64,
+    hello_at: Instant,
+    complained: bool,
+    rng: Rng,
+}
+
+impl Society {
+    pub(crate) fn new(notes: Notes, now: Instant, rng: &mut Rng) -> Self {
+        Self {
+            given_up: notes.given_up,
+            notes,
+            saving: VecDeque::new(),
+            contacts: BTreeSet::new(),
+            own: BTreeSet::new(),
+            known: BTreeMap::new(),
+            errands: BTreeMap::new(),
+            agreed: BTreeSet::new(),
+            hello_at: now,
+            complained: false,
+            rng: rng.fork(),
+        }
+    }
+
+    pub(crate) const fn hello_at(&self) -> Instant {
+        self.hello_at
+    }
+
+    fn peer(&self, id: NodeId) -> Option<&PeerAddress> {
+        self.notes.peers.iter().find(|peer| peer.id == id)
+    }
+}
+
+impl Node {
+    /// The cluster that this node is in, or whose founding it has agreed to.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        let notes = &self.society.notes;
+        notes
+            .cluster
+            .or_else(|| notes.founding.as_ref().map(|founding| founding.cluster))
+    }
+
+    /// Whether a Raft message of this cluster is for this node. The first one ends the founding.
+    pub(crate) fn belongs_to(&mut self, cluster: ClusterId) -> bool {
+        if self.society.notes.cluster == Some(cluster) {
+            return true;
+        }
+        let agreed = self
+            .society
+            .notes
+            .founding
+            .as_ref()
+            .is_some_and(|founding| founding.cluster == cluster);
+        if self.society.notes.cluster.is_none() && agreed {
+            self.join_cluster(cluster);
+            return true;
+        }
+        false
+    }
+
+    fn join_cluster(&mut self, cluster: ClusterId) {
+        self.society.notes.cluster = Some(cluster);
+        self.save_notes(Then::Rest);
+        if let Some(founding) = self.society.notes.founding.clone() {
+            self.event(Event::Founded(founding));
+        }
+    }
+
+    fn save_notes(&mut self, then: Then) {
+        self.society.saving.push_back(then);
+        self.emit(Effect::SaveNotes(self.society.notes.clone()));
+    }
+
+    pub(crate) fn notes_saved(&mut self) {
+        match self.society.saving.pop_front() {
+            Some(Then::Agree(id)) => self.emit(Effect::Reply {
+                id,
+                reply: Reply::Found(Ok(())),
+            }),
+            Some(Then::AskVoters) => self.ask_voters(),
+            Some(Then::Begin) => self.begin_log(),
+            Some(Then::GiveUp(attempt)) => self.society.given_up = attempt,
+            Some(Then::Rest) | None => {}
+        }
+    }
+
+    /// At start: tells the driver where other servers were last reached.
+    pub(crate) fn introduce_peers(&mut self) {
+        for peer in self.society.notes.peers.clone() {
+            self.emit(Effect::Address(peer));
+        }
+    }
+
+    /// At start: goes on with a founding that a crash interrupted.
+    pub(crate) fn resume_founding(&mut self) {
+        if self.raft_status().last != LogId::ZERO {
+            return;
+        }
+        let notes = &self.society.notes;
+        let mine = notes
+            .founding
+            .as_ref()
+            .is_some_and(|founding| founding.founder == self.config.id);
+        if mine && notes.cluster.is_some() {
+            self.begin_log();
+        } else if mine {
+            self.society.agreed.clear();
+            self.ask_voters();
+        }
+    }
+
+    pub(crate) fn set_contacts(&mut self, contacts: Vec<SocketAddr>) {
+        let contacts: BTreeSet<SocketAddr> = contacts.into_iter().take(CONTACTS_MAX).collect();
+        if contacts != self.society.contacts {
+            self.society.contacts = contacts;
+            self.society.hello_at = self.now();
+        }
+    }
+
+    /// Greets every server that is known, by id or by address, and sees whether a cluster can be founded.
+    pub(crate) fn greet(&mut self) {
+        let settled = self.society.notes.cluster.is_some() && self.raft.leader().is_some();
+        let interval = if settled {
+            self.config.hello_interval_settled
+        } else {
+            self.config.hello_interval
+        };
+        // A little jitter keeps servers that were started together from calling each other in step.
+        let jitter = self.society.rng.between(Duration::ZERO, interval / 4);
+        self.society.hello_at = self.now() + interval + jitter;
+
+        let peers: Vec<PeerAddress> = self.society.notes.peers.clone();
+        let at_known: BTreeSet<SocketAddr> = peers.iter().map(|peer| peer.address).collect();
+        let strangers = self
+            .society
+            .contacts
+            .iter()
+            .filter(|at| !at_known.contains(at) && !self.society.own.contains(at));
+        let mut targets: Vec<Target> = strangers
+            .copied()
+            .filter(|at| *at != self.config.address)
+            .map(Target::Address)
+            .collect();
+        targets.extend(peers.iter().map(|peer| Target::Node(peer.id)));
+        for target in targets {
+            let waiting = self
+                .society
+                .errands
+                .values()
+                .any(|errand| matches!(errand, Errand::Greet(to) if *to == target));
+            if !waiting {
+                let hello = self.hello();
+                self.call(target, Call::Hello(hello), Errand::Greet(target));
+            }
+        }
+        self.try_founding();
+        self.ask_voters();
+    }
+
+    fn call(&mut self, to: Target, call: Call, errand: Errand) {
+        let id = self.requests.new_call();
+        self.society.errands.insert(id, errand);
+        self.emit(Effect::Call {
+            id,
+            to,
+            call,
+            timeout: HELLO_TIMEOUT,
+        });
+    }
+
+    fn hello(&self) -> Hello {
+        let notes = &self.society.notes;
+        Hello {
+            me: PeerAddress {
+                id: self.config.id,
+                name: self.config.name.clone(),
+                address: self.config.address,
+            },
+            expect: self.config.expect,
+            cluster: notes.cluster,
+            given_up: self.society.given_up,
+            peers: notes.peers.iter().take(HELLO_PEERS_MAX).cloned().collect(),
+        }
+    }
+
+    /// Another server has said who it is.
+    fn hear(&mut self, hello: &Hello) {
+        let who = hello.me.id;
+        let acquaintance = Acquaintance {
+            expect: hello.expect,
+            cluster: hello.cluster,
+            heard: self.now(),
+        };
+        let new = self.society.known.insert(who, acquaintance).is_none();
+        let mut moved = self.learn_address(&hello.me);
+        for peer in hello.peers.iter().take(HELLO_PEERS_MAX) {
+            // Hearsay never overrides what a server said of itself.
+            if peer.id != self.config.id && self.society.peer(peer.id).is_none() {
+                moved |= self.learn_address(peer);
+            }
+        }
+        if moved {
+            self.save_notes(Then::Rest);
+        }
+        if new {
+            self.event(Event::PeerFound(hello.me.clone()));
+        }
+        self.release_promise(hello);
+        self.try_founding();
+    }
+
+    fn learn_address(&mut self, peer: &PeerAddress) -> bool {
+        let peers = &mut self.society.notes.peers;
+        match peers.iter().position(|known| known.id == peer.id) {
+            Some(at) if peers[at] == *peer => return false,
+            Some(at) => peers[at] = peer.clone(),
+            None if peers.len() < PEERS_MAX => peers.push(peer.clone()),
+            None => return false,
+        }
+        self.emit(Effect::Address(peer.clone()));
+        true
+    }
+
+    /// The founder of what this node agreed to says that it has given up.
+    fn release_promise(&mut self, hello: &Hello) {
+        let notes = &self.society.notes;
+        let Some(founding) = &notes.founding else { return };
+        let given_up = hello.me.id == founding.founder && hello.given_up >= founding.attempt;
+        if notes.cluster.is_none() && founding.founder != self.config.id && given_up {
+            self.society.notes.founding = None;
+            self.save_notes(Then::Rest);
+        }
+    }
+
+    /// Proposes a founding if enough servers are there and it falls to this node.
+    fn try_founding(&mut self) {
+        let notes = &self.society.notes;
+        if notes.cluster.is_some() || notes.founding.is_some() || self.config.expect == 0 {
+            return;
+        }
+        let fresh = self.config.hello_interval * 8 + HELLO_TIMEOUT;
+        let now = self.now();
+        let lively = || {
+            self.society
+                .known
+                .iter()
+                .filter(|(_, other)| now.since(other.heard) <= fresh)
+        };
+        if let Some(cluster) = lively().find_map(|(_, other)| other.cluster) {
+            if !std::mem::replace(&mut self.society.complained, true) {
+                let trouble = format!(
+                    "the servers found here already form the cluster {cluster} without this one: start it with the data directory of a \
+                     member, or stop it"
+                );
+                self.event(Event::Trouble(trouble));
+            }
+            return;
+        }
+        let expect = self.config.expect;
+        let mut candidates: BTreeSet<NodeId> = lively()
+            .filter(|(_, other)| other.expect == expect)
+            .map(|(id, _)| *id)
+            .collect();
+        candidates.insert(self.config.id);
+        let enough =
+            usize::try_from(expect).is_ok_and(|expect| candidates.len() >= expect && expect <= VOTERS_MAX);
+        if !enough || candidates.first() != Some(&self.config.id) {
+            return;
+        }
+        let cluster = ClusterId(
+            (u128::from(self.society.rng.next_u64()) << 64)
+                | (self.config.seed ^ u128::from(self.society.rng.next_u64())),
+        );
+        let voters = candidates.into_iter().take(expect as usize).collect();
+        let attempt = self.society.notes.given_up + 1;
+        self.society.notes.founding = Some(Founding {
+            cluster,
+            founder: self.config.id,
+            attempt,
+            voters,
+        });
+        self.society.agreed.clear();
+        self.save_notes(Then::AskVoters);
+    }
+
+    /// This node's own founding, while it is neither begun nor given up, and durable.
+    fn proposal(&self) -> Option<&Founding> {
+        let notes = &self.society.notes;
+        let unsaved = self
+            .society
+            .saving
+            .iter()
+            .any(|then| matches!(then, Then::AskVoters));
+        let founding = notes
+            .founding
+            .as_ref()
+            .filter(|founding| founding.founder == self.config.id)?;
+        (notes.cluster.is_none() && !unsaved).then_some(founding)
+    }
+
+    fn ask_voters(&mut self) {
+        let Some(founding) = self.proposal().cloned() else {
+            return;
+        };
+        let me = self.config.id;
+        for voter in founding.voters.iter().copied().filter(|voter| *voter != me) {
+            let asked = self
+                .society
+                .errands
+                .values()
+                .any(|errand| matches!(errand, Errand::Ask { voter: to, .. } if *to == voter));
+            if !asked && !self.society.agreed.contains(&voter) {
+                let errand = Errand::Ask {
+                    voter,
+                    cluster: founding.cluster,
+                };
+                self.call(Target::Node(voter), Call::Found(founding.clone()), errand);
+            }
+        }
+        self.begin_if_agreed();
+    }
+
+    fn begin_if_agreed(&mut self) {
+        let Some(founding) = self.proposal() else { return };
+        let all = founding
+            .voters
+            .iter()
+            .all(|voter| *voter == self.config.id || self.society.agreed.contains(voter));
+        if all {
+            let cluster = founding.cluster;
+            self.society.notes.cluster = Some(cluster);
+            self.save_notes(Then::Begin);
+        }
+    }
+
+    fn begin_log(&mut self) {
+        let Some(founding) = self.society.notes.founding.clone() else {
+            return;
+        };
+        let members = Configuration::of(founding.voters.iter().copied());
+        match self.raft_input(raft::Input::Found { members }) {
+            Ok(()) => self.event(Event::Founded(founding)),
+            Err(error) => self.event(Event::Trouble(format!("the cluster cannot be founded: {error}"))),
+        }
+    }
+
+    pub(crate) fn handle_call(&mut self, id: InboundId, from: NodeId, call: Call) {
+        match call {
+            Call::Hello(hello) => {
+                // The transport vouches for the sender; what it says of others is only hearsay.
+                if hello.me.id == from && from != self.config.id {
+                    self.hear(&hello);
+                }
+                let reply = Reply::Hello(self.hello());
+                self.emit(Effect::Reply { id, reply });
+            }
+            Call::Found(founding) => self.handle_found(id, from, founding),
+            Call::Write(action) => self.handle_write_call(id, action),
+        }
+    }
+
+    fn handle_found(&mut self, id: InboundId, from: NodeId, founding: Founding) {
+        let refuse = |refusal| Effect::Reply {
+            id,
+            reply: Reply::Found(Err(refusal)),
+        };
+        let notes = &self.society.notes;
+        let mut voters = founding.voters.clone();
+        voters.dedup();
+        let proper = founding.founder == from
+            && voters.len() == self.config.expect as usize
+            && voters.is_sorted()
+            && voters == founding.voters
+            && voters.contains(&self.config.id)
+            && voters.contains(&from);
+        if let Some(cluster) = notes.cluster.filter(|cluster| *cluster != founding.cluster) {
+            self.emit(refuse(FoundRefusal::Member(cluster)));
+        } else if !proper {
+            self.emit(refuse(FoundRefusal::Expects(self.config.expect)));
+        } else if notes.founding.as_ref() == Some(&founding) {
+            // Asked again. The answer waits for the notes, should they still be on their way.
+            self.save_notes(Then::Agree(id));
+        } else if let Some(other) = notes.founding.clone() {
+            self.emit(refuse(FoundRefusal::Promised(other.clone())));
+            if other.founder == self.config.id && founding.founder < self.config.id {
+                self.give_up();
+            }
+        } else {
+            self.society.notes.founding = Some(founding);
+            self.save_notes(Then::Agree(id));
+        }
+    }
+
+    /// Gives up this node's own founding, which has not begun.
+    fn give_up(&mut self) {
+        if let Some(attempt) = self.proposal().map(|founding| founding.attempt) {
+            self.society.notes.founding = None;
+            self.society.notes.given_up = attempt;
+            self.society.agreed.clear();
+            self.save_notes(Then::GiveUp(attempt));
+        }
+    }
+
+    pub(crate) fn call_done(&mut self, id: CallId, result: Result<Reply, CallFailure>) {
+        let Some(errand) = self.society.errands.remove(&id) else {
+            self.forwarded(id, result);
+            return;
+        };
+        match (errand, result) {
+            (Errand::Greet(target), Ok(Reply::Hello(hello))) => {
+                if hello.me.id == self.config.id {
+                    if let Target::Address(address) = target {
+                        self.society.own.insert(address);
+                    }
+                } else {
+                    self.hear(&hello);
+                }
+            }
+            (Errand::Ask { voter, cluster }, Ok(Reply::Found(answer))) => {
+                if self.proposal().is_none_or(|founding| founding.cluster != cluster) {
+                    return;
+                }
+                match answer {
+                    Ok(()) => {
+                        self.society.agreed.insert(voter);
+                        self.begin_if_agreed();
+                    }
+                    Err(FoundRefusal::Promised(other)) if other.founder < self.config.id => self.give_up(),
+                    // The other founder will give way, or somebody must look at the configuration.
+                    Err(FoundRefusal::Promised(_)) => {}
+                    Err(FoundRefusal::Member(_)) => self.give_up(),
+                    Err(FoundRefusal::Expects(expect)) => {
+                        self.give_up();
+                        let trouble = format!(
+                            "server {voter} expects {expect} servers, this one {}: give all the same -bootstrap-expect",
+                            self.config.expect
+                        );
+                        self.event(Event::Trouble(trouble));
+                    }
+                }
+            }
+            // Nobody there, or nonsense: the next greeting tries again.
+            (Errand::Greet(_) | Errand::Ask { .. }, _) => {}
+        }
+    }
+}

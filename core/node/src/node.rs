@@ -1,0 +1,446 @@
+//! The machine: its state, the dispatch of inputs, and the translation of Raft's effects into its own.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lictor_catalog::State;
+use lictor_machine::{Clamped, Deadline, Index, Instant, Machine, NodeId, Now, Rng, Token, UnixMillis};
+use lictor_raft::{self as raft, Fetch, Raft, Role};
+
+use crate::applying::Applying;
+use crate::config::Config;
+use crate::founding::Society;
+use crate::io::{Answer, Effect, Event, Input, Request, RequestError, Standing, Timer};
+use crate::requests::Requests;
+use crate::snapshots::{Receiving, Serving};
+use crate::store::{LogBoot, StateMark, StoreError};
+
+/// One agent, without its sockets and disks. See the crate's documentation.
+///
+/// After a fault the only effects that still come are answers to requests: nobody is left waiting.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) clock: Clamped,
+    pub(crate) wall: UnixMillis,
+    pub(crate) raft: Raft,
+    pub(crate) state: State,
+    pub(crate) requests: Requests,
+    pub(crate) applying: Applying,
+    pub(crate) serving: Serving,
+    pub(crate) receiving: Receiving,
+    pub(crate) society: Society,
+    pub(crate) next_token: u64,
+    out: VecDeque<Effect>,
+    standing: Option<Standing>,
+    /// Something happened since the standing was last looked at.
+    dirty: bool,
+    stopping: Stopping,
+    fault: Option<NodeFault>,
+}
+
+/// How far a node is with leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    No,
+    /// It waits for this transfer of leadership to end.
+    HandingOver(Token),
+    Done,
+}
+
+/// Why a node could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Raft refuses its past or its settings.
+    #[error(transparent)]
+    Raft(#[from] raft::BootError),
+    /// The state store is ahead of the log, or has lost what the log no longer holds.
+    #[error(
+        "the state store and the log do not belong together: {0}; restore this server from a backup, or remove its data directory and let it join again"
+    )]
+    Mismatch(&'static str),
+}
+
+/// Why a node stopped for good. Start it again from what is durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeFault {
+    /// Consensus stopped.
+    #[error(transparent)]
+    Raft(raft::Fault),
+    /// The state store failed.
+    #[error("writing the state failed: {0}")]
+    State(String),
+    /// The log or a snapshot holds something that this version cannot read.
+    #[error("{0}; a newer version of this program may have written it")]
+    Unreadable(String),
+}
+
+/// Why an input was refused. The state is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// Consensus refused it.
+    #[error(transparent)]
+    Raft(#[from] raft::Reject),
+    /// The message is from another cluster.
+    #[error("a Raft message from another cluster")]
+    ForeignCluster,
+    /// The node has stopped.
+    #[error("stopped: {0}")]
+    Faulted(NodeFault),
+}
+
+impl Node {
+    /// Starts a node from what its stores hold.
+    pub fn start(
+        config: Config,
+        boot: LogBoot,
+        stored: (State, StateMark),
+        now: Now,
+    ) -> Result<Self, StartError> {
+        let LogBoot {
+            raft: mut past,
+            notes,
+        } = boot;
+        let (state, mark) = stored;
+        past.applied = mark.applied.index;
+        if state.index() > mark.applied.index {
+            return Err(StartError::Mismatch("the rows are newer than their mark"));
+        }
+        if past.applied > past.last_index {
+            return Err(StartError::Mismatch("the state is ahead of the log"));
+        }
+        if past.applied < past.base.last.index {
+            return Err(StartError::Mismatch("the log begins behind the state"));
+        }
+        let raft = Raft::start(config.raft.clone(), &past, now)?;
+        if raft.id_at(mark.applied.index) != Some(mark.applied) {
+            return Err(StartError::Mismatch("the state was made by another log"));
+        }
+        let mut rng = Rng::new((config.seed as u64) ^ (config.seed >> 64) as u64);
+        let mut node = Self {
+            clock: Clamped::new(now.mono),
+            wall: now.wall,
+            requests: Requests::default(),
+            applying: Applying::new(mark.applied),
+            serving: Serving::default(),
+            receiving: Receiving::default(),
+            society: Society::new(notes, now.mono, &mut rng),
+            next_token: 0,
+            out: VecDeque::new(),
+            standing: None,
+            dirty: true,
+            stopping: Stopping::No,
+            fault: None,
+            raft,
+            state,
+            config,
+        };
+        node.publish(lictor_catalog::Touched::All);
+        node.introduce_peers();
+        node.resume_founding();
+        Ok(node)
+    }
+
+    /// This node.
+    pub const fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    /// The state that was last applied.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Raft's view, for metrics, the operator's API and tests.
+    pub fn raft_status(&self) -> raft::Status {
+        self.raft.status()
+    }
+
+    /// What is kept beside the log.
+    pub const fn notes(&self) -> &crate::store::Notes {
+        &self.society.notes
+    }
+
+    pub(crate) const fn now(&self) -> Instant {
+        self.clock.latest()
+    }
+
+    pub(crate) const fn driver_time(&self) -> Now {
+        Now {
+            mono: self.clock.latest(),
+            wall: self.wall,
+        }
+    }
+
+    pub(crate) fn emit(&mut self, effect: Effect) {
+        self.out.push_back(effect);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.emit(Effect::Event(event));
+    }
+
+    pub(crate) fn answer(&mut self, token: Token, answer: Answer) {
+        self.emit(Effect::Answer { token, answer });
+    }
+
+    pub(crate) fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Stops for good: everything that waits is told so.
+    pub(crate) fn fail(&mut self, fault: NodeFault) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.out.clear();
+        let reason = RequestError::Stopped(fault.to_string());
+        self.fail_all_requests(&reason);
+        self.fault = Some(fault);
+    }
+
+    pub(crate) fn raft_input(&mut self, input: raft::Input) -> Result<(), raft::Reject> {
+        self.raft.handle(self.driver_time(), input)
+    }
+
+    /// Gives Raft something that it cannot refuse unless it has stopped.
+    pub(crate) fn tell_raft(&mut self, input: raft::Input) {
+        let result = self.raft_input(input);
+        debug_assert!(result.is_ok() || self.raft.fault().is_some(), "{result:?}");
+    }
+
+    fn handle_request(&mut self, token: Token, request: Request) {
+        match request {
+            Request::Write(action) => self.write(token, action),
+            Request::Read(mode) => self.read(token, mode),
+            Request::TransferLeadership(to) => self.transfer(token, to),
+        }
+    }
+
+    /// Leaves in good order.
+    fn stop(&mut self) {
+        if self.stopping != Stopping::No {
+            return;
+        }
+        let token = self.token();
+        let waits = self.raft.role() == Role::Leader
+            && self.raft_input(raft::Input::Transfer { token, to: None }).is_ok();
+        if waits {
+            self.stopping = Stopping::HandingOver(token);
+        } else {
+            self.stopped();
+        }
+    }
+
+    fn stopped(&mut self) {
+        self.stopping = Stopping::Done;
+        self.store_rows();
+        self.emit(Effect::Stopped);
+    }
+
+    /// Carries out, or passes on, one effect of Raft.
+    fn translate(&mut self, effect: raft::Effect) {
+        match effect {
+            raft::Effect::Persist(batch) => {
+                if let Some(chunk) = &batch.stage {
+                    self.receive_chunk(chunk);
+                }
+                self.emit(Effect::Persist(batch));
+            }
+            raft::Effect::Send { to, message } => {
+                if let Some(cluster) = self.cluster() {
+                    self.emit(Effect::Send { to, cluster, message });
+                }
+            }
+            raft::Effect::Fetch { id, what } => match what {
+                Fetch::Entries { .. } => self.emit(Effect::Fetch { id, what }),
+                Fetch::Chunk { snapshot, chunk } => self.serve_chunk(id, snapshot, chunk),
+            },
+            raft::Effect::Apply(committed) => self.apply(committed),
+            raft::Effect::Restore(meta) => self.restore(meta),
+            raft::Effect::Resolve { token, outcome } => {
+                if self.stopping == Stopping::HandingOver(token) {
+                    self.stopped();
+                } else {
+                    self.resolved(token, outcome);
+                }
+            }
+            raft::Effect::Event(event) => {
+                if let raft::Event::Leader { leader, .. } = &event {
+                    self.leader_changed(leader.is_some());
+                    self.watch_tombstones();
+                }
+                self.event(Event::Raft(event));
+            }
+        }
+    }
+
+    /// Reports the node's standing if it changed.
+    fn look_around(&mut self) {
+        self.dirty = false;
+        let role = self.raft.role();
+        let contact = if role == Role::Leader {
+            Some(self.now())
+        } else {
+            self.raft.leader_contact()
+        };
+        let same = self.standing.as_ref().is_some_and(|old| {
+            old.role == role
+                && old.term == self.raft.term()
+                && old.leader == self.raft.leader()
+                && old.lease_until == self.raft.lease_until()
+                // A leader's contact with itself moves all the time and tells nobody anything.
+                && (role == Role::Leader || old.leader_contact == contact)
+                && old.members == *self.raft.members()
+        });
+        if same {
+            return;
+        }
+        let standing = Standing {
+            role,
+            term: self.raft.term(),
+            leader: self.raft.leader(),
+            lease_until: self.raft.lease_until(),
+            leader_contact: contact,
+            members: self.raft.members().clone(),
+        };
+        self.standing = Some(standing.clone());
+        self.emit(Effect::Standing(standing));
+    }
+}
+
+impl Machine for Node {
+    type Input = Input;
+    type Effect = Effect;
+    type Reject = Reject;
+    type Timer = Timer;
+    type Fault = NodeFault;
+
+    fn handle(&mut self, now: Now, input: Input) -> Result<(), Reject> {
+        if let Some(fault) = &self.fault {
+            if let Input::Request { token, .. } = input {
+                // Requests are always answered, also by a node that has stopped.
+                let reason = RequestError::Stopped(fault.to_string());
+                self.out.push_back(Effect::Answer {
+                    token,
+                    answer: Answer::Failed(reason),
+                });
+                return Ok(());
+            }
+            return Err(Reject::Faulted(fault.clone()));
+        }
+        self.clock.advance(now.mono);
+        self.wall = now.wall;
+        self.dirty = true;
+        match input {
+            Input::Raft {
+                from,
+                cluster,
+                message,
+            } => {
+                if !self.belongs_to(cluster) {
+                    return Err(Reject::ForeignCluster);
+                }
+                self.raft_input(raft::Input::Message { from, message })?;
+            }
+            Input::Unreachable { peer } => self.raft_input(raft::Input::Unreachable { peer })?,
+            Input::Persisted { through } => self.raft_input(raft::Input::Persisted { through })?,
+            Input::PersistFailed { id, detail } => {
+                self.raft_input(raft::Input::PersistFailed { id, detail })?;
+            }
+            Input::Fetched { id, data } => self.raft_input(raft::Input::Fetched { id, data })?,
+            Input::NotesSaved => self.notes_saved(),
+            Input::StateStored { applied } => self.state_stored(applied),
+            Input::StateFailed { detail } => self.fail(NodeFault::State(detail)),
+            Input::Request { token, request } => self.handle_request(token, request),
+            Input::Call { id, from, call } => self.handle_call(id, from, call),
+            Input::CallDone { id, result } => self.call_done(id, result),
+            Input::Contacts(contacts) => self.set_contacts(contacts),
+            Input::Stop => self.stop(),
+        }
+        Ok(())
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        if self.fault.is_some() {
+            return;
+        }
+        let at = self.clock.advance(now.mono);
+        self.wall = now.wall;
+        self.raft.handle_timeout(now);
+        while let Some(deadline) = self.own_deadline().filter(|deadline| deadline.at <= at) {
+            self.dirty = true;
+            match deadline.reason {
+                Timer::Raft(_) => {}
+                Timer::Deadline => self.requests_expired(),
+                Timer::Retry => self.retry_parked(),
+                Timer::Store => self.store_rows(),
+                Timer::Hello => self.greet(),
+                Timer::Tombstones => self.look_for_tombstones(),
+            }
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        while self.out.is_empty() && self.fault.is_none() {
+            if let Some(effect) = self.raft.poll_effect() {
+                self.dirty = true;
+                self.translate(effect);
+            } else if let Some(fault) = self.raft.fault() {
+                self.fail(NodeFault::Raft(fault.clone()));
+            } else if self.dirty {
+                self.look_around();
+            } else {
+                return None;
+            }
+        }
+        self.out.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline<Timer>> {
+        if self.fault.is_some() {
+            return None;
+        }
+        let raft = self.raft.poll_timeout().map(|deadline| Deadline {
+            at: deadline.at,
+            reason: Timer::Raft(deadline.reason),
+        });
+        match (raft, self.own_deadline()) {
+            (Some(raft), Some(own)) => Some(if raft.at <= own.at { raft } else { own }),
+            (raft, own) => raft.or(own),
+        }
+    }
+
+    fn fault(&self) -> Option<&NodeFault> {
+        self.fault.as_ref()
+    }
+}
+
+impl Node {
+    fn own_deadline(&self) -> Option<Deadline<Timer>> {
+        let deadlines = [
+            (self.requests.next_deadline(), Timer::Deadline),
+            (self.requests.retry_at(), Timer::Retry),
+            (self.applying.store_at(), Timer::Store),
+            (Some(self.society.hello_at()), Timer::Hello),
+            (self.applying.tombstones_at(), Timer::Tombstones),
+        ];
+        let offered = deadlines
+            .into_iter()
+            .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }));
+        offered.min_by_key(|deadline| deadline.at)
+    }
+
+    /// How far the state is applied.
+    pub const fn applied(&self) -> Index {
+        self.applying.applied.index
+    }
+}
+
+pub(crate) type Tokens<T> = BTreeMap<Token, T>;
+
+impl From<StoreError> for NodeFault {
+    fn from(error: StoreError) -> Self {
+        Self::State(error.to_string())
+    }
+}

@@ -1,0 +1,337 @@
+//! The way of a request: a write to the leader, wherever it is, and a read to the moment when it may be served.
+//!
+//! A request that finds no leader is parked, and tried again when one appears. One that may have been carried out is never tried
+//! again: it fails with [`RequestError::LeadershipLost`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lictor_catalog::{Action, Command, Outcome};
+use lictor_machine::{Index, Instant, NodeId, Token};
+use lictor_raft::{self as raft, ReadMode};
+
+use crate::io::{Answer, Call, CallFailure, CallId, Effect, InboundId, Reply, Request, RequestError, Target};
+use crate::node::{Node, Tokens};
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asker {
+    /// This agent's API.
+    Local(Token),
+    /// Another agent.
+    Inbound(InboundId),
+}
+
+/// What an open request is waiting for.
+#[derive(Debug)]
+enum Stage {
+    /// A leader.
+    Parked,
+    /// Raft, by the token that it was given.
+    Raft(Token),
+    /// The reply of the leader.
+    Called(CallId),
+}
+
+#[derive(Debug)]
+struct Open {
+    request: Request,
+    stage: Stage,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    open: BTreeMap<Asker, Open>,
+    by_raft: Tokens<Asker>,
+    by_call: BTreeMap<CallId, Asker>,
+    /// When each request has waited long enough, in order; those answered meanwhile are skipped.
+    deadlines: VecDeque<(Instant, Asker)>,
+    parked: VecDeque<Asker>,
+    retry_at: Option<Instant>,
+    next_call: u64,
+}
+
+impl Requests {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(at, _)| *at)
+    }
+
+    pub(crate) const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    pub(crate) fn new_call(&mut self) -> CallId {
+        self.next_call += 1;
+        CallId(self.next_call)
+    }
+}
+
+impl Node {
+    pub(crate) fn write(&mut self, token: Token, action: Action) {
+        self.accept(Asker::Local(token), Request::Write(action));
+    }
+
+    pub(crate) fn read(&mut self, token: Token, mode: ReadMode) {
+        self.accept(Asker::Local(token), Request::Read(mode));
+    }
+
+    pub(crate) fn transfer(&mut self, token: Token, to: Option<NodeId>) {
+        self.accept(Asker::Local(token), Request::TransferLeadership(to));
+    }
+
+    pub(crate) fn handle_write_call(&mut self, id: InboundId, action: Action) {
+        self.accept(Asker::Inbound(id), Request::Write(action));
+    }
+
+    fn accept(&mut self, asker: Asker, request: Request) {
+        if self.requests.open.len() >= self.config.requests_max {
+            self.finish(asker, Answer::Failed(RequestError::Busy));
+            return;
+        }
+        let deadline = self.now() + self.config.hold;
+        self.requests.deadlines.push_back((deadline, asker));
+        self.requests.open.insert(
+            asker,
+            Open {
+                request,
+                stage: Stage::Parked,
+            },
+        );
+        self.dispatch(asker);
+    }
+
+    /// Moves a parked request on.
+    fn dispatch(&mut self, asker: Asker) {
+        let leader = self.raft.leader();
+        let me = self.config.id;
+        let Some(open) = self.requests.open.get(&asker) else {
+            return;
+        };
+        match (&open.request, leader) {
+            (Request::Write(action), Some(leader)) if leader == me => {
+                let command = Command {
+                    stamp: self.wall,
+                    action: action.clone(),
+                };
+                self.propose(asker, &command);
+            }
+            (Request::Write(action), Some(leader)) => match asker {
+                Asker::Local(_) => {
+                    let call = Call::Write(action.clone());
+                    self.forward(asker, leader, call);
+                }
+                // A request travels at most once; its sender asks on.
+                Asker::Inbound(id) => self.not_leader(asker, id, Some(leader)),
+            },
+            (Request::Write(_), None) => match asker {
+                Asker::Local(_) => self.park(asker),
+                Asker::Inbound(id) => self.not_leader(asker, id, None),
+            },
+            (Request::Read(mode), Some(_)) => {
+                let mode = *mode;
+                let token = self.token();
+                match self.raft_input(raft::Input::Read { token, mode }) {
+                    Ok(()) => self.wait_for_raft(asker, token),
+                    Err(raft::Reject::Busy) => self.finish(asker, Answer::Failed(RequestError::Busy)),
+                    Err(_) => self.park(asker),
+                }
+            }
+            (Request::Read(_), None) => self.park(asker),
+            (Request::TransferLeadership(to), _) => {
+                let to = *to;
+                let token = self.token();
+                match self.raft_input(raft::Input::Transfer { token, to }) {
+                    Ok(()) => self.wait_for_raft(asker, token),
+                    Err(error) => {
+                        let failed = RequestError::NotTransferred(error.to_string());
+                        self.finish(asker, Answer::Failed(failed));
+                    }
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, asker: Asker, command: &Command) {
+        let data = command.encode();
+        if data.len() > self.config.command_bytes_max {
+            let (size, limit) = (data.len() as u64, self.config.command_bytes_max as u64);
+            self.finish(asker, Answer::Failed(RequestError::TooLarge { size, limit }));
+            return;
+        }
+        let token = self.token();
+        match self.raft_input(raft::Input::Propose { token, data }) {
+            Ok(()) => self.wait_for_raft(asker, token),
+            Err(raft::Reject::Busy) => self.finish(asker, Answer::Failed(RequestError::Busy)),
+            Err(_) => match asker {
+                Asker::Local(_) => self.park(asker),
+                Asker::Inbound(id) => self.not_leader(asker, id, None),
+            },
+        }
+    }
+
+    fn forward(&mut self, asker: Asker, leader: NodeId, call: Call) {
+        let id = self.requests.new_call();
+        if let Some(open) = self.requests.open.get_mut(&asker) {
+            open.stage = Stage::Called(id);
+        }
+        self.requests.by_call.insert(id, asker);
+        let timeout = self.config.hold;
+        self.emit(Effect::Call {
+            id,
+            to: Target::Node(leader),
+            call,
+            timeout,
+        });
+    }
+
+    fn wait_for_raft(&mut self, asker: Asker, token: Token) {
+        if let Some(open) = self.requests.open.get_mut(&asker) {
+            open.stage = Stage::Raft(token);
+        }
+        self.requests.by_raft.insert(token, asker);
+    }
+
+    fn park(&mut self, asker: Asker) {
+        if let Some(open) = self.requests.open.get_mut(&asker) {
+            open.stage = Stage::Parked;
+            self.requests.parked.push_back(asker);
+            let retry_at = self.now() + self.config.retry;
+            self.requests.retry_at.get_or_insert(retry_at);
+        }
+    }
+
+    fn not_leader(&mut self, asker: Asker, id: InboundId, leader: Option<NodeId>) {
+        self.requests.open.remove(&asker);
+        self.emit(Effect::Reply {
+            id,
+            reply: Reply::NotLeader(leader),
+        });
+    }
+
+    /// Answers a request; nothing is left of it.
+    fn finish(&mut self, asker: Asker, answer: Answer) {
+        self.requests.open.remove(&asker);
+        while self
+            .requests
+            .deadlines
+            .front()
+            .is_some_and(|(_, asker)| !self.requests.open.contains_key(asker))
+        {
+            self.requests.deadlines.pop_front();
+        }
+        match asker {
+            Asker::Local(token) => self.answer(token, answer),
+            Asker::Inbound(id) => {
+                let reply = match answer {
+                    Answer::Written { index, outcome } => Reply::Written { index, outcome },
+                    Answer::Failed(error) => Reply::Failed(error),
+                    // Only writes come from other agents.
+                    Answer::Readable { .. } | Answer::Transferred => return,
+                };
+                self.emit(Effect::Reply { id, reply });
+            }
+        }
+    }
+
+    /// A leader appeared or went: try what waits for one.
+    pub(crate) fn leader_changed(&mut self, known: bool) {
+        if known {
+            self.retry_parked();
+        }
+    }
+
+    pub(crate) fn retry_parked(&mut self) {
+        self.requests.retry_at = None;
+        for asker in std::mem::take(&mut self.requests.parked) {
+            self.dispatch(asker);
+        }
+    }
+
+    pub(crate) fn requests_expired(&mut self) {
+        let now = self.now();
+        while self.requests.deadlines.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, asker)) = self.requests.deadlines.pop_front() else {
+                return;
+            };
+            let Some(open) = self.requests.open.get(&asker) else {
+                continue;
+            };
+            let error = match (&open.request, &open.stage) {
+                // It may still come to pass.
+                (Request::Write(_), Stage::Raft(_) | Stage::Called(_)) => RequestError::LeadershipLost,
+                (Request::Write(_) | Request::Read(_), _) => RequestError::NoLeader,
+                (Request::TransferLeadership(_), _) => {
+                    RequestError::NotTransferred("it took too long".into())
+                }
+            };
+            match open.stage {
+                Stage::Raft(token) => {
+                    self.requests.by_raft.remove(&token);
+                }
+                Stage::Called(id) => {
+                    self.requests.by_call.remove(&id);
+                }
+                Stage::Parked => {}
+            }
+            self.finish(asker, Answer::Failed(error));
+        }
+    }
+
+    /// The command that was proposed with this token has been applied.
+    pub(crate) fn applied_own(&mut self, token: Token, index: Index, outcome: Outcome) {
+        if let Some(asker) = self.requests.by_raft.remove(&token) {
+            self.finish(asker, Answer::Written { index, outcome });
+        }
+    }
+
+    /// Raft has answered, but not with an applied entry.
+    pub(crate) fn resolved(&mut self, token: Token, outcome: raft::Outcome) {
+        let Some(asker) = self.requests.by_raft.remove(&token) else {
+            return;
+        };
+        match outcome {
+            raft::Outcome::Read { index } => self.finish(asker, Answer::Readable { index }),
+            raft::Outcome::ReadFailed => self.park(asker),
+            // It was never applied, so it may be tried again.
+            raft::Outcome::Lost => match asker {
+                Asker::Local(_) => self.park(asker),
+                Asker::Inbound(id) => self.not_leader(asker, id, None),
+            },
+            raft::Outcome::Unknown => self.finish(asker, Answer::Failed(RequestError::LeadershipLost)),
+            raft::Outcome::Transferred => self.finish(asker, Answer::Transferred),
+            raft::Outcome::TransferFailed => {
+                let failed =
+                    RequestError::NotTransferred("the other server did not take over in time".into());
+                self.finish(asker, Answer::Failed(failed));
+            }
+        }
+    }
+
+    /// The leader has answered a forwarded request, or nobody has.
+    pub(crate) fn forwarded(&mut self, id: CallId, result: Result<Reply, CallFailure>) {
+        let Some(asker) = self.requests.by_call.remove(&id) else {
+            return;
+        };
+        match result {
+            Ok(Reply::Written { index, outcome }) => self.finish(asker, Answer::Written { index, outcome }),
+            Ok(Reply::Failed(error)) => self.finish(asker, Answer::Failed(error)),
+            Ok(Reply::NotLeader(_))
+            | Err(CallFailure {
+                maybe_sent: false, ..
+            }) => self.park(asker),
+            Ok(Reply::Hello(_) | Reply::Found(_)) | Err(CallFailure { maybe_sent: true, .. }) => {
+                self.finish(asker, Answer::Failed(RequestError::LeadershipLost));
+            }
+        }
+    }
+
+    pub(crate) fn fail_all_requests(&mut self, error: &RequestError) {
+        let open: Vec<Asker> = self.requests.open.keys().copied().collect();
+        for asker in open {
+            self.finish(asker, Answer::Failed(error.clone()));
+        }
+        self.requests = Requests {
+            next_call: self.requests.next_call,
+            ..Requests::default()
+        };
+    }
+}
