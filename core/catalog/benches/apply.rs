@@ -15,7 +15,7 @@ const VALUE_LEN: usize = 256;
 
 /// A thousand directories of a hundred keys each.
 fn key(number: u64) -> Key {
-    Key::from(format!("service/{:03}/key-{:05}", number % 1000, number))
+    Key::from(format!("service-{:03}/key-{:05}", number % 1000, number))
 }
 
 fn set(number: u64, fill: u8) -> Command {
@@ -67,20 +67,20 @@ fn apply(c: &mut Criterion) {
 fn read(c: &mut Criterion) {
     let state = full();
     let get = Query::KvGet(key(4711));
-    let list = Query::KvList(Key::from_static(b"service/042/"));
+    let list = Query::KvList(Key::from_static(b"service-042/"));
     let keys = Query::KvKeys {
-        prefix: Key::from_static(b"service/042/"),
+        prefix: Key::from_static(b"service-042/"),
         separator: Bytes::from_static(b"/"),
     };
     let top = Query::KvKeys {
         prefix: Key::new(),
-        separator: Bytes::from_static(b"/0"),
+        separator: Bytes::from_static(b"/"),
     };
     for (name, query) in [
         ("get", get),
         ("list 100 of 100k", list),
-        ("keys 100 of 100k", keys),
-        ("top keys of 100k", top),
+        ("keys of 100 of 100k", keys),
+        ("1000 top keys of 100k", top),
     ] {
         c.bench_function(name, |b| b.iter(|| state.query(black_box(&query))));
     }
@@ -92,11 +92,11 @@ fn wake(c: &mut Criterion) {
     let mut subscribe = |interest| watches.subscribe(interest, 0_u64).expect("there is no limit");
     for number in 0..5000 {
         subscribe(Interest::KvKey(key(number)));
-        let directory = key(number % 1000).slice(.."service/000/".len());
+        let directory = key(number % 1000).slice(.."service-000/".len());
         subscribe(Interest::KvPrefix(directory));
     }
     let elsewhere = Touched::These {
-        kv: vec![Key::from_static(b"other/000/key-00000")],
+        kv: vec![Key::from_static(b"other-000/key-00000")],
     };
     let mut woken = Vec::new();
     c.bench_function("take_touched, none of 10k watchers", |b| {

@@ -43,7 +43,7 @@ pub struct WatchesFull {
 /// Watchers by what they wait for. A watcher is any value `W`; it is handed out once, when its interest is touched.
 ///
 /// What a change costs depends on the watchers that it wakes and on how many different lengths of watched prefixes there are, not on
-/// the number of other watchers. A watch takes about 400 bytes and the bytes of its key; one on a key that others watch too, about 150.
+/// the number of other watchers. A watch takes about 400 bytes with a short key; one on a key that others watch too, about 130.
 #[derive(Debug)]
 pub struct Watches<W> {
     limit: usize,
