@@ -24,8 +24,6 @@ use crate::tree::{Raw, Tree};
 const LAYOUT: u32 = 1;
 const HEADER_KEY: &[u8] = b"header";
 const MAX_READERS: u32 = 512;
-/// More than there are numbers for tables of rows.
-const MAX_TABLES: u32 = 260;
 /// A multiple of every page size there is.
 const MAP_STEP: usize = 64 << 10;
 /// How much space is asked for to find out whether there is any.
@@ -74,7 +72,7 @@ impl Environment {
         options
             .map_size(map_bytes)
             .max_readers(MAX_READERS)
-            .max_dbs(MAX_TABLES);
+            .max_dbs(layout.tables.len() as u32);
         // SAFETY: while the map is there, nobody may change the file but LMDB itself. The data directory is locked, so no other
         // process of ours has it open, and heed refuses to open it twice in this one. No flag weakens LMDB's own locking.
         let env = unsafe { options.open(dir) }.map_err(|error| explain(&file, error))?;

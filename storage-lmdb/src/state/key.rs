@@ -63,7 +63,7 @@ pub(super) fn scan(
     // Long keys with the same beginning come in the order of their checksums.
     let mut group: Vec<(Bytes, Bytes)> = Vec::new();
     let flush = |group: &mut Vec<(Bytes, Bytes)>,
-                     found: &mut dyn FnMut(Bytes, Bytes) -> Result<(), Failure>| {
+                 found: &mut dyn FnMut(Bytes, Bytes) -> Result<(), Failure>| {
         group.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         group.drain(..).try_for_each(|(key, value)| found(key, value))
     };
