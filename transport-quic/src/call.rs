@@ -1,0 +1,192 @@
+//! Calls: a request on a stream of its own, and the answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use bytes::Bytes;
+use futures_lite::FutureExt as _;
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
+
+use crate::error::{
+    CODE_DONE, CODE_NO_REPLY, CODE_REPLY_TOO_LARGE, CallError, CallFailure, ConnectError, Refusal,
+};
+use crate::frame::{Decoder, encode_one};
+use crate::identity::PeerIdentity;
+use crate::link::{Link, lost_or};
+use crate::plane::Plane;
+use crate::shared::Shared;
+use crate::transport::Event;
+
+/// Chunks that are taken from a stream at once.
+pub(crate) const READ_CHUNKS: usize = 32;
+
+/// The way back to a caller. Dropping it unused tells the caller that there will be no answer.
+pub struct ReplyHandle {
+    answer: Sender<Bytes>,
+}
+
+impl ReplyHandle {
+    /// Answers the call. Does not wait: the answer is sent by the transport. One that is longer than the plane's limit
+    /// fails the call at the caller. `false` if the caller has given up.
+    pub fn send(self, answer: Bytes) -> bool {
+        self.answer.try_send(answer).is_ok()
+    }
+
+    /// Whether the caller has given up, so that nobody would see an answer.
+    pub fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    /// Waits until the caller has given up.
+    pub async fn abandoned(&self) {
+        self.answer.closed().await;
+    }
+}
+
+impl fmt::Debug for ReplyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyHandle")
+            .field("abandoned", &self.is_abandoned())
+            .finish()
+    }
+}
+
+/// Why a stream did not yield the one frame that it is for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadFrameError {
+    #[error("a frame of {0} bytes is too long")]
+    TooLong(usize),
+    #[error("the stream ends within a frame")]
+    Truncated,
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Reads one frame. A stream that was finished too early, as one is whose writer was cancelled, is an error.
+pub(crate) async fn read_frame(stream: &mut RecvStream, limit: usize) -> Result<Bytes, ReadFrameError> {
+    let mut decoder = Decoder::new(limit);
+    let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
+    while let Some(count) = stream.read_chunks(&mut chunks).await? {
+        for chunk in &mut chunks[..count] {
+            decoder.push(std::mem::take(chunk));
+            let frame = decoder
+                .next_frame()
+                .map_err(|error| ReadFrameError::TooLong(error.length))?;
+            if let Some(frame) = frame {
+                return Ok(frame);
+            }
+        }
+    }
+    Err(ReadFrameError::Truncated)
+}
+
+/// Makes a call on `link`: connects if need be, and waits for the answer for at most `deadline` altogether.
+pub(crate) async fn call(
+    shared: &Arc<Shared>,
+    link: &Arc<Link>,
+    request: Bytes,
+    deadline: Duration,
+) -> Result<(Arc<PeerIdentity>, Bytes), CallError> {
+    let limit = shared.limits.frame_bytes(link.plane);
+    let length = request.len();
+    if length > limit {
+        return Err(CallError::NotSent(CallFailure::TooLarge { length, limit }));
+    }
+    shared.counters.calls_made.add(1);
+    let _waiting = link.calls.enter();
+    let sent = AtomicBool::new(false);
+    let asked = async {
+        let session = link.session(shared).await?;
+        let connection = &session.connection;
+        let (mut send, mut receive) = connection
+            .open_bi()
+            .await
+            .map_err(|error| ConnectError::from_lost(&error))?;
+        send.write_all_chunks(&mut encode_one(request))
+            .await
+            .map_err(|error| lost_or(connection, error.to_string()))?;
+        sent.store(true, Ordering::Relaxed);
+        // Cannot fail: the stream was neither finished nor reset.
+        let _ = send.finish();
+        match read_frame(&mut receive, limit).await {
+            Ok(answer) => Ok((session.peer.clone(), answer)),
+            Err(ReadFrameError::Read(ReadError::Reset(CODE_NO_REPLY))) => Err(CallFailure::NoReply),
+            Err(ReadFrameError::Read(ReadError::Reset(CODE_REPLY_TOO_LARGE))) => {
+                Err(CallFailure::ReplyTooLarge)
+            }
+            Err(error) => Err(lost_or(connection, error.to_string()).into()),
+        }
+    };
+    let outcome = shared
+        .within(deadline, asked)
+        .await
+        .unwrap_or(Err(CallFailure::Deadline));
+    outcome.map_err(|failure| {
+        if sent.into_inner() {
+            CallError::MaybeSent(failure)
+        } else {
+            CallError::NotSent(failure)
+        }
+    })
+}
+
+/// Takes a peer's call: passes it on, and sends the answer back.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    connection: Connection,
+    peer: Arc<PeerIdentity>,
+    plane: Plane,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) {
+    let limit = shared.limits.frame_bytes(plane);
+    let request = match read_frame(&mut receive, limit).await {
+        Ok(request) => request,
+        Err(ReadFrameError::TooLong(length)) => {
+            let refusal = Refusal::FrameTooLarge { plane, length, limit };
+            connection.close(refusal.kind().code(), refusal.to_string().as_bytes());
+            shared.note_refusal(peer.address, refusal);
+            return;
+        }
+        // The caller has given up, or the connection is gone: there is nobody to tell.
+        Err(ReadFrameError::Truncated | ReadFrameError::Read(_)) => return reset(&mut send, CODE_DONE),
+    };
+    shared.counters.calls_taken.add(1);
+    let (handle, answers) = async_channel::bounded(1);
+    let event = Event::Call {
+        peer,
+        plane,
+        request,
+        reply: ReplyHandle { answer: handle },
+    };
+    if shared.events.send(event).await.is_err() {
+        return reset(&mut send, CODE_NO_REPLY);
+    }
+    match next_answer(&answers, &send).await {
+        Some(answer) if answer.len() > limit => reset(&mut send, CODE_REPLY_TOO_LARGE),
+        Some(answer) => {
+            if send.write_all_chunks(&mut encode_one(answer)).await.is_ok() {
+                // Cannot fail: the stream was neither finished nor reset.
+                let _ = send.finish();
+            }
+        }
+        None => reset(&mut send, CODE_NO_REPLY),
+    }
+}
+
+/// The answer; `None` if there will be none, or if the caller has given up.
+async fn next_answer(answers: &Receiver<Bytes>, send: &SendStream) -> Option<Bytes> {
+    let given_up = async {
+        let _why = send.stopped().await;
+        None
+    };
+    async { answers.recv().await.ok() }.or(given_up).await
+}
+
+fn reset(stream: &mut SendStream, code: VarInt) {
+    // Fails only if the stream is over already.
+    let _ = stream.reset(code);
+}

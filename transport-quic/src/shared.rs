@@ -1,0 +1,199 @@
+//! What all tasks of one transport share.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures_lite::FutureExt as _;
+use lictor_machine::{NodeId, Rng};
+use lictor_runtime::Runtime;
+
+use crate::error::{ConnectError, Refusal};
+use crate::identity::{Identity, Trust};
+use crate::link::Link;
+use crate::plane::Plane;
+use crate::stats::Counters;
+use crate::tls::Configs;
+use crate::transport::{Event, Limits, Target};
+
+/// How many refusals are remembered.
+const REMEMBERED_REFUSALS: usize = 16;
+
+/// A refusal like one of the last so many seconds is not logged again.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A connection that this agent refused, for who looks for the reason.
+#[derive(Clone, Debug)]
+pub struct RecentRefusal {
+    /// When it was refused last.
+    pub at: Instant,
+    /// Where the peer was.
+    pub address: SocketAddr,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+pub(crate) struct Shared {
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) runtime: Runtime,
+    pub(crate) identity: Identity,
+    pub(crate) limits: Limits,
+    pub(crate) events: async_channel::Sender<Event>,
+    pub(crate) counters: Counters,
+    pub(crate) trust: RwLock<Trust>,
+    pub(crate) configs: RwLock<Arc<Configs>>,
+    pub(crate) addresses: RwLock<HashMap<NodeId, SocketAddr>>,
+    pub(crate) links: Mutex<HashMap<(Target, Plane), Arc<Link>>>,
+    refusals: Mutex<VecDeque<RecentRefusal>>,
+    rng: Mutex<Rng>,
+    started: Instant,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        endpoint: quinn::Endpoint,
+        runtime: Runtime,
+        identity: Identity,
+        limits: Limits,
+        events: async_channel::Sender<Event>,
+        trust: Trust,
+        configs: Configs,
+    ) -> Self {
+        let seed = identity.node.0 as u64 ^ u64::from(std::process::id());
+        Self {
+            endpoint,
+            runtime,
+            identity,
+            limits,
+            events,
+            counters: Counters::default(),
+            trust: RwLock::new(trust),
+            configs: RwLock::new(Arc::new(configs)),
+            addresses: RwLock::default(),
+            links: Mutex::default(),
+            refusals: Mutex::default(),
+            rng: Mutex::new(Rng::new(seed)),
+            started: Instant::now(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Milliseconds since the transport was bound.
+    pub(crate) fn millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn current_configs(&self) -> Arc<Configs> {
+        self.configs
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The trust and its configurations are replaced for connections to come; those that are open stay.
+    pub(crate) fn replace_configs(&self, configs: Configs) {
+        self.endpoint.set_server_config(Some(configs.server.clone()));
+        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(configs);
+    }
+
+    /// How long to wait before a peer is tried again that `failures` attempts have not reached: doubling, and drawn
+    /// from the upper half so that many agents do not come back at once.
+    pub(crate) fn backoff(&self, failures: u32) -> Duration {
+        let (first, last) = (self.limits.reconnect_min, self.limits.reconnect_max);
+        let full = first
+            .saturating_mul(1 << failures.saturating_sub(1).min(20))
+            .min(last);
+        lock(&self.rng).between(full / 2, full)
+    }
+
+    /// Runs `future` for at most `limit`; `None` if it took longer.
+    pub(crate) async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        let late = async {
+            self.runtime.sleep(limit).await;
+            None
+        };
+        async { Some(future.await) }.or(late).await
+    }
+
+    /// From now on nothing is sent, and there are no more events: who takes them gets what is queued, and the end.
+    pub(crate) fn set_closed(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.events.close();
+    }
+
+    /// Whether the transport was shut down.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Counts a refusal, remembers it, and logs it unless it was logged just now.
+    pub(crate) fn note_refusal(&self, address: SocketAddr, refusal: Refusal) {
+        self.counters.refused(refusal.kind());
+        let at = Instant::now();
+        let mut refusals = lock(&self.refusals);
+        let known = refusals
+            .iter()
+            .position(|known| known.address.ip() == address.ip() && known.refusal.kind() == refusal.kind());
+        let heard = known.and_then(|index| refusals.remove(index));
+        if heard.is_none_or(|known| at.duration_since(known.at) > QUIET) {
+            tracing::warn!(%address, "connection refused: {refusal}");
+        }
+        if refusals.len() == REMEMBERED_REFUSALS {
+            refusals.pop_front();
+        }
+        refusals.push_back(RecentRefusal { at, address, refusal });
+    }
+
+    pub(crate) fn recent_refusals(&self) -> Vec<RecentRefusal> {
+        lock(&self.refusals).iter().cloned().collect()
+    }
+
+    /// Reports that a peer cannot be reached. Waits for room in the queue of events: the report is never dropped.
+    pub(crate) async fn unreachable(
+        &self,
+        target: Target,
+        plane: Plane,
+        reason: ConnectError,
+        lost_frames: usize,
+    ) {
+        self.counters.frames_lost.add(lost_frames);
+        // Nobody listens any more: then nobody misses it.
+        let _ = self
+            .events
+            .send(Event::Unreachable {
+                target,
+                plane,
+                reason,
+                lost_frames,
+            })
+            .await;
+    }
+}
+
+/// Locks what no panic can leave half-changed: every critical section here is a few assignments.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// quinn's tasks on our executor; its sockets and timers on async-io, as everybody's.
+#[derive(Debug)]
+pub(crate) struct QuicRuntime(pub(crate) Runtime);
+
+impl quinn::Runtime for QuicRuntime {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn quinn::AsyncTimer>> {
+        quinn::SmolRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn(future).detach();
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> std::io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
+        quinn::SmolRuntime.wrap_udp_socket(socket)
+    }
+}
