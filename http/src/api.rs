@@ -9,7 +9,7 @@ use lictor_machine::Rng;
 use trillium::{Conn, Handler, KnownHeaderName, Method, Status};
 
 use crate::backend::Backend;
-use crate::params::{self, Params};
+use crate::params::{self, Params, Waits};
 use crate::reply::{Content, Fault, Reply};
 use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, Route, Routed, route};
@@ -27,6 +27,13 @@ pub struct Config {
     /// How many bytes the request of a transaction may have (`limits.txn_max_req_len`). If `kv_max_value_size` is larger,
     /// that counts.
     pub txn_max_req_len: usize,
+    /// How long a blocking query waits when it does not say (`default_query_time`).
+    pub default_query_time: Duration,
+    /// How long a blocking query waits at most (`max_query_time`). A sixteenth more is added to what it asks for, at most.
+    pub max_query_time: Duration,
+    /// Names and values of headers that every answer gets which does not set them itself
+    /// (`http_config.response_headers`). They must be valid.
+    pub response_headers: Vec<(String, String)>,
     /// How long a request's body may take to come in.
     pub body_timeout: Duration,
     /// Where the randomness of blocking queries' waits comes from.
@@ -40,7 +47,10 @@ impl Default for Config {
             allow_unprintable: false,
             kv_max_value_size: 512 << 10,
             txn_max_req_len: 512 << 10,
-            body_timeout: Duration::from_secs(60),
+            default_query_time: Duration::from_mins(5),
+            max_query_time: Duration::from_mins(10),
+            response_headers: Vec::new(),
+            body_timeout: Duration::from_mins(1),
             seed: 0,
         }
     }
@@ -66,6 +76,13 @@ impl Api {
     pub fn new(backend: Arc<dyn Backend>, config: Config) -> Self {
         let rng = Mutex::new(Rng::new(config.seed));
         Self { backend, config, rng }
+    }
+
+    pub(crate) fn waits(&self) -> Waits {
+        Waits {
+            default: self.config.default_query_time,
+            max: self.config.max_query_time,
+        }
     }
 
     pub(crate) fn jitter(&self, wait: Duration) -> Duration {
@@ -136,7 +153,12 @@ impl Handler for Api {
             }
         };
         let reply = self.answer(&mut conn, route, rest, &query).await;
-        reply.send(conn)
+        let mut conn = reply.send(conn);
+        for (name, value) in &self.config.response_headers {
+            conn.response_headers_mut()
+                .try_insert(name.clone(), value.clone());
+        }
+        conn
     }
 }
 

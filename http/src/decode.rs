@@ -122,12 +122,12 @@ impl Fields {
             Some(Value::String(text)) => from_base64(text),
             Some(Value::Array(items)) => items
                 .iter()
-                .map(|item| match item {
-                    Value::Null => Ok(0),
-                    item => item
-                        .as_u64()
-                        .and_then(|number| u8::try_from(number).ok())
-                        .ok_or_else(|| self.mismatch(name, kind(item), "uint8")),
+                .map(|item| {
+                    if item.is_null() {
+                        return Ok(0);
+                    }
+                    let byte = item.as_u64().and_then(|number| u8::try_from(number).ok());
+                    byte.ok_or_else(|| self.mismatch(name, kind(item), "uint8"))
                 })
                 .collect(),
             Some(other) => Err(self.mismatch(name, kind(&other), "[]uint8")),

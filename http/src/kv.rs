@@ -37,7 +37,7 @@ async fn get(request: &mut Request<'_>) -> Result<Reply, Fault> {
     let meta = Meta::blocking(&reading);
     let found = match reading.value {
         Found::Entry(found) => found,
-        other @ (Found::Entries(_) | Found::Keys(_)) => return Err(unexpected(&other)),
+        Found::Entries(_) | Found::Keys(_) => return Err(unexpected()),
     };
     let reply = match found {
         None => Reply::not_found(),
@@ -58,11 +58,12 @@ async fn get(request: &mut Request<'_>) -> Result<Reply, Fault> {
 async fn list(request: &mut Request<'_>) -> Result<Reply, Fault> {
     let options = request.read_options()?;
     request.params.no_namespace(request.headers())?;
-    let reading = request.read(Query::KvList(request.rest.clone()), options).await?;
+    let prefix = request.take_rest();
+    let reading = request.read(Query::KvList(prefix), options).await?;
     let meta = Meta::blocking(&reading);
     let entries = match reading.value {
         Found::Entries(entries) => entries,
-        other @ (Found::Entry(_) | Found::Keys(_)) => return Err(unexpected(&other)),
+        Found::Entry(_) | Found::Keys(_) => return Err(unexpected()),
     };
     let reply = if entries.is_empty() {
         Reply::not_found()
@@ -85,13 +86,13 @@ async fn keys(request: &mut Request<'_>) -> Result<Reply, Fault> {
         .get("separator")
         .or_else(|| request.params.get("seperator"));
     let separator = Bytes::copy_from_slice(separator.unwrap_or_default());
-    let prefix = request.rest.clone();
+    let prefix = request.take_rest();
     let root = prefix.is_empty();
     let reading = request.read(Query::KvKeys { prefix, separator }, options).await?;
     let meta = Meta::blocking(&reading);
     let keys = match reading.value {
         Found::Keys(keys) => keys,
-        other @ (Found::Entry(_) | Found::Entries(_)) => return Err(unexpected(&other)),
+        Found::Entry(_) | Found::Entries(_) => return Err(unexpected()),
     };
     let reply = if keys.is_empty() && !root {
         Reply::not_found()
@@ -139,7 +140,7 @@ async fn delete(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
     request.params.at_most_one(&["recurse", "cas"])?;
     let (write, conditional) = if request.params.has("recurse") {
-        (KvWrite::DeleteTree(request.rest.clone()), false)
+        (KvWrite::DeleteTree(request.take_rest()), false)
     } else {
         let key = key(request)?;
         match request.params.uint("cas")? {
@@ -151,11 +152,12 @@ async fn delete(request: &mut Request<'_>) -> Result<Reply, Fault> {
     changed(request, outcome, conditional)
 }
 
-fn key(request: &Request<'_>) -> Result<Bytes, Fault> {
+/// Takes the key out of the path, which must name one.
+fn key(request: &mut Request<'_>) -> Result<Bytes, Fault> {
     if request.rest.is_empty() {
         Err(Fault::bad_request("Missing key name"))
     } else {
-        Ok(request.rest.clone())
+        Ok(request.take_rest())
     }
 }
 
@@ -164,13 +166,12 @@ fn changed(request: &Request<'_>, outcome: Outcome, conditional: bool) -> Result
     match outcome {
         Outcome::Done(done) => Ok(request.json(&(done || !conditional), 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) => Err(unexpected(&outcome)),
+        Outcome::Txn(_) => Err(unexpected()),
     }
 }
 
 /// The agent answered another question than was asked.
-pub(crate) fn unexpected(answer: &impl std::fmt::Debug) -> Fault {
-    tracing::error!(?answer, "the agent's answer does not fit the request");
+pub(crate) fn unexpected() -> Fault {
     Fault::internal("The agent's answer does not fit the request; this is a bug, please report it")
 }
 

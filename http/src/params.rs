@@ -10,14 +10,21 @@ use crate::backend::{ReadMode, ReadOptions, Secret, WriteOptions};
 use crate::reply::Fault;
 use crate::text::{Escape, Signed, escape, parse_duration, parse_uint, quoted, unescape};
 
-/// How long a blocking query waits when it does not say.
-const DEFAULT_WAIT: Duration = Duration::from_secs(300);
-/// How long a blocking query waits at most; longer ones are cut to this.
-const MAX_WAIT: Duration = Duration::from_secs(600);
+/// How long blocking queries wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// When they do not say.
+    pub(crate) default: Duration,
+    /// At most; longer ones are cut to this.
+    pub(crate) max: Duration,
+}
 
 /// The parameters of a query string, in its order. Of several with one name, the first counts.
 #[derive(Debug)]
-pub(crate) struct Params<'a>(Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>);
+pub(crate) struct Params<'a>(Vec<Param<'a>>);
+
+/// A name and a value, decoded.
+type Param<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 impl<'a> Params<'a> {
     /// Parses a query string: names and values, split by `&` or `;`. `None` if an escape is malformed.
@@ -93,10 +100,11 @@ impl<'a> Params<'a> {
     pub(crate) fn read_options(
         &self,
         headers: &Headers,
+        waits: Waits,
         jitter: impl FnOnce(Duration) -> Duration,
     ) -> Result<ReadOptions, Fault> {
         let mode = self.mode(headers)?;
-        let wait = self.wait()?;
+        let wait = self.wait(waits)?;
         let min_index = match self.get("index") {
             None | Some(b"") => Index::ZERO,
             Some(text) => Index(parse_uint(text).map_err(|_| Fault::bad_request("Invalid index"))?),
@@ -115,10 +123,10 @@ impl<'a> Params<'a> {
     }
 
     /// What a write asks for. It takes the options of reads, ignores them, and refuses them where they are malformed.
-    pub(crate) fn write_options(&self, headers: &Headers) -> Result<WriteOptions, Fault> {
+    pub(crate) fn write_options(&self, headers: &Headers, waits: Waits) -> Result<WriteOptions, Fault> {
         let ReadOptions {
             datacenter, token, ..
-        } = self.read_options(headers, |_| Duration::ZERO)?;
+        } = self.read_options(headers, waits, |_| Duration::ZERO)?;
         Ok(WriteOptions { datacenter, token })
     }
 
@@ -172,11 +180,11 @@ impl<'a> Params<'a> {
         })
     }
 
-    fn wait(&self) -> Result<Duration, Fault> {
+    fn wait(&self, waits: Waits) -> Result<Duration, Fault> {
         match self.text("wait").map(|text| parse_duration(&text)) {
-            None => Ok(DEFAULT_WAIT),
-            Some(Some(Signed::Positive(wait))) if !wait.is_zero() => Ok(wait.min(MAX_WAIT)),
-            Some(Some(Signed::Positive(_) | Signed::Negative)) => Ok(DEFAULT_WAIT),
+            None => Ok(waits.default),
+            Some(Some(Signed::Positive(wait))) if !wait.is_zero() => Ok(wait.min(waits.max)),
+            Some(Some(Signed::Positive(_) | Signed::Negative)) => Ok(waits.default),
             Some(None) => Err(Fault::bad_request("Invalid wait time")),
         }
     }
@@ -235,10 +243,15 @@ fn is_cache_control(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    const WAITS: Waits = Waits {
+        default: Duration::from_mins(5),
+        max: Duration::from_mins(10),
+    };
+
     fn options(query: &str) -> Result<ReadOptions, String> {
         Params::parse(query)
             .unwrap()
-            .read_options(&Headers::new(), |wait| wait / 16)
+            .read_options(&Headers::new(), WAITS, |wait| wait / 16)
             .map_err(|fault| fault.text().to_owned())
     }
 

@@ -30,6 +30,11 @@ pub(crate) struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Takes [`Request::rest`] out.
+    pub(crate) fn take_rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.rest)
+    }
+
     pub(crate) fn headers(&self) -> &Headers {
         self.conn.request_headers()
     }
@@ -37,12 +42,12 @@ impl Request<'_> {
     /// The options of a read.
     pub(crate) fn read_options(&self) -> Result<ReadOptions, Fault> {
         self.params
-            .read_options(self.headers(), |wait| self.api.jitter(wait))
+            .read_options(self.headers(), self.api.waits(), |wait| self.api.jitter(wait))
     }
 
     /// The options of a write.
     pub(crate) fn write_options(&self) -> Result<WriteOptions, Fault> {
-        self.params.write_options(self.headers())
+        self.params.write_options(self.headers(), self.api.waits())
     }
 
     /// A success with JSON, indented where the client or the configuration asks for it. `capacity` is a guess of its

@@ -156,17 +156,20 @@ fn escaped(path: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    #[track_caller]
     fn key(raw: &str) -> Vec<u8> {
-        match route(raw, false) {
-            Routed::Endpoint(
-                Route {
-                    endpoint: Endpoint::Kv,
-                    ..
-                },
-                key,
-            ) => key.into_owned(),
-            other => panic!("{raw}: {other:?}"),
-        }
+        let routed = route(raw, false);
+        let Routed::Endpoint(
+            Route {
+                endpoint: Endpoint::Kv,
+                ..
+            },
+            key,
+        ) = routed
+        else {
+            panic!("{raw}: {routed:?}")
+        };
+        key.into_owned()
     }
 
     #[test]
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn allow_lists_the_methods() {
         for route in &ROUTES {
-            let names: Vec<&str> = route.methods.iter().map(|method| method.as_str()).collect();
+            let names: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
             assert_eq!(route.allow, format!("OPTIONS,{}", names.join(",")));
         }
     }

@@ -52,8 +52,8 @@ impl Default for Limits {
             connections: 10_000,
             head_bytes: 64 << 10,
             head_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(300),
-            write_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(5),
+            write_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -256,17 +256,14 @@ impl<H: Handler> Shared<H> {
                 conn
             })
             .await;
-        match result {
-            H1ConnectionResult::Close(close) => {
-                close
-                    .or(async {
-                        Timer::after(CLOSE_PATIENCE).await;
-                    })
-                    .await;
-            }
-            H1ConnectionResult::Error(error) => tracing::debug!(?client, %error, "HTTP connection ended"),
-            // The API never upgrades, and there is nothing else that a connection could become.
-            _ => tracing::debug!(?client, "HTTP connection ended in an upgrade"),
+        if let H1ConnectionResult::Close(close) = result {
+            close
+                .or(async {
+                    Timer::after(CLOSE_PATIENCE).await;
+                })
+                .await;
+        } else if let H1ConnectionResult::Error(error) = result {
+            tracing::debug!(?client, %error, "HTTP connection ended");
         }
     }
 }

@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    const NEVER: Duration = Duration::from_secs(3600);
+    const NEVER: Duration = Duration::from_hours(1);
     const SOON: Duration = Duration::from_millis(20);
 
     fn pair(patience: Patience) -> (Patient<Async<UnixStream>>, Async<UnixStream>) {

@@ -36,7 +36,7 @@ pub(crate) async fn handle(request: &mut Request<'_>) -> Result<Reply, Fault> {
             None => match backend.write(Action::Txn(ops), options).await? {
                 Outcome::Txn(answer) => answer,
                 Outcome::Refused(why) => return Err(Fault::internal(why)),
-                other @ Outcome::Done(_) => return Err(unexpected(&other)),
+                Outcome::Done(_) => return Err(unexpected()),
             },
         };
         return Ok(reply(request, &answer, None));

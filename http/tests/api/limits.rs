@@ -142,13 +142,6 @@ fn slow_heads_and_idle_connections_are_closed() {
             ..Limits::default()
         },
     );
-    let mut client = site.connect();
-    assert_eq!(
-        client.ask("GET /v1/kv/a?index=1&wait=200ms").status(),
-        404,
-        "waiting is not idling"
-    );
-    assert!(client.is_closed());
     assert!(site.connect().is_closed());
 }
 
@@ -272,7 +265,7 @@ fn requests_that_do_not_finish_are_cut() {
     let site = Site::new();
     let mut client = site.connect();
     client.send_raw(b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc");
-    // The request is being handled once another one, sent after it, has been answered.
+    // However far the first request has come by then: it cannot end, and it is not waited for.
     assert_eq!(site.ask("GET /v1/kv/a").status(), 404);
     futures_lite::future::block_on(site.server.shut_down(Duration::from_millis(10)));
     let end = client.0.get_mut().read(&mut [0]);

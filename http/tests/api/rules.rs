@@ -328,6 +328,31 @@ fn development_agents_always_indent() {
 }
 
 #[test]
+fn configured_headers_are_on_every_answer_of_an_endpoint() {
+    let response_headers =
+        [("X-Own", "a b"), ("Vary", "ignored")].map(|(name, value)| (name.into(), value.into()));
+    let config = Config {
+        response_headers: response_headers.into(),
+        ..Config::default()
+    };
+    let site = Site::with(config, Limits::default());
+    for request in [
+        "GET /v1/kv/a",
+        "OPTIONS /v1/kv/a",
+        "POST /v1/kv/a",
+        "GET /v1/kv/a?index=zz",
+        "PUT /v1/kv/a",
+    ] {
+        let response = site.ask(request);
+        assert_eq!(
+            (response.header("X-Own"), response.header("Vary")),
+            (Some("a b"), Some("Accept-Encoding"))
+        );
+    }
+    assert_eq!(site.ask("GET /v1/nope").header("X-Own"), None);
+}
+
+#[test]
 fn gzip_when_asked() {
     use std::io::Read as _;
 

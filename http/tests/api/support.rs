@@ -235,15 +235,13 @@ impl<S: std::io::Read + std::io::Write> Client<S> {
 
     pub(crate) fn send(&mut self, request: &str) {
         let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
-        let mut lines = head.lines();
-        let mut text = format!("{} HTTP/1.1\r\nHost: x\r\n", lines.next().unwrap());
-        for line in lines {
-            text += &format!("{line}\r\n");
-        }
+        let mut lines: Vec<_> = head.lines().map(str::to_owned).collect();
+        lines[0] += " HTTP/1.1";
+        lines.push("Host: x".to_owned());
         if !body.is_empty() {
-            text += &format!("Content-Length: {}\r\n", body.len());
+            lines.push(format!("Content-Length: {}", body.len()));
         }
-        text += "\r\n";
+        let text = lines.join("\r\n") + "\r\n\r\n";
         self.send_raw(&(text + body).into_bytes());
     }
 
