@@ -52,7 +52,11 @@ fn reaping_forgets_tombstones_up_to_an_index() {
     bench.delete("a/2");
     bench.delete("e/1");
     bench.set("z", "");
+    assert!(!bench.state.has_tombstones_through(Index(3)));
+    assert!(bench.state.has_tombstones_through(Index(4)));
     assert_eq!(bench.apply(Action::ReapTombstones(Index(4))), DONE);
+    assert!(!bench.state.has_tombstones_through(Index(4)));
+    assert!(bench.state.has_tombstones_through(Index(5)));
     assert_eq!(bench.index_of("a/"), 1);
     assert_eq!(bench.index_of("e/"), 5);
     assert!(
