@@ -106,10 +106,14 @@ fn write_until_killed(dir: &Path) -> ! {
         state
             .write(&state_batch(last, vec![row("applied", last.to_string())]))
             .unwrap();
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "durable {last}").unwrap();
-        out.flush().unwrap();
+        report(&format!("durable {last}"));
     }
+}
+
+/// Tells the parent, at once.
+fn report(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).unwrap();
 }
 
 /// A file system that takes no more, met through the limit on the size of a process's files: the write is refused, nothing of
@@ -175,5 +179,5 @@ fn fill_up_and_heal(dir: &Path) {
         entries(1..=last + 7, 1000)
     );
     assert_eq!(all_rows(&mut state).len(), 2);
-    writeln!(std::io::stdout(), "healed").unwrap();
+    report("healed");
 }

@@ -47,14 +47,12 @@ fn write_raw(dir: &Path, table: &str, key: &[u8], value: &[u8]) {
     // SAFETY: the directory belongs to this test alone, and no store is open on it.
     let env = unsafe { EnvOpenOptions::new().max_dbs(8).open(dir) }.unwrap();
     let txn = env.write_txn().unwrap();
-    let committed = env
-        .create_databases_and_commit(txn, |opener, txn| -> heed::Result<_> {
-            let table = opener.create_database::<Bytes, Bytes>(txn, Some(table))?;
-            table.put(txn, key, value)?;
-            Ok(CommitOrAbort::<_, ()>::Commit(table))
-        })
-        .unwrap();
-    drop(committed);
+    env.create_databases_and_commit(txn, |opener, txn| -> heed::Result<_> {
+        let table = opener.create_database::<Bytes, Bytes>(txn, Some(table))?;
+        table.put(txn, key, value)?;
+        Ok(CommitOrAbort::<_, ()>::Commit(table))
+    })
+    .unwrap();
     env.prepare_for_closing().wait();
 }
 

@@ -35,7 +35,7 @@ pub struct MemoryDisk {
 
 /// How a write fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum DiskFault {
     /// There is no space. The write may be made again.
     Full,
     /// The disk fails; the store refuses further writes until it is opened again.
@@ -119,12 +119,12 @@ impl MemoryDisk {
     }
 
     /// Makes the next write to the log fail.
-    pub fn fail_next_log_write(&self, fault: Fault) {
+    pub fn fail_next_log_write(&self, fault: DiskFault) {
         self.lock().log.fault = Some(fault);
     }
 
     /// Makes the next write to the state fail.
-    pub fn fail_next_state_write(&self, fault: Fault) {
+    pub fn fail_next_state_write(&self, fault: DiskFault) {
         self.lock().state.fault = Some(fault);
     }
 
@@ -394,7 +394,7 @@ struct Device<M: Medium> {
     durable: M,
     /// What separates the two, oldest first.
     unsynced: Vec<M::Change>,
-    fault: Option<Fault>,
+    fault: Option<DiskFault>,
     failed: Option<StoreError>,
 }
 
@@ -416,13 +416,13 @@ impl<M: Medium> Device<M> {
         self.check(name)?;
         match self.fault.take() {
             None => {}
-            Some(Fault::Full) => {
+            Some(DiskFault::Full) => {
                 return Err(StoreError::Full {
                     path: name.into(),
                     detail: "as the test demanded".into(),
                 });
             }
-            Some(Fault::Io) => {
+            Some(DiskFault::Io) => {
                 let error = StoreError::Io {
                     path: name.into(),
                     detail: "failed, as the test demanded".into(),

@@ -102,8 +102,8 @@ fn a_lazy_batch_at_the_end_is_visible_and_not_durable() {
 fn full_applies_nothing_and_heals() {
     let disk = MemoryDisk::new();
     let (mut log, mut state) = disk.open().unwrap();
-    disk.fail_next_log_write(Fault::Full);
-    disk.fail_next_state_write(Fault::Full);
+    disk.fail_next_log_write(DiskFault::Full);
+    disk.fail_next_state_write(DiskFault::Full);
     assert!(matches!(
         log.write(&[append(1), append(2)]),
         Err(StoreError::Full { .. })
@@ -119,8 +119,8 @@ fn full_applies_nothing_and_heals() {
 fn a_failure_is_final_until_the_store_is_opened_again() {
     let disk = MemoryDisk::new();
     let (mut log, mut state) = disk.open().unwrap();
-    disk.fail_next_log_write(Fault::Io);
-    disk.fail_next_state_write(Fault::Io);
+    disk.fail_next_log_write(DiskFault::Io);
+    disk.fail_next_state_write(DiskFault::Io);
     assert!(matches!(log.write(&[append(1)]), Err(StoreError::Io { .. })));
     assert!(matches!(log.write(&[append(1)]), Err(StoreError::Io { .. })));
     assert!(matches!(log.flush(), Err(StoreError::Io { .. })));
