@@ -1,5 +1,6 @@
 //! Where a driver gets the time from.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lictor_machine::{Instant, Now, UnixMillis};
@@ -8,6 +9,12 @@ use lictor_machine::{Instant, Now, UnixMillis};
 pub trait Clock {
     /// The time now. The monotonic part never goes back, and goes on while the system is suspended.
     fn now(&self) -> Now;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Now {
+        (**self).now()
+    }
 }
 
 /// The system's clocks. All values share one origin per process, so instants of different machines in it compare.

@@ -1,6 +1,6 @@
 //! The behaviour that every executor must show, as tests that an adapter runs on itself.
 //!
-//! ```ignore
+//! ```text
 //! lictor_runtime::suite!(lictor_runtime_smol::runtime());
 //! ```
 //!

@@ -21,8 +21,8 @@ use futures_lite::FutureExt as _;
 ///
 /// # Panics
 ///
-/// Awaiting it resumes the panic that ended the running future; and panics if the executor was shut down and dropped
-/// the future before it was done.
+/// Awaiting it resumes the panic that ended the running future. It panics by itself if the executor was shut down and
+/// dropped the future before it was done, and if it is polled again after it was ready.
 #[must_use = "a task that is dropped is cancelled; detach it to let it run on"]
 pub struct Task<T> {
     /// `None` once the task is detached.
@@ -67,7 +67,9 @@ impl<T> Future for Task<T> {
             .expect("only `detach` empties a task, and it consumes it");
         shared.poll_outcome(cx).map(|result| match result {
             Some(value) => value,
-            None => panic!("the executor dropped a task before it was done: it was shut down too early"),
+            None => panic!(
+                "a task has no result: its executor was shut down early, or the result was taken before"
+            ),
         })
     }
 }
@@ -234,5 +236,47 @@ impl<T> Drop for Ending<T> {
         if matches!(self.0.lock().outcome, Outcome::Running) {
             self.0.finish(Outcome::Dropped);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::panic::catch_unwind;
+
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    #[test]
+    fn an_executor_that_drops_a_task_does_not_leave_its_joiner_waiting() {
+        let (task, body) = prepare(pending::<()>());
+        let mut body = Box::pin(body);
+        assert!(block_on(poll_once(&mut body)).is_none());
+        drop(body);
+        assert!(task.is_finished());
+        assert!(catch_unwind(AssertUnwindSafe(|| block_on(task))).is_err());
+
+        let (task, body) = prepare(pending::<()>());
+        drop(body);
+        assert_eq!(block_on(task.cancel()), None);
+    }
+
+    #[test]
+    fn a_task_cancelled_before_it_ran_is_never_polled() {
+        let (task, body) = prepare(async { panic!("it was cancelled") });
+        drop(task);
+        block_on(body);
+    }
+
+    #[test]
+    fn a_task_may_move_between_wakers() {
+        let (task, body) = prepare(pending::<()>());
+        let mut body = Box::pin(body);
+        // Two polls, each with a waker of its own; only the second is in use when the cancel comes.
+        assert!(block_on(poll_once(&mut body)).is_none());
+        let cancelled = std::thread::spawn(move || block_on(body));
+        drop(task);
+        cancelled.join().unwrap();
     }
 }

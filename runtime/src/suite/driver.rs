@@ -302,7 +302,7 @@ pub fn the_clock_and_not_the_timer_decides(runtime: &Runtime) {
         Setup {
             machine,
             outbox,
-            clock: SharedClock(Arc::clone(&clock)),
+            clock: Arc::clone(&clock),
             limits,
             capacity,
         }
@@ -457,11 +457,9 @@ impl StandingClock {
     }
 }
 
-struct SharedClock(Arc<StandingClock>);
-
-impl Clock for SharedClock {
+impl Clock for StandingClock {
     fn now(&self) -> Now {
-        self.0.looks.fetch_add(1, Ordering::SeqCst);
-        Now::at(Instant::from_nanos(self.0.nanos.load(Ordering::SeqCst)))
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        Now::at(Instant::from_nanos(self.nanos.load(Ordering::SeqCst)))
     }
 }

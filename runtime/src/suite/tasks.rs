@@ -108,23 +108,21 @@ pub fn a_panicking_destructor_is_a_panic_of_the_task(runtime: &Runtime) {
             panic!("from a destructor");
         }
     }
-    let task = runtime.spawn(async {
+    let started = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&started);
+    let task = runtime.spawn(async move {
         let _bad = Bad;
+        flag.store(true, Ordering::SeqCst);
         pending::<()>().await;
     });
     let cancelled = catch_unwind(AssertUnwindSafe(|| {
         run(runtime, async {
-            // Give the executor the time to start it, so that there is something to drop.
-            for _ in 0..10 {
-                yield_now().await;
-            }
+            until(runtime, || started.load(Ordering::SeqCst)).await;
             task.cancel().await
         })
     }));
-    // A future that was never polled holds nothing yet, and so does not panic.
-    if let Err(payload) = cancelled {
-        assert_eq!(payload.downcast_ref::<&str>(), Some(&"from a destructor"));
-    }
+    let payload = cancelled.expect_err("the cancel must panic");
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"from a destructor"));
     assert_eq!(run(runtime, runtime.spawn(async { 1 })), 1);
 }
 
