@@ -1,7 +1,5 @@
 //! JSON that clients send: names in any letter case, `null` for what is absent, and errors in the words that they know.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -61,14 +59,14 @@ pub(crate) fn items(value: Value, name: &str) -> Result<Vec<Value>, String> {
 #[derive(Debug)]
 pub(crate) struct Fields {
     /// How errors name the object that the members are of, such as `KVTxnOp.KV`.
-    path: Cow<'static, str>,
+    path: &'static str,
     members: Vec<(String, Value)>,
 }
 
 impl Fields {
     /// The members of `value`; `null` has none. `path` names the object in errors about its members, `place` in errors
     /// about itself, such as `value of type api.TxnOp`.
-    pub(crate) fn new(value: Value, path: impl Into<Cow<'static, str>>, place: &str) -> Result<Self, String> {
+    pub(crate) fn new(value: Value, path: &'static str, place: &str) -> Result<Self, String> {
         let members = match value {
             Value::Null => Vec::new(),
             Value::Object(members) => members.into_iter().collect(),
@@ -76,10 +74,7 @@ impl Fields {
                 return Err(format!("json: cannot unmarshal {} into Go {place}", kind(&other)));
             }
         };
-        Ok(Self {
-            path: path.into(),
-            members,
-        })
+        Ok(Self { path, members })
     }
 
     /// Takes a member out; of several, the last one counts. `None` if it is absent or `null`.

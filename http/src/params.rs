@@ -87,7 +87,6 @@ impl<'a> Params<'a> {
             text.push('=');
             escape(&mut text, value, Escape::Query);
         }
-        text.push('\n');
         Err(Fault::bad_request(text))
     }
 

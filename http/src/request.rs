@@ -93,7 +93,8 @@ impl Request<'_> {
             ))
             .closing());
         }
-        let mut body = Vec::with_capacity(declared.map_or(0, |length| length as usize));
+        // What a client says is not worth much memory before it has sent some of it.
+        let mut body = Vec::with_capacity(declared.map_or(0, |length| (length as usize).min(64 << 10)));
         if declared == Some(0) {
             return Ok(body);
         }

@@ -85,7 +85,10 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
     if !unprintable && !printable(&path) {
         return Routed::Unprintable;
     }
-    if let Some(cleaned) = cleaned(&path) {
+    if let Some(mut cleaned) = cleaned(&path) {
+        if lacks_slash(&cleaned) {
+            cleaned.push(b'/');
+        }
         return Routed::Moved(escaped(&cleaned));
     }
     if *path == *b"/" {
@@ -104,11 +107,19 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
         if *path == *pattern {
             return Routed::Endpoint(route, Cow::Borrowed(b""));
         }
-        if subtree && *path == pattern[..pattern.len() - 1] {
-            return Routed::Moved(escaped(pattern));
-        }
     }
-    Routed::Unknown
+    if lacks_slash(&path) {
+        Routed::Moved(escaped(&path) + "/")
+    } else {
+        Routed::Unknown
+    }
+}
+
+/// Whether the path is a subtree's pattern but for the slash at the end.
+fn lacks_slash(path: &[u8]) -> bool {
+    ROUTES
+        .iter()
+        .any(|route| route.pattern.as_bytes().strip_suffix(b"/") == Some(path))
 }
 
 fn printable(path: &[u8]) -> bool {
@@ -199,7 +210,7 @@ mod tests {
             ("/v1/kv/%2Fabs", "/v1/kv/abs"),
             ("/v1/kv/a/../b/", "/v1/kv/b/"),
             ("/v1/kv/./a", "/v1/kv/a"),
-            ("/v1/kv/a/..", "/v1/kv"),
+            ("/v1/kv/a/..", "/v1/kv/"),
             ("/v1//kv/a/../", "/v1/kv/"),
             ("/v1/kv/../x", "/v1/x"),
             ("/x/..", "/"),

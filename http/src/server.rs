@@ -1,4 +1,7 @@
 //! Sockets, and the connections that come in on them.
+//!
+//! Trillium's own servers get their runtime from a type, not from a value, and know neither limits per client nor deadlines.
+//! So accepting is done here, and trillium takes over once a connection is let in.
 
 use std::fmt;
 use std::io;
