@@ -1,8 +1,9 @@
 //! What concerns both stores: the second half of installing a snapshot, and whether they fit together.
 
+use lictor_catalog::Row;
 use lictor_raft::Boot;
 
-use super::{LogStore, StateMark, StateStore, StoreError, decode_rows};
+use super::{Installed, LogReader, LogStore, StateMark, StateStore, StoreError, decode_rows};
 
 /// Replaces the rows by the snapshot that the log was replaced by, if that has not happened yet, and then drops its chunks.
 /// `true`: the rows were replaced.
@@ -16,22 +17,25 @@ pub fn finish_install(log: &mut dyn LogStore, state: &mut dyn StateStore) -> Res
     let behind = state.mark()?.applied.index < last.index;
     if behind {
         let reader = log.reader();
-        state.replace(&installed.snapshot, &mut |part| {
-            if part >= installed.chunks {
-                return Ok(None);
-            }
-            let chunk = reader.staged(last, part)?.ok_or_else(|| StoreError::Damaged {
-                path: "log store".into(),
-                detail: format!(
-                    "chunk {part} of {} of snapshot {last} is missing",
-                    installed.chunks
-                ),
-            })?;
-            decode_rows(&chunk).map(Some)
-        })?;
+        state.replace(&installed.snapshot, &mut |part| installed.rows(&*reader, part))?;
     }
     log.forget_staged(last)?;
     Ok(behind)
+}
+
+impl Installed {
+    /// The rows in one of the chunks, from 0 on; `None` behind the last. What [`super::StateStore::replace`] asks for.
+    pub fn rows(&self, staged: &dyn LogReader, part: u64) -> Result<Option<Vec<Row>>, StoreError> {
+        if part >= self.chunks {
+            return Ok(None);
+        }
+        let last = self.snapshot.last;
+        let chunk = staged.staged(last, part)?.ok_or_else(|| StoreError::Damaged {
+            path: "log store".into(),
+            detail: format!("chunk {part} of {} of snapshot {last} is missing", self.chunks),
+        })?;
+        decode_rows(&chunk).map(Some)
+    }
 }
 
 /// Whether the log still has everything that the rows lack. If not, one of the two was lost or replaced.
@@ -52,6 +56,18 @@ pub fn check_pair(log: &Boot, state: &StateMark) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use lictor_raft::{LogId, SnapshotMeta};
+
+    #[test]
+    fn a_chunk_that_is_not_there_is_damage_and_not_the_end() {
+        let (log, _state) = crate::store::MemoryDisk::new().open().unwrap();
+        let installed = Installed {
+            snapshot: SnapshotMeta::default(),
+            chunks: 1,
+        };
+        assert_eq!(installed.rows(&*log.reader(), 1), Ok(None));
+        let missing = installed.rows(&*log.reader(), 0);
+        assert!(matches!(missing, Err(StoreError::Damaged { .. })), "{missing:?}");
+    }
 
     #[test]
     fn rows_that_end_before_the_log_begins_are_refused() {
