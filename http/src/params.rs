@@ -8,7 +8,7 @@ use trillium::{Headers, KnownHeaderName};
 
 use crate::backend::{ReadMode, ReadOptions, Secret, WriteOptions};
 use crate::reply::Fault;
-use crate::text::{Escape, Signed, escape, parse_duration, parse_uint, quoted, unescape};
+use crate::text::{Signed, escape_query, parse_duration, parse_uint, quoted, unescape};
 
 /// How long blocking queries wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +78,14 @@ impl<'a> Params<'a> {
         }
         let mut pairs: Vec<_> = self.0.iter().collect();
         pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let mut text = String::from("Conflicting flags: ");
-        for (at, (name, value)) in pairs.into_iter().enumerate() {
-            if at > 0 {
-                text.push('&');
-            }
-            escape(&mut text, name, Escape::Query);
-            text.push('=');
-            escape(&mut text, value, Escape::Query);
-        }
-        Err(Fault::bad_request(text))
+        let pairs: Vec<String> = pairs
+            .into_iter()
+            .map(|(name, value)| format!("{}={}", escape_query(name), escape_query(value)))
+            .collect();
+        Err(Fault::bad_request(format!(
+            "Conflicting flags: {}",
+            pairs.join("&")
+        )))
     }
 
     /// The data center that is asked for, unless it is the agent's own.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use trillium::Method;
 
-use crate::text::{Escape, escape, is_printable, unescape};
+use crate::text::{escape_path, is_printable, unescape};
 
 /// Something that answers requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
         if lacks_slash(&cleaned) {
             cleaned.push(b'/');
         }
-        return Routed::Moved(escaped(&cleaned));
+        return Routed::Moved(escape_path(&cleaned));
     }
     if *path == *b"/" {
         return Routed::Root;
@@ -109,7 +109,7 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
         }
     }
     if lacks_slash(&path) {
-        Routed::Moved(escaped(&path) + "/")
+        Routed::Moved(escape_path(&path) + "/")
     } else {
         Routed::Unknown
     }
@@ -155,12 +155,6 @@ fn cleaned(path: &[u8]) -> Option<Vec<u8>> {
         cleaned.push(b'/');
     }
     (cleaned != path).then_some(cleaned)
-}
-
-fn escaped(path: &[u8]) -> String {
-    let mut out = String::with_capacity(path.len());
-    escape(&mut out, path, Escape::Path);
-    out
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
 /// Whether a character counts as printable: letters, marks, numbers, punctuation, symbols and the plain space.
 pub(crate) fn is_printable(c: char) -> bool {
     if c.is_ascii() {
@@ -193,29 +195,33 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// Which bytes [`escape`] leaves as they are, besides letters, digits and `-_.~`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Escape {
-    /// For a path: `$&+,/:;=@` too.
-    Path,
-    /// For a part of a query string: none, and a space becomes a plus sign.
-    Query,
+/// Percent-escapes a path.
+pub(crate) fn escape_path(path: &[u8]) -> String {
+    percent_encode(path, PATH).to_string()
 }
 
-/// Percent-escapes bytes onto the end of `out`.
-pub(crate) fn escape(out: &mut String, bytes: &[u8], mode: Escape) {
-    for &byte in bytes {
-        let plain = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'.' | b'~')
-            || (mode == Escape::Path
-                && matches!(byte, b'$' | b'&' | b'+' | b',' | b'/' | b':' | b';' | b'=' | b'@'));
-        match byte {
-            byte if plain => out.push(char::from(byte)),
-            b' ' if mode == Escape::Query => out.push('+'),
-            byte => push_fmt(out, format_args!("%{byte:02X}")),
-        }
-    }
+/// Percent-escapes a name or a value for a query string, where a space becomes a plus sign.
+pub(crate) fn escape_query(part: &[u8]) -> String {
+    percent_encode(part, UNRESERVED).to_string().replace("%20", "+")
 }
+
+/// What is escaped in a query string: all but letters, digits and these.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+/// What is escaped in a path.
+const PATH: &AsciiSet = &UNRESERVED
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
 
 #[cfg(test)]
 mod tests {
@@ -319,11 +325,7 @@ mod tests {
         for bad in ["%", "%2", "%zz", "a%2g", "%%20"] {
             assert_eq!(unescape(bad, false), None, "{bad}");
         }
-        let mut out = String::new();
-        escape(&mut out, b"/v1/a b?c<!\xff;=", Escape::Path);
-        assert_eq!(out, "/v1/a%20b%3Fc%3C%21%FF;=");
-        out.clear();
-        escape(&mut out, b"a b/&", Escape::Query);
-        assert_eq!(out, "a+b%2F%26");
+        assert_eq!(escape_path(b"/v1/a b?c<!\xff;="), "/v1/a%20b%3Fc%3C%21%FF;=");
+        assert_eq!(escape_query(b"a b/&+-"), "a+b%2F%26%2B-");
     }
 }

@@ -231,6 +231,26 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn other_ways_to_ask() {
+    let site = Site::new();
+    site.memory.set("a", "1");
+    let mut client = site.connect();
+    client.send_raw(b"GET http://x/v1/kv/a?raw HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.receive(false).assert_text(200, "1");
+    client.send_raw(b"GET /v1/kv/a?raw HTTP/1.1\r\n\r\n");
+    assert_eq!(client.receive(false).status(), 400, "no host");
+    assert!(client.is_closed());
+    let mut old = site.connect();
+    old.send_raw(b"GET /v1/kv/a?raw HTTP/1.0\r\n\r\n");
+    let response = old.receive(false);
+    assert_eq!(
+        (response.first.as_str(), response.text()),
+        ("HTTP/1.0 200 OK", "1")
+    );
+    assert!(old.is_closed());
+}
+
+#[test]
 fn several_listeners_and_unix_sockets() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("http.sock");
