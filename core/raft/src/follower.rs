@@ -100,9 +100,16 @@ impl Raft {
         let Some(leader) = self.leader_id else { return };
         #[allow(unused_mut, reason = "changed only by sabotage")]
         let mut through = self.matched.min(self.log.durable);
+        #[allow(unused_mut, reason = "changed only by sabotage")]
+        let mut may_answer = self.writes.is_term_durable(self.hard.term);
         #[cfg(feature = "sabotage")]
         if self.sabotaged(crate::Sabotage::AckBeforePersist) {
             through = self.matched;
+            may_answer = true;
+        }
+        if !may_answer {
+            // After a crash this node would follow an earlier leader again, which might take back what is acknowledged here.
+            return;
         }
         if through > self.acked || (self.ack_due && through == self.matched) {
             self.acked = through;

@@ -183,7 +183,9 @@ const MEMBERS_MAX: usize = 1024;
 impl Message {
     /// Whether the message is possible at all. Whatever passes is safe to handle, from whomever it comes.
     pub fn check(&self) -> Result<(), &'static str> {
-        if self.term > TERM_MAX || self.term == Term::ZERO {
+        // A server that has yet to hear of any term may only say so, when it is asked for a pre-vote.
+        let may_be_new = matches!(self.body, Body::PreVoteReply { .. });
+        if self.term > TERM_MAX || (self.term == Term::ZERO && !may_be_new) {
             return Err("its term is impossible");
         }
         match &self.body {

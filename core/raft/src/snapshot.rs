@@ -204,6 +204,8 @@ impl Raft {
             self.emit(Effect::Persist(Box::new(batch)));
         }
         incoming.installing = Some(self.writes.latest());
+        // Entries that are being read to be applied are of the old log; what they would do, the snapshot has done.
+        self.applying.fetch = None;
         self.log.reset(meta.clone());
         self.hard.commit = self.hard.commit.max(last);
         self.matched = last;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use lictor_machine::{Index, Instant, NodeId};
 
 use crate::message::Message;
-use crate::types::{Entry, HardState, SnapshotMeta, StagedChunk, Sync, WriteBatch, WriteId};
+use crate::types::{Entry, HardState, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch, WriteId};
 
 /// A batch on its way to the disk.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ struct InFlight {
     id: WriteId,
     sync: Sync,
     since: Instant,
+    /// The term that is durable with it.
+    term: Term,
     /// The last index of the batch that is still in the log. A later truncation lowers it, so that a completion
     /// never vouches for an entry that has been replaced since (the ABA problem).
     valid_to: Index,
@@ -33,6 +35,7 @@ pub(crate) struct Writes {
     /// Messages, each with the write that it depends on, in order.
     gated: VecDeque<(WriteId, NodeId, Message)>,
     durable: WriteId,
+    durable_term: Term,
     /// The hard state as last put into a batch.
     written: HardState,
 }
@@ -48,6 +51,7 @@ impl Writes {
             in_flight: VecDeque::new(),
             gated: VecDeque::new(),
             durable: WriteId { boot, seq: 0 },
+            durable_term: written.term,
             written,
         }
     }
@@ -66,6 +70,11 @@ impl Writes {
 
     pub(crate) fn is_durable(&self, id: WriteId) -> bool {
         id <= self.durable
+    }
+
+    /// Whether a restart would find this term.
+    pub(crate) fn is_term_durable(&self, term: Term) -> bool {
+        term <= self.durable_term
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -172,6 +181,7 @@ impl Writes {
             id,
             sync: batch.sync,
             since: now,
+            term: hard.term,
             valid_to,
         });
         Some(batch)
@@ -183,6 +193,7 @@ impl Writes {
         while self.in_flight.front().is_some_and(|write| write.id <= through) {
             if let Some(write) = self.in_flight.pop_front() {
                 valid_to = valid_to.max(write.valid_to);
+                self.durable_term = write.term;
             }
         }
         self.durable = self.durable.max(through);
