@@ -71,11 +71,17 @@ impl Disk {
     /// Begins a call with everything that waits. `None` if nothing does or a call is running; else the number of writes in it.
     pub fn begin(&mut self) -> Option<usize> {
         let waiting = self.log.len() - self.reported - self.busy;
-        if self.busy > 0 || waiting == 0 {
+        if self.busy > 0 || waiting == 0 || self.is_replacing() {
             return None;
         }
         self.busy = waiting;
         Some(waiting)
+    }
+
+    /// Whether the rows are to be replaced: until they are, nothing may be staged in the place of the chunks that they come from, so the
+    /// log store waits.
+    fn is_replacing(&self) -> bool {
+        self.state.iter().any(|write| matches!(write, StateWrite::Replace(_)))
     }
 
     /// The running call returns: its writes, up to the last that must be synced, are durable.
@@ -121,6 +127,11 @@ impl Disk {
         self.state.clear();
         self.state_busy = 0;
         Ok(durable)
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_idle(&self) -> bool {
+        self.log.len() == self.reported && self.state.is_empty()
     }
 
     /// How many writes to the log store are not durable.

@@ -12,7 +12,9 @@ pub(super) fn sent(chronicle: &Chronicle, at: usize, to: NodeId, message: &Messa
     let (disk, issued, me) = (chronicle.durable_log(at), chronicle.issued_log(at), chronicle.id(at));
     let (term, hard_state) = (message.term, disk.hard_state);
     let vote = |candidate: NodeId| {
-        ensure(PROPERTY, hard_state.term == term && hard_state.vote == Some(candidate), || {
+        // A later term on disk keeps the promise as well: nobody votes in an earlier one.
+        let kept = hard_state.term > term || hard_state.term == term && hard_state.vote == Some(candidate);
+        ensure(PROPERTY, kept, || {
             format!("{me:?} tells of its vote for {candidate:?} in term {term}, and its disk says {hard_state:?}")
         })
     };

@@ -122,7 +122,7 @@ impl<H: Host> World<'_, H> {
         let token = Token(self.next_token);
         self.order += 1;
         self.clients[client].pending = Some(Pending { token, op, at, called: self.order });
-        self.open.insert(token, client);
+        self.open.insert(token, (client, at));
         self.counters.requests += 1;
         self.record(Record::Asked { client, at, token, op });
         self.oracles.asked(at, token, op);
@@ -133,7 +133,7 @@ impl<H: Host> World<'_, H> {
 
     /// An answer has come, perhaps for a client that no longer waits for it.
     pub(super) fn client_hears(&mut self, token: Token, answer: Answer) {
-        let Some(client) = self.open.remove(&token) else { return };
+        let Some((client, _)) = self.open.remove(&token) else { return };
         self.order += 1;
         let moment = self.order;
         let waiting = &mut self.clients[client];

@@ -86,7 +86,8 @@ pub struct World<'w, H: Host> {
     next_call: u64,
     clients: Vec<Client>,
     next_token: u64,
-    open: BTreeMap<Token, usize>,
+    /// Requests without an answer: the client, and the server.
+    open: BTreeMap<Token, (usize, usize)>,
     oracles: Oracles,
     trace: Trace<'w>,
     counters: Counters,
@@ -264,6 +265,7 @@ impl<'w, H: Host> World<'w, H> {
         let durable = self.seats[at].crash(&mut self.rng).map_err(storage)?;
         self.counters.crashes += 1;
         self.counters.lost_writes += (unsettled - durable.len()) as u64;
+        self.open.retain(|_, (_, asked)| *asked != at);
         self.did(at, "crashes, losing writes", (unsettled - durable.len()) as u64);
         self.oracles.crashed(at, &durable)
     }

@@ -154,7 +154,7 @@ impl<H: Host> World<'_, H> {
                 let quiet = status.writes_in_flight == 0 && status.peers.iter().all(|peer| peer.bytes_in_flight == 0);
                 settled && quiet && status.last == first.last
             })
-            && self.seats.iter().all(|seat| seat.disk.unsettled() == 0)
+            && self.seats.iter().all(|seat| seat.disk.is_idle())
     }
 
     fn statuses(&self) -> Vec<Status> {
