@@ -1,2 +1,44 @@
-//! The `lictor` binary.
-fn main() {}
+//! The `lictor` binary: starts an agent, or asks one something.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod client;
+mod command;
+mod console;
+#[cfg(test)]
+mod fake;
+mod flags;
+mod help;
+mod keygen;
+mod kv;
+mod tls;
+mod validate;
+mod version;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use console::Console;
+
+fn main() -> ExitCode {
+    let mut argv = Vec::new();
+    for word in std::env::args_os().skip(1) {
+        match word.into_string() {
+            Ok(word) => argv.push(word),
+            Err(word) => {
+                let _ = writeln!(io::stderr(), "The argument {} is not UTF-8 text.", word.display());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let mut console = Console {
+        input: &mut io::stdin(),
+        out: &mut io::stdout(),
+        err: &mut io::stderr(),
+        env: &|name| std::env::var(name).ok(),
+        directory: Path::new("."),
+    };
+    ExitCode::from(command::run(&argv, &mut console))
+}

@@ -15,6 +15,7 @@ const HTTP_PORT: i64 = 8500;
 const SERVER_PORT: i64 = 8300;
 const MAX_NODE_NAME: usize = 128;
 const MAX_DATACENTER: usize = 64;
+const MAX_DOMAIN: usize = 128;
 const MAX_JOIN_ADDRESSES: usize = 1024;
 const DEFAULT_TRAILING_LOGS: u64 = 10_240;
 const DEFAULT_SNAPSHOT_THRESHOLD: u64 = 8192;
@@ -75,11 +76,15 @@ pub(super) fn build(
     )?;
     let node_name = node_name(settings.node_name, host, warnings)?;
     let node_id = node_id(settings.node_id.as_deref())?;
-    let trust = trust(
-        settings.encrypt.as_deref(),
+    let files = [
         settings.tls_ca_file,
         settings.tls_cert_file,
         settings.tls_key_file,
+    ];
+    let trust = trust(
+        settings.encrypt.as_deref(),
+        files,
+        domain(settings.domain.as_deref())?,
     )?;
     if interval.is_zero() {
         return Err(ConfigError::Invalid(
@@ -392,23 +397,24 @@ fn node_id(setting: Option<&str>) -> Result<Option<lictor_machine::NodeId>, Conf
 
 fn trust(
     encrypt: Option<&str>,
-    ca_file: Option<String>,
-    cert_file: Option<String>,
-    key_file: Option<String>,
+    files: [Option<String>; 3],
+    domain: Option<String>,
 ) -> Result<Trust, ConfigError> {
-    let given = |path: Option<String>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
-    let files = [
-        ("ca_file", given(ca_file)),
-        ("cert_file", given(cert_file)),
-        ("key_file", given(key_file)),
-    ];
-    let missing: Vec<_> = files
-        .iter()
+    const NAMES: [&str; 3] = ["ca_file", "cert_file", "key_file"];
+    let files = files.map(|path| path.filter(|path| !path.is_empty()).map(PathBuf::from));
+    let missing: Vec<_> = NAMES
+        .into_iter()
+        .zip(&files)
         .filter(|(_, path)| path.is_none())
-        .map(|(name, _)| *name)
+        .map(|(name, _)| name)
         .collect();
     let encrypt = encrypt.filter(|key| !key.is_empty());
-    if encrypt.is_some() && missing.len() < files.len() {
+    if missing.len() == NAMES.len() && domain.is_some() {
+        return invalid(
+            "domain is not supported yet without tls.defaults: so far it is only for the names in certificates",
+        );
+    }
+    if encrypt.is_some() && missing.len() < NAMES.len() {
         return invalid(
             "encrypt and tls.defaults are mutually exclusive: both say whom to trust. With certificates, remove encrypt",
         );
@@ -422,17 +428,34 @@ fn trust(
         return Ok(Trust::Shared(SharedKey(key)));
     }
     match files {
-        [(_, Some(ca_file)), (_, Some(cert_file)), (_, Some(key_file))] => Ok(Trust::Files {
+        [Some(ca_file), Some(cert_file), Some(key_file)] => Ok(Trust::Files {
             ca_file,
             cert_file,
             key_file,
+            domain,
         }),
-        _ if missing.len() == 3 => Ok(Trust::User),
-        _ => invalid(format!(
+        [None, None, None] => Ok(Trust::User),
+        [_, _, _] => invalid(format!(
             "tls.defaults needs ca_file, cert_file and key_file together: {} missing",
             missing.join(" and ")
         )),
     }
+}
+
+fn domain(setting: Option<&str>) -> Result<Option<String>, ConfigError> {
+    let Some(setting) = setting else { return Ok(None) };
+    let domain = setting.strip_suffix('.').unwrap_or(setting).to_lowercase();
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if domain.len() > MAX_DOMAIN || !domain.split('.').all(label) {
+        return invalid(format!("domain cannot be {setting:?}. Must be a DNS name"));
+    }
+    Ok(Some(domain))
 }
 
 fn max_connections(setting: Option<i64>) -> Result<Option<u32>, ConfigError> {

@@ -89,6 +89,7 @@ impl Reader {
             "disable_http_unprintable_char_filter" => {
                 scalar(path, value, &mut to.disable_http_unprintable_char_filter, bad);
             }
+            "domain" => scalar(path, value, &mut to.domain, bad),
             "encrypt" => scalar(path, value, &mut to.encrypt, bad),
             "http_config" => self.nested(path, value, Self::http_config),
             "limits" => self.nested(path, value, Self::limits),
@@ -345,7 +346,6 @@ const NOT_YET: &[&str] = &[
     "discard_check_output",
     "discovery_max_stale",
     "dns_config",
-    "domain",
     "enable_acl_replication",
     "enable_agent_tls_for_checks",
     "enable_central_service_config",
@@ -465,7 +465,7 @@ mod tests {
     fn every_key_reaches_its_setting() {
         let text = r#"{
             "server": true, "bootstrap": false, "bootstrap_expect": 3, "node_name": "n", "node_id": "i",
-            "datacenter": "d", "data_dir": "/d", "pid_file": "/p", "bind_addr": "b", "advertise_addr": "a",
+            "datacenter": "d", "domain": "o", "data_dir": "/d", "pid_file": "/p", "bind_addr": "b", "advertise_addr": "a",
             "client_addr": "c", "addresses": {"http": "ah"}, "ports": {"http": 1, "server": 2, "dns": -1},
             "retry_join": ["r1", "r2"], "retry_interval": "5s", "encrypt": "e",
             "tls": {"defaults": {"ca_file": "ca", "cert_file": "ce", "key_file": "ke"}},
@@ -483,6 +483,7 @@ mod tests {
             node_name: text_of("n"),
             node_id: text_of("i"),
             datacenter: text_of("d"),
+            domain: text_of("o"),
             data_dir: text_of("/d"),
             pid_file: text_of("/p"),
             bind_addr: text_of("b"),

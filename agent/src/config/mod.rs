@@ -129,6 +129,9 @@ pub enum Trust {
         cert_file: PathBuf,
         /// Its key, PEM.
         key_file: PathBuf,
+        /// The domain of the names that grant a role, as in `server.<datacenter>.<domain>`: lower case, no dot at its end.
+        /// `None`: the usual ones.
+        domain: Option<String>,
     },
 }
 

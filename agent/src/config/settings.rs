@@ -18,6 +18,8 @@ pub struct Settings {
     pub node_id: Option<String>,
     /// `datacenter`
     pub datacenter: Option<String>,
+    /// `domain`
+    pub domain: Option<String>,
     /// `data_dir`
     pub data_dir: Option<String>,
     /// `pid_file`
@@ -85,6 +87,7 @@ impl Settings {
             node_name,
             node_id,
             datacenter,
+            domain,
             data_dir,
             pid_file,
             bind_addr,
@@ -119,6 +122,7 @@ impl Settings {
         replace(&mut self.node_name, node_name);
         replace(&mut self.node_id, node_id);
         replace(&mut self.datacenter, datacenter);
+        replace(&mut self.domain, domain);
         replace(&mut self.data_dir, data_dir);
         replace(&mut self.pid_file, pid_file);
         replace(&mut self.bind_addr, bind_addr);

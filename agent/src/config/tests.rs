@@ -225,9 +225,15 @@ fn trusting() {
         Trust::Files {
             ca_file: "a".into(),
             cert_file: "b".into(),
-            key_file: "c".into()
+            key_file: "c".into(),
+            domain: None
         }
     );
+    let named = r#""domain": "Example.ORG.", "tls": {"defaults": {"ca_file": "a", "cert_file": "b", "key_file": "c"}}"#;
+    let Trust::Files { domain, .. } = with(named).trust else {
+        panic!("tls.defaults makes a trust in files");
+    };
+    assert_eq!(domain.as_deref(), Some("example.org"));
     assert_eq!(
         with(r#""tls": {"defaults": {}}, "encrypt": """#).trust,
         Trust::User
@@ -361,6 +367,15 @@ fn broken_rules() {
             r#""encrypt": "YWJj", "tls": {"defaults": {"ca_file": "x"}}"#,
             "encrypt and tls.defaults are mutually exclusive: both say whom to trust. With certificates, remove encrypt",
         ),
+        (
+            r#""domain": "x""#,
+            "domain is not supported yet without tls.defaults: so far it is only for the names in certificates",
+        ),
+        (
+            r#""domain": "a..b""#,
+            r#"domain cannot be "a..b". Must be a DNS name"#,
+        ),
+        (r#""domain": """#, r#"domain cannot be "". Must be a DNS name"#),
         (
             r#""tls": {"defaults": {"ca_file": "x", "key_file": ""}}"#,
             "tls.defaults needs ca_file, cert_file and key_file together: cert_file and key_file missing",

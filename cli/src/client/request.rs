@@ -1,0 +1,190 @@
+//! One request and its answer.
+
+use std::fmt;
+
+use lictor_agent::config::system_error;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ureq::Body;
+use ureq::http::{Request, Response, StatusCode};
+
+use super::Client;
+
+/// The largest answer that is read: far beyond what a store that lives in memory holds under one prefix.
+const MAX_ANSWER: u64 = 4 << 30;
+
+/// How much of an error's body is shown.
+const MAX_ERROR: usize = 4096;
+
+/// What may stand in a path as it is; the same characters as in Go's `url.Path`.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
+
+/// What may stand in a query's value.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Why a call failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// There was no answer. The text names method, URL and reason.
+    NoAnswer(String),
+    /// The agent refused.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said, perhaps shortened.
+        body: String,
+    },
+}
+
+impl CallError {
+    /// The error without the agent's words, as reads show it.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::NoAnswer(text) => text.clone(),
+            Self::Refused { status, .. } => format!("Unexpected response code: {status}"),
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer(text) => f.write_str(text),
+            Self::Refused { status, body } => write!(f, "Unexpected response code: {status} ({body})"),
+        }
+    }
+}
+
+impl Client {
+    /// Reads `/v1/<path>`. `None`: 404, there is no such thing. Keys in `query` without a value are written as `key=`.
+    pub(crate) fn get(&self, path: &str, mut query: Vec<(&str, &str)>) -> Result<Option<Vec<u8>>, CallError> {
+        if self.stale {
+            query.push(("stale", ""));
+        }
+        let (status, body) = self.call("GET", "Get", path, query, None)?;
+        match status {
+            StatusCode::OK => Ok(Some(body)),
+            StatusCode::NOT_FOUND => Ok(None),
+            refused => Err(refusal(refused, &body)),
+        }
+    }
+
+    /// Writes `body` to `/v1/<path>`. `false`: a condition of the write did not hold.
+    pub(crate) fn put(&self, path: &str, query: Vec<(&str, &str)>, body: &[u8]) -> Result<bool, CallError> {
+        truth(self.call("PUT", "Put", path, query, Some(body))?)
+    }
+
+    /// Deletes `/v1/<path>`. `false`: a condition of the deletion did not hold.
+    pub(crate) fn delete(&self, path: &str, query: Vec<(&str, &str)>) -> Result<bool, CallError> {
+        truth(self.call("DELETE", "Delete", path, query, None)?)
+    }
+
+    fn call<'q>(
+        &'q self,
+        method: &str,
+        verb: &str,
+        path: &str,
+        mut query: Vec<(&'q str, &'q str)>,
+        body: Option<&[u8]>,
+    ) -> Result<(StatusCode, Vec<u8>), CallError> {
+        if let Some(datacenter) = &self.datacenter {
+            query.push(("dc", datacenter));
+        }
+        query.sort_unstable();
+        let mut target = format!("/v1/{}", utf8_percent_encode(path, PATH));
+        for (at, (key, value)) in query.iter().enumerate() {
+            target.push(if at == 0 { '?' } else { '&' });
+            target.push_str(key);
+            target.push('=');
+            target.extend(utf8_percent_encode(value, QUERY));
+        }
+        let no_answer =
+            |reason: String| CallError::NoAnswer(format!("{verb} \"{}{target}\": {reason}", self.shown));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{target}", self.called));
+        for (name, value) in [
+            ("Host", &self.host),
+            ("X-Consul-Token", &self.token),
+            ("Authorization", &self.authorization),
+        ] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        let answer = match body {
+            Some(body) => request
+                .body(body)
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request)),
+            None => request
+                .body(())
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request)),
+        };
+        let mut answer: Response<Body> = answer.map_err(|error| no_answer(self.reason(&error)))?;
+        // Read to its end in any case, so that the connection serves the next call.
+        let content = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
+        let content = content.map_err(|error| no_answer(self.reason(&error)))?;
+        Ok((answer.status(), content))
+    }
+
+    fn reason(&self, error: &ureq::Error) -> String {
+        let address = self
+            .shown
+            .split_once("://")
+            .map_or(self.shown.as_str(), |(_, address)| address);
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let unknown_host = || format!("dial tcp: lookup {host}: no such host");
+        if let ureq::Error::Io(io) = error {
+            use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+            return if matches!(
+                io.kind(),
+                ConnectionRefused | HostUnreachable | NetworkUnreachable
+            ) {
+                format!("dial tcp {address}: connect: {}", system_error(io))
+            } else if io.to_string().starts_with("failed to lookup address") {
+                unknown_host()
+            } else {
+                system_error(io)
+            };
+        }
+        if let ureq::Error::HostNotFound = error {
+            unknown_host()
+        } else {
+            error.to_string()
+        }
+    }
+}
+
+fn truth((status, body): (StatusCode, Vec<u8>)) -> Result<bool, CallError> {
+    if status == StatusCode::OK {
+        Ok(body.windows(4).any(|word| word == b"true"))
+    } else {
+        Err(refusal(status, &body))
+    }
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> CallError {
+    let shown = &body[..body.len().min(MAX_ERROR)];
+    CallError::Refused {
+        status: status.as_u16(),
+        body: String::from_utf8_lossy(shown).trim_end().to_owned(),
+    }
+}

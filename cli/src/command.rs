@@ -1,0 +1,287 @@
+//! The tree of commands, and how a command line finds its way through it.
+
+use crate::console::{Console, Failure};
+use crate::flags::{Args, Flag};
+use crate::help;
+
+/// A command, or a group of them.
+pub(crate) struct Command {
+    /// How it is called.
+    pub(crate) name: &'static str,
+    /// One line for the list of the group it is in.
+    pub(crate) summary: &'static str,
+    /// What follows the command's name in its usage line.
+    pub(crate) usage: &'static str,
+    /// The body of its help.
+    pub(crate) about: &'static str,
+    /// What it does.
+    pub(crate) action: Action,
+}
+
+/// What a command does.
+pub(crate) enum Action {
+    /// It leads to others. The second list: names that are known but not built.
+    Group(&'static [Command], &'static [&'static str]),
+    /// It does something itself.
+    Run {
+        /// Its flags, by topic.
+        flags: &'static [Topic],
+        /// Flags that are known but not built.
+        not_yet: &'static [&'static str],
+        /// The deed.
+        run: fn(&Args, &mut Console<'_>) -> Result<(), Failure>,
+    },
+}
+
+/// Flags that belong together.
+pub(crate) struct Topic {
+    /// The heading.
+    pub(crate) title: &'static str,
+    /// The flags, in the order of the help.
+    pub(crate) flags: &'static [Flag],
+}
+
+/// All of them.
+pub(crate) static ROOT: Command = Command {
+    name: "lictor",
+    summary: "",
+    usage: "[--version] [--help] <command> [<args>]",
+    about: "",
+    action: Action::Group(
+        &[
+            crate::agent::COMMAND,
+            crate::keygen::COMMAND,
+            crate::kv::COMMAND,
+            crate::tls::COMMAND,
+            crate::validate::COMMAND,
+            crate::version::COMMAND,
+        ],
+        &[
+            "acl",
+            "catalog",
+            "config",
+            "connect",
+            "debug",
+            "event",
+            "exec",
+            "force-leave",
+            "info",
+            "intention",
+            "join",
+            "keyring",
+            "leave",
+            "lock",
+            "login",
+            "logout",
+            "maint",
+            "members",
+            "monitor",
+            "operator",
+            "peering",
+            "reload",
+            "resource",
+            "rtt",
+            "services",
+            "snapshot",
+            "troubleshoot",
+            "watch",
+        ],
+    ),
+};
+
+/// Runs the command line `argv`, given without the program's name, and returns the exit code.
+pub(crate) fn run(argv: &[String], console: &mut Console<'_>) -> u8 {
+    let words: Vec<String>;
+    let (mut rest, wants_help) = match without_help(argv) {
+        Some(remaining) => {
+            words = remaining;
+            (&words[..], true)
+        }
+        None => (argv, false),
+    };
+    if matches!(
+        rest.first().map(String::as_str),
+        Some("-v" | "-version" | "--version")
+    ) {
+        return finish(crate::version::print(console), "", console);
+    }
+    let mut path = String::from(ROOT.name);
+    let mut command = &ROOT;
+    while let Action::Group(children, not_yet) = &command.action {
+        let Some(child) = rest
+            .first()
+            .and_then(|name| children.iter().find(|child| child.name == name))
+        else {
+            return misdirected(command, &path, not_yet, rest.first(), wants_help, console);
+        };
+        path = format!("{path} {}", child.name);
+        command = child;
+        rest = &rest[1..];
+    }
+    let Action::Run { flags, not_yet, run } = &command.action else {
+        unreachable!("the loop above ends at a command that is not a group")
+    };
+    let help = help::of(command, &path);
+    if wants_help {
+        return finish(console.line(help), "", console);
+    }
+    let known = flags.iter().flat_map(|topic| topic.flags);
+    let result = match Args::parse(known, not_yet, rest) {
+        Ok(args) => run(&args, console),
+        Err(message) => Err(Failure::misuse(message)),
+    };
+    finish(result, &help, console)
+}
+
+/// If help is asked for, the words that remain without the request.
+fn without_help(argv: &[String]) -> Option<Vec<String>> {
+    let end = argv.iter().position(|word| word == "--").unwrap_or(argv.len());
+    let is_help = |word: &&String| matches!(word.as_str(), "-h" | "-help" | "--help");
+    argv[..end].iter().any(|word| is_help(&word)).then(|| {
+        argv[..end]
+            .iter()
+            .filter(|word| !is_help(word))
+            .chain(&argv[end..])
+            .cloned()
+            .collect()
+    })
+}
+
+/// A group was reached and no command in it was named.
+fn misdirected(
+    group: &Command,
+    path: &str,
+    not_yet: &[&str],
+    name: Option<&String>,
+    wants_help: bool,
+    console: &mut Console<'_>,
+) -> u8 {
+    let help = help::of(group, path);
+    if wants_help {
+        return finish(console.line(help), "", console);
+    }
+    if let Some(name) = name.filter(|name| not_yet.contains(&name.as_str())) {
+        console.remark(format_args!(
+            "The command \"{path} {name}\" is not supported yet.\n"
+        ));
+    }
+    console.remark(help);
+    // The shell's code for a command that does not exist.
+    if std::ptr::eq(group, &raw const ROOT) {
+        127
+    } else {
+        1
+    }
+}
+
+fn finish(result: Result<(), Failure>, help: &str, console: &mut Console<'_>) -> u8 {
+    // Buffered output that cannot be written is a failure like any other.
+    let result = result.and_then(|()| Ok(console.out.flush()?));
+    let Err(failure) = result else { return 0 };
+    if !failure.message.is_empty() {
+        console.remark(&failure.message);
+    }
+    if failure.show_help {
+        console.remark(format_args!("\n{help}"));
+    }
+    1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::testing::run;
+
+    #[test]
+    fn nothing_and_nonsense_show_the_usage() {
+        for line in [&[][..], &["bogus"], &["-bogus"]] {
+            let ran = run(line);
+            assert_eq!((ran.code, ran.out.as_str()), (127, ""));
+            assert!(
+                ran.err
+                    .starts_with("Usage: lictor [--version] [--help] <command> [<args>]\n"),
+                "{}",
+                ran.err
+            );
+        }
+        for line in [&["kv"][..], &["kv", "bogus"], &["tls", "ca"]] {
+            let ran = run(line);
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+            assert!(ran.err.starts_with("Usage: lictor "), "{}", ran.err);
+        }
+        let known = run(&["members"]);
+        assert_eq!(known.code, 127);
+        assert!(
+            known
+                .err
+                .starts_with("The command \"lictor members\" is not supported yet.\n\nUsage: ")
+        );
+    }
+
+    #[test]
+    fn help_is_everywhere_and_goes_to_standard_output() {
+        fn visit(command: &Command, path: &[&str]) {
+            for ask in ["-h", "-help", "--help"] {
+                let mut line = path.to_vec();
+                line.push(ask);
+                let ran = run(&line);
+                assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line:?}");
+                let usage = format!(
+                    "Usage: {} {}",
+                    [&["lictor"], path].concat().join(" "),
+                    command.usage
+                );
+                assert!(ran.out.starts_with(usage.trim_end()), "{}", ran.out);
+                assert!(
+                    ran.out.lines().all(|line| line.chars().count() <= 80),
+                    "{}",
+                    ran.out
+                );
+            }
+            match &command.action {
+                Action::Group(children, _) => {
+                    for child in *children {
+                        visit(child, &[path, &[child.name]].concat());
+                    }
+                }
+                Action::Run { flags, not_yet, .. } => {
+                    let help = run(&[path, &["-h"]].concat()).out;
+                    for flag in flags.iter().flat_map(|topic| topic.flags) {
+                        assert!(
+                            help.contains(&format!("\n  -{}", flag.name)),
+                            "{path:?} {}",
+                            flag.name
+                        );
+                        assert!(!flag.help.is_empty());
+                        assert!(!not_yet.contains(&flag.name));
+                    }
+                }
+            }
+        }
+        visit(&ROOT, &[]);
+        assert_eq!(run(&["-h", "kv", "get"]).out, run(&["kv", "get", "-h"]).out);
+        assert_eq!(
+            run(&["kv", "put", "key", "-h"]).out,
+            run(&["kv", "put", "-h"]).out
+        );
+    }
+
+    #[test]
+    fn wrong_flags_show_the_help_on_standard_error() {
+        let ran = run(&["kv", "get", "-bogus"]);
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+        assert!(
+            ran.err
+                .starts_with("flag provided but not defined: -bogus\n\nUsage: lictor kv get"),
+            "{}",
+            ran.err
+        );
+        let ran = run(&["agent", "-ui"]);
+        assert_eq!(ran.code, 1);
+        assert!(
+            ran.err.starts_with("flag -ui is not supported yet\n"),
+            "{}",
+            ran.err
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! A small HTTP server for tests, which remembers what it was asked.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Method and target, as in `GET /v1/kv/a`.
+    pub(crate) line: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Which connection it came on, from 0.
+    pub(crate) connection: usize,
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// What is needed to serve one connection: plain, or through TLS.
+pub(crate) trait Accept: Send + Sync + 'static {
+    type Stream: Read + Write;
+    fn accept(&self, stream: TcpStream) -> Self::Stream;
+}
+
+/// Connections as they are.
+pub(crate) struct Plain;
+
+impl Accept for Plain {
+    type Stream = TcpStream;
+    fn accept(&self, stream: TcpStream) -> TcpStream {
+        stream
+    }
+}
+
+/// The server. It serves until the test's process ends.
+pub(crate) struct Fake {
+    /// Host and port.
+    pub(crate) address: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Fake {
+    /// A plain server that answers with `answer`: a status and a body.
+    pub(crate) fn start(answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static) -> Self {
+        Self::start_with(Plain, answer)
+    }
+
+    /// A server whose connections go through `accept`.
+    pub(crate) fn start_with<A: Accept>(
+        accept: A,
+        answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (log, shared) = (seen.clone(), Arc::new((accept, answer)));
+        thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                let (log, shared) = (log.clone(), shared.clone());
+                thread::spawn(move || {
+                    // A failed handshake or a closed connection ends this one only.
+                    let _ = serve(shared.0.accept(stream.unwrap()), connection, &log, &shared.1);
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// What it was asked so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The request lines so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
+    }
+}
+
+fn serve(
+    stream: impl Read + Write,
+    connection: usize,
+    log: &Mutex<Vec<Seen>>,
+    answer: &impl Fn(&Seen) -> (u16, String),
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let line = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+        let mut headers = Vec::new();
+        loop {
+            let mut header = String::new();
+            stream.read_line(&mut header)?;
+            let Some((name, value)) = header.trim_end().split_once(": ") else {
+                break;
+            };
+            headers.push((name.to_lowercase(), value.to_owned()));
+        }
+        let mut request = Seen {
+            line,
+            headers,
+            body: Vec::new(),
+            connection,
+        };
+        let length = request
+            .header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        request.body = vec![0; length];
+        stream.read_exact(&mut request.body)?;
+        let (status, body) = answer(&request);
+        log.lock().unwrap().push(request);
+        let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.get_mut().write_all(format!("{head}{body}").as_bytes())?;
+        stream.get_mut().flush()?;
+    }
+}
