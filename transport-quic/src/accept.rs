@@ -22,11 +22,14 @@ use crate::transport::Event;
 pub(crate) async fn accept(shared: Arc<Shared>) {
     while let Some(incoming) = shared.endpoint.accept().await {
         let limits = &shared.limits;
-        let connections = shared.counters.incoming.enter_below(limits.max_connections);
+        let open = shared.counters.incoming.enter_below(limits.max_connections);
         let greeting = shared.counters.greeting.enter_below(limits.max_handshakes);
-        let (Some(open), Some(greeting)) = (connections, greeting) else {
-            let limit = limits.max_connections;
-            shared.note_refusal(incoming.remote_address(), Refusal::TooMany { limit });
+        let (Some(open), Some(greeting)) = (open, greeting) else {
+            let refusal = Refusal::TooMany {
+                connections: limits.max_connections,
+                handshakes: limits.max_handshakes,
+            };
+            shared.note_refusal(incoming.remote_address(), refusal);
             incoming.refuse();
             continue;
         };
@@ -55,8 +58,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, _open: Held, greeting: H
             tracing::debug!(%peer, %plane, "connection from a peer");
             receive(&shared, &connection, &peer, plane).await;
         }
-        Some(Err(ConnectError::Refused(refusal))) => shared.note_refusal(address, refusal),
-        Some(Err(error)) => tracing::debug!(%address, "a connection came to nothing: {error}"),
+        Some(Err(error)) => shared.note_failure(address, &error),
         None => tracing::debug!(%address, "a handshake took longer than {limit:?}"),
     }
 }

@@ -100,10 +100,12 @@ pub enum Refusal {
         limit: usize,
     },
     /// The agent has as many connections, or unfinished handshakes, as it will have.
-    #[error("there are too many connections already ({limit})")]
+    #[error("there are {connections} connections already, or {handshakes} that have not yet greeted")]
     TooMany {
-        /// How many it will have.
-        limit: usize,
+        /// How many connections from peers it will have.
+        connections: usize,
+        /// How many unfinished ones it will have.
+        handshakes: usize,
     },
 }
 
@@ -227,6 +229,20 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// The kind of refusal, if it is one of either side.
+    pub const fn refusal_kind(&self) -> Option<RefusalKind> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.kind()),
+            Self::RefusedByPeer { kind, .. } => Some(*kind),
+            Self::NoAddress(_)
+            | Self::Address { .. }
+            | Self::TimedOut(_)
+            | Self::Lost(_)
+            | Self::BackingOff { .. }
+            | Self::Closed => None,
+        }
+    }
+
     /// Sees in a lost connection why it was lost.
     pub(crate) fn from_lost(error: &ConnectionError) -> Self {
         match error {

@@ -246,8 +246,8 @@ async fn dial(shared: &Arc<Shared>, target: Target, plane: Plane) -> Result<Sess
         .within(limit, made)
         .await
         .unwrap_or(Err(ConnectError::TimedOut(limit)));
-    if let Err(ConnectError::Refused(refusal)) = &made {
-        shared.note_refusal(address, refusal.clone());
+    if let Err(error) = &made {
+        shared.note_failure(address, error);
     }
     let (identity, connection) = made?;
     shared.counters.handshakes.add(1);

@@ -26,15 +26,15 @@ const REMEMBERED_REFUSALS: usize = 16;
 /// A refusal like one of the last so many seconds is not logged again.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// A connection that this agent refused, for who looks for the reason.
+/// A connection that came to nothing because one side refused the other, for who looks for the reason.
 #[derive(Clone, Debug)]
 pub struct RecentRefusal {
-    /// When it was refused last.
+    /// When it happened last.
     pub at: Instant,
     /// Where the peer was.
     pub address: SocketAddr,
-    /// Why.
-    pub refusal: Refusal,
+    /// [`ConnectError::Refused`] or [`ConnectError::RefusedByPeer`].
+    pub reason: ConnectError,
 }
 
 pub(crate) struct Shared {
@@ -131,22 +131,37 @@ impl Shared {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Counts a refusal, remembers it, and logs it unless it was logged just now.
+    /// Counts a refusal of ours, remembers it, and logs it unless it was logged just now.
     pub(crate) fn note_refusal(&self, address: SocketAddr, refusal: Refusal) {
-        self.counters.refused(refusal.kind());
+        self.note_failure(address, &ConnectError::Refused(refusal));
+    }
+
+    /// Does the same for any failure to connect, if it is a refusal; one of the peer's is not counted.
+    pub(crate) fn note_failure(&self, address: SocketAddr, reason: &ConnectError) {
+        let Some(kind) = reason.refusal_kind() else {
+            tracing::debug!(%address, "a connection came to nothing: {reason}");
+            return;
+        };
+        if matches!(reason, ConnectError::Refused(_)) {
+            self.counters.refused(kind);
+        }
         let at = Instant::now();
         let mut refusals = lock(&self.refusals);
-        let known = refusals
-            .iter()
-            .position(|known| known.address.ip() == address.ip() && known.refusal.kind() == refusal.kind());
+        let known = refusals.iter().position(|known| {
+            known.address.ip() == address.ip() && known.reason.refusal_kind() == Some(kind)
+        });
         let heard = known.and_then(|index| refusals.remove(index));
         if heard.is_none_or(|known| at.duration_since(known.at) > QUIET) {
-            tracing::warn!(%address, "connection refused: {refusal}");
+            tracing::warn!(%address, "no connection: {reason}");
         }
         if refusals.len() == REMEMBERED_REFUSALS {
             refusals.pop_front();
         }
-        refusals.push_back(RecentRefusal { at, address, refusal });
+        refusals.push_back(RecentRefusal {
+            at,
+            address,
+            reason: reason.clone(),
+        });
     }
 
     pub(crate) fn recent_refusals(&self) -> Vec<RecentRefusal> {

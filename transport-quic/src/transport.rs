@@ -383,7 +383,7 @@ impl Transport {
         self.open.shared.counters.snapshot()
     }
 
-    /// The last few connections that this agent refused, oldest first; one for each address and kind.
+    /// The last few connections that this agent or a peer refused, oldest first; one for each address and kind.
     pub fn recent_refusals(&self) -> Vec<RecentRefusal> {
         self.open.shared.recent_refusals()
     }

@@ -55,7 +55,21 @@ fn another_key_is_refused_on_both_sides_in_clear_words() {
         let refusals = ours.transport.recent_refusals();
         assert_eq!(refusals.len(), 1);
         assert_eq!(refusals[0].address, theirs.address());
-        assert!(refusals[0].refusal.to_string().contains("is -encrypt"));
+        assert!(refusals[0].reason.to_string().contains("is -encrypt"));
+        until("the callee heard of it", || {
+            theirs.transport.recent_refusals().len() == 1
+        })
+        .await;
+        let reason = theirs.transport.recent_refusals()[0].reason.to_string();
+        assert!(
+            reason.contains("the peer refused the connection") && reason.contains("is -encrypt"),
+            "{reason}"
+        );
+        assert_eq!(
+            theirs.transport.stats().refused(RefusalKind::Authority),
+            0,
+            "it refused nobody"
+        );
         until("nothing is left open", || theirs.transport.stats().incoming == 0).await;
     });
 }
