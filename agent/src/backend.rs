@@ -1,0 +1,199 @@
+//! The HTTP API's questions: reads from the published state, once it is fresh enough, and writes through the node.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_lite::FutureExt as _;
+use lictor_catalog::{Action, Found, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_http::{Backend, Failure, ReadMode, ReadOptions, Reading, WriteOptions};
+use lictor_machine::{Index, Instant};
+use lictor_node::{Answer, Request, RequestError, Standing};
+use lictor_raft::{self as raft, Role};
+use lictor_runtime::{Clock as _, SystemClock};
+
+use crate::handle::Handle;
+use crate::view::View;
+
+/// Speaks for a server.
+#[derive(Debug)]
+pub(crate) struct ServerBackend {
+    pub(crate) view: Arc<View>,
+    pub(crate) handle: Handle,
+    pub(crate) datacenter: String,
+}
+
+/// How good an answer is.
+#[derive(Clone, Copy)]
+struct Freshness {
+    known_leader: bool,
+    last_contact: Duration,
+}
+
+impl ServerBackend {
+    fn check_datacenter(&self, wanted: Option<&str>) -> Result<(), Failure> {
+        match wanted {
+            Some(other) if !other.is_empty() && !other.eq_ignore_ascii_case(&self.datacenter) => {
+                Err(Failure::NoPathToDatacenter)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Waits until the published state is fresh enough for `mode`.
+    async fn gate(&self, mode: ReadMode) -> Result<Freshness, Failure> {
+        let now = SystemClock.now().mono;
+        let (wanted, fresh) = {
+            let standing = self.view.standing();
+            match mode {
+                ReadMode::Stale { max } => match staleness(&standing, now) {
+                    Some(age) if max.is_none_or(|max| age <= max) => {
+                        let known_leader = standing.leader.is_some();
+                        (
+                            None,
+                            Freshness {
+                                known_leader,
+                                last_contact: age,
+                            },
+                        )
+                    }
+                    // Never heard a leader since the start, or too long ago.
+                    Some(_) | None => (Some(raft::ReadMode::Lease), FRESH),
+                },
+                ReadMode::Default if standing.lease_until.is_some_and(|until| now < until) => (None, FRESH),
+                ReadMode::Default => (Some(raft::ReadMode::Lease), FRESH),
+                ReadMode::Consistent => (Some(raft::ReadMode::Quorum), FRESH),
+            }
+        };
+        if let Some(mode) = wanted {
+            match self.handle.request(Request::Read(mode)).await {
+                Answer::Readable { .. } => {}
+                Answer::Failed(error) => return Err(failure(error)),
+                Answer::Written { .. } | Answer::Transferred => return Err(Failure::Stopping),
+            }
+        }
+        Ok(fresh)
+    }
+}
+
+/// By the leader, or with its consent.
+const FRESH: Freshness = Freshness {
+    known_leader: true,
+    last_contact: Duration::ZERO,
+};
+
+/// How long ago the leader was heard; `None` if never since the start.
+fn staleness(standing: &Standing, now: Instant) -> Option<Duration> {
+    if standing.role == Role::Leader {
+        Some(Duration::ZERO)
+    } else {
+        standing.leader_contact.map(|at| now.since(at))
+    }
+}
+
+fn failure(error: RequestError) -> Failure {
+    match error {
+        RequestError::NoLeader => Failure::NoLeader,
+        RequestError::LeadershipLost => Failure::LeadershipLost,
+        RequestError::Busy => Failure::Busy {
+            limit: "requests in flight",
+            retry_after: Duration::from_secs(1),
+        },
+        RequestError::TooLarge { .. } => Failure::Refused(error.to_string()),
+        RequestError::Stopped(_) => Failure::Stopping,
+        RequestError::NotTransferred(_) => Failure::Unreachable(error.to_string()),
+    }
+}
+
+#[async_trait]
+impl Backend for ServerBackend {
+    async fn read(&self, query: Query, options: ReadOptions) -> Result<Reading<Found>, Failure> {
+        self.check_datacenter(options.datacenter.as_deref())?;
+        let fresh = self.gate(options.mode).await?;
+        let answer = |(index, value)| {
+            let Freshness {
+                known_leader,
+                last_contact,
+            } = fresh;
+            Ok(Reading {
+                index,
+                known_leader,
+                last_contact,
+                value,
+            })
+        };
+        let mut found = self.view.state().query(&query);
+        if options.min_index == Index::ZERO || found.0 > options.min_index {
+            return answer(found);
+        }
+        let timeout = async_io::Timer::after(options.wait);
+        futures_lite::pin!(timeout);
+        loop {
+            // First listen, then look: a change in between is not missed.
+            let mut watch = self.view.watch(query.interest()).map_err(|_| Failure::Busy {
+                limit: "blocking queries",
+                retry_after: Duration::from_secs(1),
+            })?;
+            found = self.view.state().query(&query);
+            if found.0 > options.min_index {
+                return answer(found);
+            }
+            let changed = async {
+                watch.changed().await;
+                true
+            };
+            let timed_out = async {
+                (&mut timeout).await;
+                false
+            };
+            if !changed.or(timed_out).await {
+                return answer(found);
+            }
+        }
+    }
+
+    async fn read_txn(
+        &self,
+        ops: Vec<TxnOp>,
+        options: ReadOptions,
+    ) -> Result<Reading<Result<Vec<TxnResult>, Vec<TxnError>>>, Failure> {
+        self.check_datacenter(options.datacenter.as_deref())?;
+        let Freshness {
+            known_leader,
+            last_contact,
+        } = self.gate(options.mode).await?;
+        let state = self.view.state();
+        let value = state.txn_read(&ops);
+        Ok(Reading {
+            index: state.index(),
+            known_leader,
+            last_contact,
+            value,
+        })
+    }
+
+    async fn write(&self, action: Action, options: WriteOptions) -> Result<Outcome, Failure> {
+        self.check_datacenter(options.datacenter.as_deref())?;
+        match self.handle.request(Request::Write(action)).await {
+            Answer::Written { outcome, .. } => Ok(outcome),
+            Answer::Failed(error) => Err(failure(error)),
+            Answer::Readable { .. } | Answer::Transferred => Err(Failure::Stopping),
+        }
+    }
+
+    async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {
+        self.check_datacenter(datacenter)?;
+        let leader = self.view.standing().leader;
+        Ok(leader.and_then(|leader| self.view.address(leader)))
+    }
+
+    async fn peers(&self, datacenter: Option<&str>) -> Result<Vec<SocketAddr>, Failure> {
+        self.check_datacenter(datacenter)?;
+        let voters = self.view.standing().members.voters.clone();
+        Ok(voters
+            .into_iter()
+            .filter_map(|voter| self.view.address(voter))
+            .collect())
+    }
+}

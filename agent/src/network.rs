@@ -1,0 +1,193 @@
+//! Between the node and the transport.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lictor_machine::NodeId;
+use lictor_node::{Call, CallFailure, CallId, ClusterId, InboundId, Input, wire};
+use lictor_raft::{Lane, Message};
+use lictor_runtime::Runtime;
+use lictor_transport_quic::{CallError, Event, Incoming, Plane, Target, Transport};
+
+use crate::handle::Handle;
+
+/// How long a complaint about the same peer for the same reason is not repeated.
+const REPEAT_AFTER: Duration = Duration::from_secs(60);
+
+/// The node's way out to other agents.
+#[derive(Debug)]
+pub(crate) struct Network {
+    transport: Transport,
+    runtime: Runtime,
+    handle: Handle,
+    complaints: Arc<Complaints>,
+}
+
+impl Network {
+    pub(crate) fn new(transport: Transport, runtime: Runtime, handle: Handle) -> Self {
+        Self {
+            transport,
+            runtime,
+            handle,
+            complaints: Arc::default(),
+        }
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Queues a Raft message. If it is lost, the node is told.
+    pub(crate) fn send(&self, to: NodeId, cluster: ClusterId, message: &Message) {
+        let lane = match message.body.lane() {
+            Lane::Control => 0,
+            Lane::Append => 1,
+            Lane::Snapshot => 2,
+        };
+        let frame = Bytes::from(wire::encode_raft(cluster, message));
+        if let Err(error) = self.transport.send(to, Plane::Raft, lane, frame) {
+            self.complaints.about(Target::Node(to), &error.to_string());
+            self.handle.complete(Input::Unreachable { peer: to });
+        }
+    }
+
+    /// Calls another agent; the node gets the outcome.
+    pub(crate) fn call(&self, id: CallId, to: lictor_node::Target, call: &Call, timeout: Duration) {
+        let target = match to {
+            lictor_node::Target::Node(node) => Target::Node(node),
+            lictor_node::Target::Address(address) => Target::Address(address),
+        };
+        let request = Bytes::from(wire::encode_call(call));
+        let (transport, handle, complaints) = (
+            self.transport.clone(),
+            self.handle.clone(),
+            Arc::clone(&self.complaints),
+        );
+        let calling = async move {
+            let answer = transport.call(target, Plane::Rpc, request, timeout).await;
+            let result = match answer {
+                Ok((_, answer)) => wire::decode_reply(&answer).map_err(|error| {
+                    complaints.about(target, &format!("its answer cannot be read: {error}"));
+                    CallFailure {
+                        maybe_sent: true,
+                        detail: error.to_string(),
+                    }
+                }),
+                Err(error) => {
+                    complaints.about(target, &error.to_string());
+                    let maybe_sent = matches!(error, CallError::MaybeSent(_));
+                    Err(CallFailure {
+                        maybe_sent,
+                        detail: error.to_string(),
+                    })
+                }
+            };
+            handle.complete(Input::CallDone { id, result });
+        };
+        self.runtime.spawn(calling).detach();
+    }
+}
+
+/// Brings what other agents send to the node, until the transport is closed.
+pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
+    let complaints = Complaints::default();
+    let mut calls = 0;
+    while let Some(event) = incoming.next().await {
+        match event {
+            Event::Frame {
+                peer,
+                plane: Plane::Raft,
+                lane: _,
+                frame,
+            } => match wire::decode_raft(&frame) {
+                Ok((cluster, message)) => {
+                    handle
+                        .post(Input::Raft {
+                            from: peer.node(),
+                            cluster,
+                            message,
+                        })
+                        .await;
+                }
+                Err(error) => complaints.about(
+                    Target::Node(peer.node()),
+                    &format!("a Raft message cannot be read: {error}"),
+                ),
+            },
+            Event::Call {
+                peer,
+                plane: Plane::Rpc,
+                request,
+                reply,
+            } => match wire::decode_call(&request) {
+                Ok(call) => {
+                    calls += 1;
+                    let id = InboundId(calls);
+                    handle
+                        .call(
+                            Input::Call {
+                                id,
+                                from: peer.node(),
+                                call,
+                            },
+                            id,
+                            reply,
+                        )
+                        .await;
+                }
+                // The reply handle is dropped: the caller learns that there will be no answer.
+                Err(error) => complaints.about(
+                    Target::Node(peer.node()),
+                    &format!("a call cannot be read: {error}"),
+                ),
+            },
+            Event::Unreachable {
+                target,
+                plane,
+                reason,
+                ..
+            } => {
+                complaints.about(target, &reason.to_string());
+                if let (Target::Node(peer), Plane::Raft) = (target, plane) {
+                    handle.complete(Input::Unreachable { peer });
+                }
+            }
+            Event::Frame { peer, plane, .. }
+            | Event::Call { peer, plane, .. }
+            | Event::Datagram { peer, plane, .. } => {
+                complaints.about(
+                    Target::Node(peer.node()),
+                    &format!("nothing is expected on the {} plane", plane.alpn()),
+                );
+            }
+        }
+    }
+}
+
+/// Logs trouble with peers, without repeating itself.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Mutex<BTreeMap<Target, (String, Instant)>>,
+}
+
+impl Complaints {
+    fn about(&self, target: Target, reason: &str) {
+        const REMEMBERED_MAX: usize = 1024;
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = last
+            .get(&target)
+            .is_some_and(|(before, at)| before == reason && now.duration_since(*at) < REPEAT_AFTER);
+        if fresh {
+            return;
+        }
+        if last.len() >= REMEMBERED_MAX {
+            last.clear();
+        }
+        last.insert(target, (reason.to_owned(), now));
+        drop(last);
+        tracing::warn!(peer = %target, reason, "trouble with another agent");
+    }
+}

@@ -1,0 +1,135 @@
+//! Everything that leaves the node's loop, each to its place, in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event_listener::Event as Signal;
+use futures::channel::oneshot;
+use lictor_machine::Token;
+use lictor_node::{Answer, Effect, Event, InboundId, Node, Published, Reject, wire};
+use lictor_runtime::Outlet;
+use lictor_transport_quic::ReplyHandle;
+
+use crate::handle::Tag;
+use crate::network::Network;
+use crate::storage::Storage;
+use crate::view::View;
+
+/// Carries out what the node wants done.
+#[derive(Debug)]
+pub(crate) struct NodeOutlet {
+    pub(crate) storage: Storage,
+    pub(crate) network: Network,
+    pub(crate) view: Arc<View>,
+    /// Notified when the node has left in good order.
+    pub(crate) left: Arc<Signal>,
+    requests: HashMap<Token, oneshot::Sender<Answer>>,
+    calls: HashMap<InboundId, ReplyHandle>,
+}
+
+impl NodeOutlet {
+    pub(crate) fn new(storage: Storage, network: Network, view: Arc<View>, left: Arc<Signal>) -> Self {
+        Self {
+            storage,
+            network,
+            view,
+            left,
+            requests: HashMap::new(),
+            calls: HashMap::new(),
+        }
+    }
+}
+
+impl Outlet<Node> for NodeOutlet {
+    type Tag = Tag;
+
+    fn accepted(&mut self, tag: Tag) {
+        match tag {
+            Tag::None => {}
+            Tag::Request(token, sender) => {
+                self.requests.insert(token, sender);
+            }
+            Tag::Call(id, reply) => {
+                self.calls.insert(id, reply);
+            }
+        }
+    }
+
+    fn rejected(&mut self, tag: Tag, reject: Reject) {
+        // Whoever waits is told by the dropped sender.
+        drop(tag);
+        tracing::debug!(%reject, "an input was refused");
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(batch) => self.storage.persist(*batch),
+            Effect::SaveNotes(notes) => self.storage.save_notes(notes),
+            Effect::Send { to, cluster, message } => self.network.send(to, cluster, &message),
+            Effect::Fetch { id, what } => self.storage.fetch(id, what),
+            Effect::Store(batch) => self.storage.store(batch),
+            Effect::ReplaceState(snapshot) => self.storage.replace_state(snapshot),
+            Effect::Publish(Published { state, touched }) => self.view.publish(state, touched),
+            Effect::Standing(standing) => self.view.set_standing(standing),
+            Effect::Call {
+                id,
+                to,
+                call,
+                timeout,
+            } => self.network.call(id, to, &call, timeout),
+            Effect::Reply { id, reply } => {
+                if let Some(handle) = self.calls.remove(&id) {
+                    // A caller that has given up hears nothing.
+                    let _ = handle.send(Bytes::from(wire::encode_reply(&reply)));
+                }
+            }
+            Effect::Answer { token, answer } => {
+                if let Some(sender) = self.requests.remove(&token) {
+                    let _ = sender.send(answer);
+                }
+            }
+            Effect::Address(peer) => {
+                self.network.transport().set_address(peer.id, peer.address);
+                self.view.set_address(peer.id, peer.address);
+            }
+            Effect::Event(event) => log_event(event),
+            Effect::Stopped => {
+                self.left.notify(usize::MAX);
+            }
+        }
+    }
+}
+
+fn log_event(event: Event) {
+    match event {
+        Event::Raft(lictor_raft::Event::Leader {
+            term,
+            leader: Some(leader),
+        }) => {
+            tracing::info!(%leader, %term, "new leader");
+        }
+        Event::Raft(lictor_raft::Event::Leader { term, leader: None }) => {
+            tracing::info!(%term, "there is no leader")
+        }
+        Event::Raft(lictor_raft::Event::SendingSnapshot { peer, last }) => {
+            tracing::info!(%peer, %last, "sending a snapshot to a server that lags behind");
+        }
+        Event::Raft(lictor_raft::Event::DiskStalled { .. }) => {
+            tracing::error!("the disk does not finish a write of the log; another server takes over");
+        }
+        Event::Raft(lictor_raft::Event::QuorumLost) => {
+            tracing::warn!("most servers are out of reach: this server no longer leads");
+        }
+        Event::Raft(other) => tracing::debug!(?other, "raft"),
+        Event::PeerFound(peer) => {
+            tracing::info!(name = %peer.name, address = %peer.address, id = %peer.id, "found a server")
+        }
+        Event::Trouble(what) => tracing::warn!("{what}"),
+        Event::Founded(founding) => {
+            tracing::info!(cluster = %founding.cluster, servers = founding.voters.len(), "the cluster is founded");
+        }
+        Event::Restored(last) => tracing::info!(%last, "installed a snapshot from the leader"),
+        other => tracing::debug!(?other, "node"),
+    }
+}
