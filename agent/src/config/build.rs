@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
+
 use super::address::{self, Host};
 use super::error::{ConfigError, Warning};
 use super::{
@@ -13,12 +15,9 @@ use super::{
 
 const HTTP_PORT: i64 = 8500;
 const SERVER_PORT: i64 = 8300;
-const MAX_NODE_NAME: usize = 128;
-const MAX_DATACENTER: usize = 64;
 const MAX_DOMAIN: usize = 128;
 const MAX_JOIN_ADDRESSES: usize = 1024;
 const DEFAULT_TRAILING_LOGS: u64 = 10_240;
-const DEFAULT_SNAPSHOT_THRESHOLD: u64 = 8192;
 
 /// Builds and validates. Values that cannot be parsed are reported together; after that the first broken rule is.
 pub(super) fn build(
@@ -132,11 +131,6 @@ pub(super) fn build(
                 settings.raft_trailing_logs,
                 DEFAULT_TRAILING_LOGS,
             )?,
-            snapshot_threshold: count(
-                "raft_snapshot_threshold",
-                settings.raft_snapshot_threshold,
-                DEFAULT_SNAPSHOT_THRESHOLD,
-            )?,
         },
         log: Log {
             level: log_level(settings.log_level.as_deref(), dev)?,
@@ -236,9 +230,9 @@ fn datacenter(setting: Option<String>) -> Result<String, ConfigError> {
             "datacenter cannot be {name:?}. Please use only [a-z0-9-_]"
         ));
     }
-    if name.len() > MAX_DATACENTER {
+    if name.len() > MAX_DATACENTER_BYTES {
         return invalid(format!(
-            "datacenter is {} bytes long. At most {MAX_DATACENTER} are allowed",
+            "datacenter is {} bytes long. At most {MAX_DATACENTER_BYTES} are allowed",
             name.len()
         ));
     }
@@ -361,9 +355,9 @@ fn node_name(
     else {
         return invalid("node_name cannot be found out: this host has no name; set node_name");
     };
-    if name.len() > MAX_NODE_NAME {
+    if name.len() > MAX_NAME_BYTES {
         return invalid(format!(
-            "node_name is {} bytes long. At most {MAX_NODE_NAME} are allowed",
+            "node_name is {} bytes long. At most {MAX_NAME_BYTES} are allowed",
             name.len()
         ));
     }

@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lictor_machine::NodeId;
+#[cfg(doc)]
+use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
 
 pub use address::{JoinAddress, JoinHost};
 pub use duration::{DurationError, parse_duration};
@@ -68,11 +70,11 @@ pub struct Config {
     pub server: bool,
     /// How a server without a past finds its cluster. `Join` for every agent that is not a server.
     pub bootstrap: Bootstrap,
-    /// The node's name: from the configuration or the host; not empty, at most 128 bytes.
+    /// The node's name: from the configuration or the host; not empty, at most [`MAX_NAME_BYTES`].
     pub node_name: String,
     /// The node's id, if it is prescribed.
     pub node_id: Option<NodeId>,
-    /// The data center: `[a-z0-9-_]+`, at most 64 bytes.
+    /// The data center: `[a-z0-9-_]+`, at most [`MAX_DATACENTER_BYTES`].
     pub datacenter: String,
     /// Where state is kept. May not exist yet; is not a file. `None` only in development mode.
     pub data_dir: Option<PathBuf>,
@@ -182,8 +184,6 @@ pub struct Raft {
     pub rpc_hold_timeout: Duration,
     /// How many applied entries are kept for followers that are a little behind.
     pub trailing_logs: u64,
-    /// How many more entries gather before the log is cut back to `trailing_logs`.
-    pub snapshot_threshold: u64,
 }
 
 /// The log.

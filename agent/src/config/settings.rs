@@ -56,8 +56,6 @@ pub struct Settings {
     pub raft_multiplier: Option<i64>,
     /// `performance.rpc_hold_timeout`
     pub rpc_hold_timeout: Option<String>,
-    /// `raft_snapshot_threshold`
-    pub raft_snapshot_threshold: Option<i64>,
     /// `raft_trailing_logs`
     pub raft_trailing_logs: Option<i64>,
     /// `limits.http_max_conns_per_client`
@@ -106,7 +104,6 @@ impl Settings {
             log_json,
             raft_multiplier,
             rpc_hold_timeout,
-            raft_snapshot_threshold,
             raft_trailing_logs,
             http_max_conns_per_client,
             kv_max_value_size,
@@ -141,7 +138,6 @@ impl Settings {
         replace(&mut self.log_json, log_json);
         replace(&mut self.raft_multiplier, raft_multiplier);
         replace(&mut self.rpc_hold_timeout, rpc_hold_timeout);
-        replace(&mut self.raft_snapshot_threshold, raft_snapshot_threshold);
         replace(&mut self.raft_trailing_logs, raft_trailing_logs);
         replace(&mut self.http_max_conns_per_client, http_max_conns_per_client);
         replace(&mut self.kv_max_value_size, kv_max_value_size);

@@ -86,7 +86,6 @@ fn defaults() {
                 multiplier: 1,
                 rpc_hold_timeout: seconds(7),
                 trailing_logs: 10_240,
-                snapshot_threshold: 8192,
             },
             log: Log {
                 level: LogLevel::Info,
@@ -129,7 +128,7 @@ fn names_and_places() {
     let config = with(
         r#""node_name": "n-1", "node_id": "8C2A9C44-6c2b-4b0e-9d53-6c1f0f6f2a11", "datacenter": "EU-west_1", "pid_file": "/run/l.pid",
            "bind_addr": "[::1]", "ports": {"server": 18300}, "performance": {"raft_multiplier": 10, "rpc_hold_timeout": "1m"},
-           "raft_trailing_logs": 5, "raft_snapshot_threshold": 6, "log_level": "Err", "log_json": true"#,
+           "raft_trailing_logs": 5, "log_level": "Err", "log_json": true"#,
     );
     assert_eq!(config.node_name, "n-1");
     assert_eq!(
@@ -146,7 +145,6 @@ fn names_and_places() {
             multiplier: 10,
             rpc_hold_timeout: Duration::from_mins(1),
             trailing_logs: 5,
-            snapshot_threshold: 6
         }
     );
     assert_eq!(
@@ -397,10 +395,6 @@ fn broken_rules() {
             "raft_trailing_logs cannot be -1. Must be greater than or equal to zero",
         ),
         (
-            r#""raft_snapshot_threshold": -2"#,
-            "raft_snapshot_threshold cannot be -2. Must be greater than or equal to zero",
-        ),
-        (
             r#""limits": {"http_max_conns_per_client": -1}"#,
             "limits.http_max_conns_per_client cannot be -1. Must be between 1 and 4294967295, or 0 for no limit",
         ),
@@ -423,14 +417,14 @@ fn broken_rules() {
     ] {
         assert_eq!(refused(more), message);
     }
-    let long = "n".repeat(129);
+    let long = "n".repeat(256);
     assert_eq!(
         refused(&format!(r#""node_name": "{long}""#)),
-        "node_name is 129 bytes long. At most 128 are allowed"
+        "node_name is 256 bytes long. At most 255 are allowed"
     );
     assert_eq!(
         refused(&format!(r#""datacenter": "{long}""#)),
-        "datacenter is 129 bytes long. At most 64 are allowed"
+        "datacenter is 256 bytes long. At most 63 are allowed"
     );
     let not_hex = "z".repeat(36);
     assert!(

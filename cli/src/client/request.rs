@@ -161,6 +161,9 @@ impl Client {
                 format!("dial tcp {address}: connect: {}", system_error(io))
             } else if io.to_string().starts_with("failed to lookup address") {
                 unknown_host()
+            } else if io.to_string().contains("InvalidContentType") {
+                // What TLS makes of the letters "HTTP".
+                "http: server gave HTTP response to HTTPS client".to_owned()
             } else {
                 system_error(io)
             };

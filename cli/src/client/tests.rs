@@ -1,5 +1,6 @@
 //! Where the agent is, who we are, and TLS; through a command that reads one key.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -164,6 +165,21 @@ fn nobody_there() {
         let ran = run_with(&[&["kv"], line].concat(), b"", &[("CONSUL_HTTP_ADDR", &free)]);
         assert_eq!((ran.code, ran.err), (1, format!("{message}\n")));
     }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").unwrap();
+        // Until the other side has read it and gone.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let ran = run(&["kv", "get", "-http-addr", &format!("https://{plain}"), "a"]);
+    assert_eq!(
+        ran.err,
+        format!(
+            "Error querying Lictor agent: Get \"https://{plain}/v1/kv/a\": http: server gave HTTP response to HTTPS client\n"
+        )
+    );
     let ran = run(&["kv", "get", "-http-addr", "nohost.invalid:80", "a"]);
     assert_eq!(
         ran.err,
