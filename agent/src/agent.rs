@@ -87,6 +87,7 @@ async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
     let view = Arc::new(View::new(node.state().clone(), nobody()));
     view.set_address(id, config.advertise);
     let storage = Storage::start(opened.log, opened.state, &handle)?;
+    let space = storage.space().clone();
     let left = Arc::new(Signal::new());
     let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
     let mut outlet = NodeOutlet::new(storage, network, Arc::clone(&view), Arc::clone(&left));
@@ -116,6 +117,7 @@ async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
         view: Arc::clone(&view),
         handle: handle.clone(),
         datacenter: config.datacenter.clone(),
+        space,
     });
     let api = Api::new(backend, api_config(&config)?);
     let http = Server::start(&runtime, listeners, http_limits(&config), api).await;

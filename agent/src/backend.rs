@@ -14,6 +14,7 @@ use lictor_raft::{self as raft, Role};
 use lictor_runtime::{Clock as _, SystemClock};
 
 use crate::handle::Handle;
+use crate::storage::Space;
 use crate::view::View;
 
 /// Speaks for a server.
@@ -22,6 +23,7 @@ pub(crate) struct ServerBackend {
     pub(crate) view: Arc<View>,
     pub(crate) handle: Handle,
     pub(crate) datacenter: String,
+    pub(crate) space: Space,
 }
 
 /// How good an answer is.
@@ -69,7 +71,7 @@ impl ServerBackend {
         if let Some(mode) = wanted {
             match self.handle.request(Request::Read(mode)).await {
                 Answer::Readable { .. } => {}
-                Answer::Failed(error) => return Err(failure(error)),
+                Answer::Failed(error) => return Err(self.failure(error)),
                 Answer::Written { .. } | Answer::Transferred => return Err(Failure::Stopping),
             }
         }
@@ -89,6 +91,17 @@ fn staleness(standing: &Standing, now: Instant) -> Option<Duration> {
         Some(Duration::ZERO)
     } else {
         standing.leader_contact.map(|at| now.since(at))
+    }
+}
+
+impl ServerBackend {
+    /// What the API says of a node's error.
+    fn failure(&self, error: RequestError) -> Failure {
+        match (self.space.complaint(), error) {
+            // Nobody leads because nobody can write: say so.
+            (Some(complaint), RequestError::NoLeader) => Failure::Storage(complaint),
+            (_, error) => failure(error),
+        }
     }
 }
 
@@ -177,7 +190,7 @@ impl Backend for ServerBackend {
         self.check_datacenter(options.datacenter.as_deref())?;
         match self.handle.request(Request::Write(action)).await {
             Answer::Written { outcome, .. } => Ok(outcome),
-            Answer::Failed(error) => Err(failure(error)),
+            Answer::Failed(error) => Err(self.failure(error)),
             Answer::Readable { .. } | Answer::Transferred => Err(Failure::Stopping),
         }
     }

@@ -44,6 +44,10 @@ impl<T> Queue<T> {
         self.ready.notify_one();
     }
 
+    fn is_closed(&self) -> bool {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
     /// Everything that waits; `None` once closed and empty. With `patient` false, does not wait.
     fn take(&self, patient: bool) -> Option<Vec<T>> {
         let mut guard = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,12 +83,28 @@ enum StateJob {
     Replace(Installed),
 }
 
+/// Whether a store has no space, and what it said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Space(Arc<Mutex<Option<String>>>);
+
+impl Space {
+    fn missing(&self, what: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// What the store said, while it has no space.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The way to the stores.
 #[derive(Debug)]
 pub(crate) struct Storage {
     log: Arc<Queue<LogJob>>,
     state: Arc<Queue<StateJob>>,
     reads: Arc<Queue<(FetchId, Fetch)>>,
+    space: Space,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -95,26 +115,42 @@ impl Storage {
         state: Box<dyn StateStore>,
         handle: &Handle,
     ) -> std::io::Result<Self> {
-        let (log_jobs, state_jobs, read_jobs) = (Queue::new(), Queue::new(), Queue::new());
-        let staged = log.reader();
+        let (log_jobs, state_jobs, reads) = (Queue::new(), Queue::new(), Queue::new());
+        let space = Space::default();
         let reader = log.reader();
-        let mut threads = Vec::new();
-        let (jobs, to_state, to) = (Arc::clone(&log_jobs), Arc::clone(&state_jobs), handle.clone());
-        threads.push(named("lictor-log", move || {
-            write_log(log, &jobs, &to_state, &to)
-        })?);
-        let (jobs, to_log, to) = (Arc::clone(&state_jobs), Arc::clone(&log_jobs), handle.clone());
-        threads.push(named("lictor-state", move || {
-            write_state(state, &*staged, &jobs, &to_log, &to)
-        })?);
-        let (jobs, to) = (Arc::clone(&read_jobs), handle.clone());
-        threads.push(named("lictor-read", move || read_log(&*reader, &jobs, &to))?);
+        let state_writer = StateWriter {
+            state,
+            staged: log.reader(),
+            jobs: Arc::clone(&state_jobs),
+            log: Arc::clone(&log_jobs),
+            space: space.clone(),
+            handle: handle.clone(),
+        };
+        let log_writer = LogWriter {
+            log,
+            jobs: Arc::clone(&log_jobs),
+            state: Arc::clone(&state_jobs),
+            space: space.clone(),
+            handle: handle.clone(),
+        };
+        let (jobs, to) = (Arc::clone(&reads), handle.clone());
+        let threads = vec![
+            named("lictor-log", move || log_writer.run())?,
+            named("lictor-state", move || state_writer.run())?,
+            named("lictor-read", move || read_log(&*reader, &jobs, &to))?,
+        ];
         Ok(Self {
             log: log_jobs,
             state: state_jobs,
-            reads: read_jobs,
+            reads,
+            space,
             threads,
         })
+    }
+
+    /// Tells whether there is space.
+    pub(crate) const fn space(&self) -> &Space {
+        &self.space
     }
 
     pub(crate) fn persist(&self, batch: WriteBatch) {
@@ -154,20 +190,26 @@ fn named(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// Tries again while the disk is full, since nothing was applied; says so once.
-fn until_not_full<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+/// Tries again while the disk is full, since nothing was applied; says so once. Gives up when the agent stops.
+fn until_not_full<J, T>(
+    jobs: &Queue<J>,
+    space: &Space,
+    mut attempt: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let mut complained = false;
     loop {
         match attempt() {
-            Err(error @ StoreError::Full { .. }) => {
+            Err(error @ StoreError::Full { .. }) if !jobs.is_closed() => {
                 if !complained {
                     tracing::error!(%error, "no space: writes wait, reads go on");
+                    space.missing(Some(error.to_string()));
                     complained = true;
                 }
                 thread::sleep(FULL_PAUSE);
             }
             result => {
                 if complained && result.is_ok() {
+                    space.missing(None);
                     tracing::info!("there is space again: writes go on");
                 }
                 return result;
@@ -176,137 +218,157 @@ fn until_not_full<T>(mut attempt: impl FnMut() -> Result<T, StoreError>) -> Resu
     }
 }
 
-fn write_log(mut log: Box<dyn LogStore>, jobs: &Queue<LogJob>, state: &Queue<StateJob>, handle: &Handle) {
-    let mut untidy = true;
-    loop {
-        let Some(taken) = jobs.take(!untidy) else { break };
-        if taken.is_empty() {
-            // Nothing to write: a moment to clear away what was compacted.
-            untidy = log.tidy().unwrap_or_else(|error| {
-                tracing::warn!(%error, "the log could not be tidied");
-                false
-            });
-            continue;
-        }
-        untidy = true;
-        let mut batches: Vec<WriteBatch> = Vec::with_capacity(taken.len());
-        let mut failed = None;
-        for job in taken {
-            // Everything that waited is one commit, up to something that is no write.
-            match job {
-                LogJob::Write(batch) => batches.push(batch),
-                other => {
-                    failed = failed.or(write_batches(&mut *log, &mut batches, handle));
-                    failed = failed.or(other_log_job(&mut *log, other, state, handle));
-                }
-            }
-        }
-        failed = failed.or(write_batches(&mut *log, &mut batches, handle));
-        if let Some(error) = failed {
-            tracing::error!(%error, "the log failed; this agent stops");
-            return;
-        }
-    }
-    if let Err(error) = log.flush() {
-        tracing::warn!(%error, "the log could not be flushed");
-    }
+/// The thread that writes the log.
+struct LogWriter {
+    log: Box<dyn LogStore>,
+    jobs: Arc<Queue<LogJob>>,
+    state: Arc<Queue<StateJob>>,
+    space: Space,
+    handle: Handle,
 }
 
-fn write_batches(
-    log: &mut dyn LogStore,
-    batches: &mut Vec<WriteBatch>,
-    handle: &Handle,
-) -> Option<StoreError> {
-    let (Some(first), Some(last)) = (
-        batches.first().map(|batch| batch.id),
-        batches.last().map(|batch| batch.id),
-    ) else {
-        return None;
-    };
-    let written = until_not_full(|| log.write(batches));
-    batches.clear();
-    match written {
-        Ok(()) => {
-            handle.complete(Input::Persisted { through: last });
-            None
+impl LogWriter {
+    fn run(mut self) {
+        let mut untidy = true;
+        while let Some(taken) = self.jobs.take(!untidy) {
+            if taken.is_empty() {
+                // Nothing to write: a moment to clear away what was compacted.
+                untidy = self.log.tidy().unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the log could not be tidied");
+                    false
+                });
+                continue;
+            }
+            untidy = true;
+            if let Err(error) = self.work(taken) {
+                tracing::error!(%error, "the log failed; this agent stops");
+                return;
+            }
         }
-        Err(error) => {
-            handle.complete(Input::PersistFailed {
+        if let Err(error) = self.log.flush() {
+            tracing::warn!(%error, "the log could not be flushed");
+        }
+    }
+
+    /// Everything that waited is one commit, up to something that is no write.
+    fn work(&mut self, taken: Vec<LogJob>) -> Result<(), StoreError> {
+        let mut batches = Vec::with_capacity(taken.len());
+        for job in taken {
+            if let LogJob::Write(batch) = job {
+                batches.push(batch);
+                continue;
+            }
+            self.write(&mut batches)?;
+            self.other(job).inspect_err(|error| {
+                self.handle.complete(Input::StateFailed {
+                    detail: error.to_string(),
+                });
+            })?;
+        }
+        self.write(&mut batches)
+    }
+
+    fn write(&mut self, batches: &mut Vec<WriteBatch>) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (
+            batches.first().map(|batch| batch.id),
+            batches.last().map(|batch| batch.id),
+        ) else {
+            return Ok(());
+        };
+        let written = until_not_full(&self.jobs, &self.space, || self.log.write(batches));
+        batches.clear();
+        self.handle.complete(match &written {
+            Ok(()) => Input::Persisted { through: last },
+            Err(error) => Input::PersistFailed {
                 id: first,
                 detail: error.to_string(),
-            });
-            Some(error)
+            },
+        });
+        written
+    }
+
+    fn other(&mut self, job: LogJob) -> Result<(), StoreError> {
+        let Self {
+            log,
+            jobs,
+            state,
+            space,
+            handle,
+        } = self;
+        match job {
+            LogJob::Write(batch) => self.write(&mut vec![batch])?,
+            LogJob::Notes(notes) => {
+                until_not_full(jobs, space, || log.write_notes(&notes))?;
+                handle.complete(Input::NotesSaved);
+            }
+            LogJob::Installed(snapshot) => {
+                match log
+                    .installed()?
+                    .filter(|installed| installed.snapshot.last == snapshot.last)
+                {
+                    Some(installed) => state.push(StateJob::Replace(installed)),
+                    None => {
+                        return Err(StoreError::Damaged {
+                            path: "the log store".into(),
+                            detail: format!("the chunks of snapshot {} are missing", snapshot.last),
+                        });
+                    }
+                }
+            }
+            LogJob::Forget(snapshot) => until_not_full(jobs, space, || log.forget_staged(snapshot))?,
         }
+        Ok(())
     }
 }
 
-fn other_log_job(
-    log: &mut dyn LogStore,
-    job: LogJob,
-    state: &Queue<StateJob>,
-    handle: &Handle,
-) -> Option<StoreError> {
-    let done = match job {
-        // Writes are gathered by the caller.
-        LogJob::Write(batch) => until_not_full(|| log.write(std::slice::from_ref(&batch))),
-        LogJob::Notes(notes) => {
-            let written = until_not_full(|| log.write_notes(&notes));
-            if written.is_ok() {
-                handle.complete(Input::NotesSaved);
-            }
-            written
-        }
-        LogJob::Installed(snapshot) => log.installed().map(|installed| {
-            match installed.filter(|installed| installed.snapshot.last == snapshot.last) {
-                Some(installed) => state.push(StateJob::Replace(installed)),
-                None => handle.complete(Input::StateFailed {
-                    detail: format!(
-                        "the chunks of snapshot {} are not in the log store",
-                        snapshot.last
-                    ),
-                }),
-            }
-        }),
-        LogJob::Forget(snapshot) => until_not_full(|| log.forget_staged(snapshot)),
-    };
-    done.err().inspect(|error| {
-        handle.complete(Input::StateFailed {
-            detail: error.to_string(),
-        })
-    })
+/// The thread that writes the state.
+struct StateWriter {
+    state: Box<dyn StateStore>,
+    staged: Box<dyn LogReader>,
+    jobs: Arc<Queue<StateJob>>,
+    log: Arc<Queue<LogJob>>,
+    space: Space,
+    handle: Handle,
 }
 
-fn write_state(
-    mut state: Box<dyn StateStore>,
-    staged: &dyn LogReader,
-    jobs: &Queue<StateJob>,
-    log: &Queue<LogJob>,
-    handle: &Handle,
-) {
-    while let Some(taken) = jobs.take(true) {
-        for job in taken {
-            let stored: Result<Index, StoreError> = match job {
-                StateJob::Write(batch) => {
-                    until_not_full(|| state.write(&batch)).map(|()| batch.applied.index)
+impl StateWriter {
+    fn run(mut self) {
+        while let Some(taken) = self.jobs.take(true) {
+            for job in taken {
+                match self.work(job) {
+                    Ok(applied) => self.handle.complete(Input::StateStored { applied }),
+                    Err(error) => {
+                        tracing::error!(%error, "the state store failed; this agent stops");
+                        self.handle.complete(Input::StateFailed {
+                            detail: error.to_string(),
+                        });
+                        return;
+                    }
                 }
-                StateJob::Replace(installed) => {
-                    let last = installed.snapshot.last;
-                    let mut part = |part| installed.rows(staged, part);
-                    until_not_full(|| state.replace(&installed.snapshot, &mut part)).map(|()| {
-                        log.push(LogJob::Forget(last));
-                        last.index
-                    })
-                }
-            };
-            match stored {
-                Ok(applied) => handle.complete(Input::StateStored { applied }),
-                Err(error) => {
-                    tracing::error!(%error, "the state store failed; this agent stops");
-                    handle.complete(Input::StateFailed {
-                        detail: error.to_string(),
-                    });
-                    return;
-                }
+            }
+        }
+    }
+
+    fn work(&mut self, job: StateJob) -> Result<Index, StoreError> {
+        let Self {
+            state,
+            staged,
+            jobs,
+            log,
+            space,
+            ..
+        } = self;
+        match job {
+            StateJob::Write(batch) => {
+                until_not_full(jobs, space, || state.write(&batch))?;
+                Ok(batch.applied.index)
+            }
+            StateJob::Replace(installed) => {
+                let last = installed.snapshot.last;
+                let mut part = |part| installed.rows(&**staged, part);
+                until_not_full(jobs, space, || state.replace(&installed.snapshot, &mut part))?;
+                log.push(LogJob::Forget(last));
+                Ok(last.index)
             }
         }
     }

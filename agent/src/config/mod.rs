@@ -16,6 +16,7 @@ mod duration;
 mod error;
 mod files;
 mod keys;
+mod not_yet;
 mod settings;
 mod text;
 
