@@ -163,3 +163,113 @@ fn merge(before: Touched, after: Touched) -> Touched {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+    use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, Query};
+    use lictor_machine::{Index, UnixMillis};
+    use lictor_raft::{Configuration, Role, Term};
+
+    use super::*;
+
+    fn view() -> Arc<View> {
+        Arc::new(View::new(
+            State::new(),
+            Standing {
+                role: Role::Follower,
+                term: Term::ZERO,
+                leader: None,
+                lease_until: None,
+                leader_contact: None,
+                members: Configuration::default(),
+            },
+        ))
+    }
+
+    /// The state after `key` is set, and what that touched.
+    fn set(view: &View, index: u64, key: &'static str) -> (State, Touched) {
+        let mut state = State::clone(&view.state());
+        let pair = KvPair {
+            key: key.into(),
+            value: "v".into(),
+            flags: 0,
+        };
+        let command = Command {
+            stamp: UnixMillis(0),
+            action: Action::Kv(KvWrite::Set(pair)),
+        };
+        let mut changes = Changes::default();
+        state.apply(Index(index), &command, &mut changes).unwrap();
+        (state, changes.touched)
+    }
+
+    fn key(key: &'static str) -> Interest {
+        Query::KvGet(key.into()).interest()
+    }
+
+    #[test]
+    fn only_those_who_watch_what_changed_are_woken() {
+        block_on(async {
+            let view = view();
+            let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
+            let mut on_a = view.watch(key("a")).unwrap();
+            let mut on_b = view.watch(key("b")).unwrap();
+            let (state, touched) = set(&view, 1, "a");
+            view.publish(state, touched);
+            assert!(poll_once(&mut waking).await.is_none());
+            assert!(poll_once(Box::pin(on_a.changed())).await.is_some());
+            assert!(poll_once(Box::pin(on_b.changed())).await.is_none());
+            view.publish(State::new(), Touched::All);
+            assert!(poll_once(&mut waking).await.is_none());
+            assert!(poll_once(Box::pin(on_b.changed())).await.is_some());
+        });
+    }
+
+    #[test]
+    fn many_changes_between_two_wakings_are_one_waking() {
+        block_on(async {
+            let view = view();
+            let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
+            assert!(poll_once(&mut waking).await.is_none());
+            let mut watches: Vec<Watch> = ["a", "b", "c"].map(|name| view.watch(key(name)).unwrap()).into();
+            for (index, name) in (1..).zip(["a", "b"]) {
+                let (state, touched) = set(&view, index, name);
+                view.publish(state, touched);
+            }
+            assert!(poll_once(&mut waking).await.is_none());
+            let mut woken = Vec::new();
+            for watch in &mut watches {
+                woken.push(poll_once(Box::pin(watch.changed())).await.is_some());
+            }
+            assert_eq!(woken, [true, true, false]);
+        });
+    }
+
+    #[test]
+    fn a_dropped_watch_gives_its_place_back() {
+        let view = view();
+        drop((view.watch(key("a")).unwrap(), view.watch(key("a")).unwrap()));
+        assert!(lock(&view.watches).is_empty());
+        assert_eq!(view.watching.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_change_that_nobody_watches_costs_nothing_later() {
+        let view = view();
+        let (state, touched) = set(&view, 1, "a");
+        view.publish(state, touched);
+        assert!(lock(&view.touched).is_none());
+        assert_eq!(view.state().index(), Index(1));
+    }
+
+    #[test]
+    fn too_many_touched_keys_are_taken_for_everything() {
+        let many = |count: usize| Touched::These {
+            kv: vec!["k".into(); count],
+        };
+        assert!(matches!(merge(many(2), many(3)), Touched::These { kv } if kv.len() == 5));
+        assert_eq!(merge(many(TOUCHED_MAX), many(1)), Touched::All);
+        assert_eq!(merge(Touched::All, many(1)), Touched::All);
+    }
+}
