@@ -29,7 +29,7 @@ pub(crate) struct Link {
     /// The lanes that have been used, and behind them the one for datagrams.
     lanes: [OnceLock<Lane>; LANES as usize + 1],
     retired: AtomicBool,
-    /// Milliseconds since the transport was bound.
+    /// Nanoseconds since the transport was bound.
     used_at: AtomicU64,
     /// Calls that wait for an answer.
     pub(crate) calls: Gauge,
@@ -61,7 +61,7 @@ impl Drop for Session {
 }
 
 impl Link {
-    pub(crate) fn new(target: Target, plane: Plane, now_millis: u64) -> Self {
+    pub(crate) fn new(target: Target, plane: Plane, now_nanos: u64) -> Self {
         Self {
             target,
             plane,
@@ -69,13 +69,13 @@ impl Link {
             dialing: async_lock::Mutex::default(),
             lanes: Default::default(),
             retired: AtomicBool::new(false),
-            used_at: AtomicU64::new(now_millis),
+            used_at: AtomicU64::new(now_nanos),
             calls: Gauge::default(),
         }
     }
 
-    pub(crate) fn touch(&self, now_millis: u64) {
-        self.used_at.store(now_millis, Ordering::Relaxed);
+    pub(crate) fn touch(&self, now_nanos: u64) {
+        self.used_at.store(now_nanos, Ordering::Relaxed);
     }
 
     pub(crate) fn used_at(&self) -> u64 {

@@ -83,9 +83,9 @@ impl Shared {
         }
     }
 
-    /// Milliseconds since the transport was bound.
-    pub(crate) fn millis(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    /// Nanoseconds since the transport was bound.
+    pub(crate) fn nanos(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn current_configs(&self) -> Arc<Configs> {

@@ -428,7 +428,7 @@ impl Transport {
 impl Shared {
     /// The link to a peer, made if there is none. If there are too many, the idlest makes room.
     fn link(&self, target: Target, plane: Plane) -> Arc<Link> {
-        let now = self.millis();
+        let now = self.nanos();
         let mut links = lock(&self.links);
         if let Some(link) = links.get(&(target, plane)) {
             link.touch(now);
@@ -457,8 +457,8 @@ impl Shared {
 
     /// Retires every link that nobody has used for too long.
     fn close_idle(&self) {
-        let now = self.millis();
-        let patience = u64::try_from(self.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+        let now = self.nanos();
+        let patience = u64::try_from(self.limits.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
         lock(&self.links).retain(|(_, plane), link| {
             let kept = plane.stays_open() || link.is_busy() || now.saturating_sub(link.used_at()) < patience;
             if !kept {

@@ -124,8 +124,17 @@ fn a_caller_that_gives_up_is_noticed_and_cannot_know() {
         let caller = Agent::start(client(1));
         let mut callee = Agent::start(server(2));
         caller.knows(&callee);
+        let first = async {
+            if let Event::Call { reply, .. } = callee.next().await {
+                reply.send(Bytes::new());
+            }
+        };
+        let connecting = caller
+            .transport
+            .call(NodeId(2), Plane::Rpc, Bytes::new(), PATIENCE);
+        futures_lite::future::zip(connecting, first).await.0.unwrap();
         let request = Bytes::from_static(b"wait");
-        // The deadline runs out only once the callee has the request.
+        // On a connection that is there, the deadline runs out only once the callee has the request.
         let calling = caller
             .transport
             .call(NodeId(2), Plane::Rpc, request, Duration::from_secs(2));
@@ -223,12 +232,13 @@ fn connections_that_nobody_uses_are_closed_and_made_again() {
             ..Limits::default()
         };
         let caller = Agent::start(Options { limits, ..server(1) });
-        let callee = Agent::start(server(2));
+        let mut callee = Agent::start(server(2));
         caller.knows(&callee);
         caller
             .transport
             .send(NodeId(2), Plane::Raft, 0, Bytes::from_static(b"stays"))
             .unwrap();
+        assert_eq!(callee.frame().await.1, "stays");
         let callee = echo(callee);
         let call = || {
             caller
@@ -265,15 +275,9 @@ fn the_cache_is_bounded_and_drops_what_was_not_used_for_longest() {
         };
         for node in [2, 3] {
             call(node).await.unwrap();
-            lictor_runtime_smol::runtime()
-                .sleep(Duration::from_millis(5))
-                .await;
         }
         // 2 is used again, so 3 has to go for 4.
         call(2).await.unwrap();
-        lictor_runtime_smol::runtime()
-            .sleep(Duration::from_millis(5))
-            .await;
         call(4).await.unwrap();
         until("3 is closed", || callees[1].stats().incoming == 0).await;
         assert_eq!(caller.transport.stats().outgoing, 2);

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use lictor_machine::NodeId;
 use lictor_runtime::Runtime;
-use lictor_transport_quic::{Event, Identity, Incoming, Limits, Options, Role, Target, Transport, Trust};
+use lictor_transport_quic::{
+    BindError, Event, Identity, Incoming, Limits, Options, Role, Target, Transport, Trust,
+};
 
 /// Far longer than anything takes that goes well.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -86,6 +88,21 @@ impl Agent {
     pub(crate) fn start(options: Options) -> Self {
         let (transport, incoming) = Transport::bind(options).unwrap();
         Self { transport, incoming }
+    }
+
+    /// Starts at an address that was another agent's until now: the system may still be about to free it.
+    pub(crate) async fn take_over(address: SocketAddr, options: impl Fn() -> Options) -> Self {
+        let mut agent = None;
+        until("the address is free", || {
+            let options = Options { address, ..options() };
+            match Transport::bind(options) {
+                Ok((transport, incoming)) => agent = Some(Self { transport, incoming }),
+                Err(error) => assert!(matches!(error, BindError::Socket { .. }), "{error}"),
+            }
+            agent.is_some()
+        })
+        .await;
+        agent.unwrap()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
