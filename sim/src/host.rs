@@ -9,6 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use lictor_catalog::{State, Touched};
 use lictor_machine::{Index, Instant, NodeId, Now, Token};
+use lictor_node::ClusterId;
 use lictor_node::store::{Notes, StateBatch};
 use lictor_raft::{Committed, Entry, FetchId, Message, SnapshotMeta, Status, WriteBatch, WriteId};
 
@@ -22,8 +23,8 @@ pub enum Stimulus {
     Message {
         /// The sender.
         from: NodeId,
-        /// What it says.
-        message: Message,
+        /// What it says, as it came over the wire.
+        bytes: Bytes,
     },
     /// Something sent to this server is known lost.
     Unreachable(NodeId),
@@ -77,6 +78,8 @@ pub enum Act {
         to: NodeId,
         /// What.
         message: Message,
+        /// The same as it goes over the wire.
+        bytes: Bytes,
     },
     /// Read entries.
     Fetch {
@@ -135,6 +138,8 @@ pub enum Mark {
     DiskStalled,
     /// A leader noticed that nobody listens.
     QuorumLost,
+    /// The server speaks as a member of this cluster.
+    Member(ClusterId),
 }
 
 /// How the machines of a run are set up.
@@ -186,10 +191,4 @@ pub trait Host: Sized {
 
     /// Reads the chunks of its snapshots.
     fn decoder() -> DecodeRows;
-
-    /// A message as bytes.
-    fn encode(message: &Message) -> Bytes;
-
-    /// A message from bytes that a host of this kind encoded.
-    fn decode(bytes: &Bytes) -> Result<Message, String>;
 }

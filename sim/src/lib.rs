@@ -26,6 +26,7 @@ pub mod disk;
 pub mod host;
 pub mod linearizability;
 pub mod network;
+pub mod node_host;
 pub mod oracles;
 pub mod raft_host;
 pub mod report;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use lictor_sim::host::Host;
+use lictor_sim::node_host::NodeHost;
 use lictor_sim::raft_host::RaftHost;
 use lictor_sim::report::{Counters, Failure};
 use lictor_sim::run::run_seed;
@@ -31,7 +32,7 @@ struct Arguments {
     #[arg(long)]
     servers: Option<usize>,
     /// What the servers are.
-    #[arg(long, value_enum, default_value_t = Kind::Raft)]
+    #[arg(long, value_enum, default_value_t = Kind::Node)]
     kind: Kind,
     /// How many threads run seeds; without this, one for each core.
     #[arg(long)]
@@ -46,6 +47,8 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
+    /// Whole nodes.
+    Node,
     /// Bare Raft machines with the catalog behind them.
     Raft,
 }
@@ -67,6 +70,7 @@ struct Sum {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let worked = match arguments.kind {
+        Kind::Node => run::<NodeHost>(&arguments),
         Kind::Raft => run::<RaftHost>(&arguments),
     };
     match worked {

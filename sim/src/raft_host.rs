@@ -6,15 +6,20 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use lictor_catalog::{Builder, Changes, Command, Cursor, Outcome, Row, State, Touched};
 use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token};
-use lictor_node::store::StateBatch;
+use lictor_node::ClusterId;
+use lictor_node::store::{StateBatch, decode_rows, encode_rows};
+use lictor_node::wire::{decode_raft, encode_raft};
 use lictor_raft::{
-    Committed, Config, Configuration, Effect, Event, Fetch, FetchId, Fetched, Input, LogId, Message, Payload, Raft, ReadMode,
+    Committed, Config, Configuration, Effect, Event, Fetch, FetchId, Fetched, Input, LogId, Payload, Raft, ReadMode,
     Reject, SnapshotMeta, Status,
 };
 
 use crate::disk::{DecodeRows, Disk};
 use crate::host::{Act, Host, Mark, Setup, Stimulus};
 use crate::workload::{Answer, Change, Freshness, Op, held};
+
+/// What the cluster is called on the wire.
+const CLUSTER: ClusterId = ClusterId(1);
 
 /// How many snapshots are kept for peers that are receiving them.
 const SNAPSHOTS_MAX: usize = 3;
@@ -77,7 +82,10 @@ impl Host for RaftHost {
 
     fn handle(&mut self, now: Now, stimulus: Stimulus) -> Result<(), String> {
         match stimulus {
-            Stimulus::Message { from, message } => self.input(now, Input::Message { from, message }),
+            Stimulus::Message { from, bytes } => {
+                let (_, message) = decode_raft(&bytes).map_err(|error| error.to_string())?;
+                self.input(now, Input::Message { from, message })
+            }
             Stimulus::Unreachable(peer) => self.input(now, Input::Unreachable { peer }),
             Stimulus::Persisted(through) => self.input(now, Input::Persisted { through }),
             Stimulus::PersistFailed(id) => {
@@ -112,7 +120,10 @@ impl Host for RaftHost {
             let Some(effect) = self.raft.poll_effect() else { return Ok(None) };
             match effect {
                 Effect::Persist(batch) => return Ok(Some(Act::Persist(batch))),
-                Effect::Send { to, message } => return Ok(Some(Act::Send { to, message })),
+                Effect::Send { to, message } => {
+                    let bytes = Bytes::from(encode_raft(CLUSTER, &message));
+                    return Ok(Some(Act::Send { to, message, bytes }));
+                }
                 Effect::Fetch { id, what: Fetch::Entries { first, last, max_bytes } } => {
                     return Ok(Some(Act::Fetch { id, first, last, max_bytes }));
                 }
@@ -142,16 +153,7 @@ impl Host for RaftHost {
     }
 
     fn decoder() -> DecodeRows {
-        |chunk| postcard::from_bytes(chunk).map_err(|error| format!("a chunk of a snapshot is damaged: {error}"))
-    }
-
-    fn encode(message: &Message) -> Bytes {
-        let encoded = postcard::to_extend(message, Vec::new());
-        Bytes::from(encoded.expect("a message holds nothing that postcard refuses, and a Vec takes all bytes"))
-    }
-
-    fn decode(bytes: &Bytes) -> Result<Message, String> {
-        postcard::from_bytes(bytes).map_err(|error| format!("a message is damaged: {error}"))
+        |chunk| decode_rows(chunk).map_err(|error| error.to_string())
     }
 }
 
@@ -272,7 +274,8 @@ impl RaftHost {
                 self.snapshots.pop_front();
             }
             let meta = SnapshotMeta { last: self.applied, members: self.members.clone() };
-            self.snapshots.push_back((meta, self.export()));
+            let chunks = self.export()?;
+            self.snapshots.push_back((meta, chunks));
         }
         let held = self.snapshots.iter().find(|(meta, _)| meta.last == wanted);
         let data = held.and_then(|(meta, chunks)| {
@@ -282,17 +285,16 @@ impl RaftHost {
         self.input(now, Input::Fetched { id, data: data.unwrap_or(Fetched::Gone) })
     }
 
-    fn export(&self) -> Vec<Bytes> {
+    fn export(&self) -> Result<Vec<Bytes>, String> {
         let export = self.state.export();
         let mut chunks = Vec::new();
         let mut cursor = Some(Cursor::start());
         while let Some(from) = cursor {
             let (rows, next) = export.chunk(&from, self.chunk_bytes);
-            let encoded = postcard::to_extend(&rows, Vec::new());
-            chunks.push(Bytes::from(encoded.expect("rows hold nothing that postcard refuses, and a Vec takes all bytes")));
+            chunks.push(encode_rows(&rows).map_err(|error| error.to_string())?);
             cursor = next;
         }
-        chunks
+        Ok(chunks)
     }
 }
 

@@ -130,7 +130,13 @@ impl Progress {
             }
         }
         self.moved = now;
-        self.next = self.next.max(self.matched.next());
+        if self.next <= self.matched {
+            self.next = self.matched.next();
+            // Entries that are being read for the peer are not what it needs next any more.
+            if !self.is_receiving_snapshot() {
+                self.fetch = None;
+            }
+        }
         match self.mode {
             Mode::Probe { .. } => self.mode = Mode::Replicate,
             // The peer got what it lacked in another way.

@@ -14,6 +14,7 @@ mod chronicle;
 mod durability;
 mod durability_gate;
 mod election_safety;
+mod founding;
 mod leader_append_only;
 mod leader_completeness;
 mod log_matching;
@@ -28,6 +29,7 @@ use core::fmt;
 
 use lictor_catalog::{State, Touched};
 use lictor_machine::{Index, NodeId, Token};
+use lictor_node::ClusterId;
 use lictor_raft::{Committed, Message, Status, Term, WriteBatch};
 
 use crate::disk::LogImage;
@@ -66,6 +68,7 @@ pub struct Oracles {
     bounded_queues: bounded_queues::BoundedQueues,
     durability: durability::Durability,
     election_safety: election_safety::ElectionSafety,
+    founding: founding::Founding,
     leader_append_only: leader_append_only::LeaderAppendOnly,
     leader_completeness: leader_completeness::LeaderCompleteness,
     monotone_commit: monotone_commit::MonotoneCommit,
@@ -85,6 +88,7 @@ impl Oracles {
             bounded_queues: bounded_queues::BoundedQueues::new(bounds),
             durability: durability::Durability::default(),
             election_safety: election_safety::ElectionSafety::default(),
+            founding: founding::Founding::default(),
             leader_append_only: leader_append_only::LeaderAppendOnly::new(count),
             leader_completeness: leader_completeness::LeaderCompleteness::new(count),
             monotone_commit: monotone_commit::MonotoneCommit::new(count),
@@ -134,6 +138,11 @@ impl Oracles {
     pub fn sent(&mut self, at: usize, to: NodeId, message: &Message) -> Check {
         durability_gate::sent(&self.chronicle, at, to, message)?;
         self.election_safety.sent(self.chronicle.id(at), to, message)
+    }
+
+    /// A server speaks as a member of a cluster.
+    pub fn member(&mut self, at: usize, cluster: ClusterId) -> Check {
+        self.founding.member(at, cluster)
     }
 
     /// A server has applied entries.

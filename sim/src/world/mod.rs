@@ -24,7 +24,7 @@ use crate::network::{Channel, Fate, Network, Weather};
 use crate::oracles::{Bounds, Check, Oracles, Violation};
 use crate::report::Counters;
 use crate::swarm::{Fault, Options};
-use crate::trace::{Record, Trace, gist, write_gist};
+use crate::trace::{Gist, Record, Trace, gist, write_gist};
 
 use clients::Client;
 use seat::Seat;
@@ -66,7 +66,7 @@ struct Packet {
 
 #[derive(Clone, Debug)]
 enum Body {
-    Message(Bytes),
+    Message { bytes: Bytes, gist: Gist },
     Call { id: u64, body: Bytes },
     Reply { id: u64, body: Bytes },
 }
@@ -380,11 +380,12 @@ impl<'w, H: Host> World<'w, H> {
                 self.seats[at].disk.issue(LogWrite::Batch(*batch));
             }
             Act::SaveNotes(notes) => self.seats[at].disk.issue(LogWrite::Notes(notes)),
-            Act::Send { to, message } => {
+            Act::Send { to, message, bytes } => {
                 let to_seat = self.position(to)?;
                 self.oracles.sent(at, to, &message)?;
-                self.record(Record::Sent { from: at, to: to_seat, gist: gist(&message) });
-                let body = Body::Message(H::encode(&message));
+                let gist = gist(&message);
+                self.record(Record::Sent { from: at, to: to_seat, gist });
+                let body = Body::Message { bytes, gist };
                 self.send(Packet { from: at, to: to_seat, life, body }, Channel::Raft(message.body.lane()));
             }
             Act::Fetch { id, first, last, max_bytes } => {
@@ -417,6 +418,7 @@ impl<'w, H: Host> World<'w, H> {
             Act::Mark(Mark::Restored) => self.counters.snapshots += 1,
             Act::Mark(Mark::DiskStalled) => self.counters.disk_stalls += 1,
             Act::Mark(Mark::QuorumLost) => self.counters.quorums_lost += 1,
+            Act::Mark(Mark::Member(cluster)) => self.oracles.member(at, cluster)?,
         }
         Ok(())
     }
@@ -425,7 +427,7 @@ impl<'w, H: Host> World<'w, H> {
         match self.network.send(self.now, packet.from, packet.to, channel) {
             Fate::Arrives { at, again } => {
                 // A call is a stream: it does not come twice, and neither does its reply.
-                if let Some(again) = again.filter(|_| matches!(packet.body, Body::Message(_))) {
+                if let Some(again) = again.filter(|_| matches!(packet.body, Body::Message { .. })) {
                     self.counters.duplicates += 1;
                     self.schedule(again, Event::Arrive(packet.clone()));
                 }
@@ -441,7 +443,7 @@ impl<'w, H: Host> World<'w, H> {
         self.record(Record::Dropped { from, to });
         let Some(noticed) = noticed else { return };
         match body {
-            Body::Message(_) => self.schedule(noticed, Event::Notice { at: from, life, peer: to }),
+            Body::Message { .. } => self.schedule(noticed, Event::Notice { at: from, life, peer: to }),
             Body::Call { id, .. } => self.schedule(noticed, Event::CallOver { at: from, life, id: *id }),
             // The one who waits for a reply learns of its loss by waiting.
             Body::Reply { .. } => {}
@@ -458,10 +460,9 @@ impl<'w, H: Host> World<'w, H> {
         }
         let sender = self.seats[from].id;
         match packet.body {
-            Body::Message(bytes) => {
-                let message = H::decode(&bytes).map_err(|detail| violation("wire format", detail))?;
-                self.record(Record::Received { from, to, gist: gist(&message) });
-                self.stimulate(to, Stimulus::Message { from: sender, message })
+            Body::Message { bytes, gist } => {
+                self.record(Record::Received { from, to, gist });
+                self.stimulate(to, Stimulus::Message { from: sender, bytes })
             }
             Body::Call { id, body } => {
                 self.next_call += 1;
@@ -496,7 +497,9 @@ impl<'w, H: Host> World<'w, H> {
         let (least, most) = self.options.disk_latency;
         let delay = self.rng.between(least, most);
         let seat = &self.seats[at];
-        seat.full_until.since(self.now) + delay * seat.slowness
+        // The slowest disk is one that outlasts an election or two, not the run.
+        let longest = self.options.setup.raft.election_timeout * 8;
+        seat.full_until.since(self.now) + (delay * seat.slowness).min(longest)
     }
 
     fn log_written(&mut self, at: usize) -> Check {

@@ -151,7 +151,7 @@ impl<H: Host> World<'_, H> {
             && self.open.is_empty()
             && statuses.iter().all(|status| {
                 let settled = status.commit == status.last.index && status.applied == status.commit;
-                let quiet = status.writes_in_flight == 0 && status.peers.iter().all(|peer| peer.bytes_in_flight == 0);
+                let quiet = status.writes_in_flight == 0 && status.peers.iter().all(|peer| peer.bytes_in_flight == 0 && !peer.snapshot);
                 settled && quiet && status.last == first.last
             })
             && self.seats.iter().all(|seat| seat.disk.is_idle())
