@@ -67,11 +67,15 @@ mod tests {
 
     #[test]
     fn the_stream_of_a_seed_is_fixed() {
-        let mut rng = Rng::new(1234567);
+        let mut rng = Rng::new(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
         assert_eq!(
             first,
-            [6457827717110365317, 3203168211198807973, 9817491932198370423]
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
         );
     }
 
