@@ -22,6 +22,10 @@ use std::process::ExitCode;
 
 use console::Console;
 
+/// Servers allocate and free on several threads at a high rate, for which the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut argv = Vec::new();
     for word in std::env::args_os().skip(1) {

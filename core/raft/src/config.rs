@@ -60,7 +60,7 @@ impl Config {
             max_clock_drift_permille: 50,
             disk_stall: Duration::from_secs(2),
             append_bytes_max: nonzero(1 << 20),
-            window_messages: NonZeroU32::MIN.saturating_add(15),
+            window_messages: NonZeroU32::MIN.saturating_add(2),
             window_bytes: nonzero(8 << 20),
             tail_bytes: 8 << 20,
             uncommitted_bytes_max: nonzero(64 << 20),
