@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lictor_catalog::State;
 use lictor_machine::{Clamped, Deadline, Index, Instant, Machine, NodeId, Now, Rng, Token, UnixMillis};
-use lictor_raft::{self as raft, Fetch, Raft, Role};
+use lictor_raft::{self as raft, Body, Fetch, Raft, Role};
 
 use crate::applying::Applying;
 use crate::config::Config;
 use crate::founding::Society;
-use crate::io::{Answer, Effect, Event, Input, Request, RequestError, Standing, Timer};
+use crate::io::{Answer, Effect, Event, Input, Reply, Request, RequestError, Standing, Timer};
 use crate::requests::Requests;
 use crate::snapshots::{Receiving, Serving};
 use crate::store::{LogBoot, StateMark, StoreError};
@@ -44,6 +44,8 @@ enum Stopping {
     No,
     /// It waits for this transfer of leadership to end.
     HandingOver(Token),
+    /// It waits until the state store has come this far and nothing is on its way there.
+    Storing(Index),
     Done,
 }
 
@@ -171,8 +173,11 @@ impl Node {
         }
     }
 
+    /// Queues an effect. After a fault nothing leaves but answers.
     pub(crate) fn emit(&mut self, effect: Effect) {
-        self.out.push_back(effect);
+        if self.fault.is_none() || effect.answers_somebody() {
+            self.out.push_back(effect);
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event) {
@@ -193,9 +198,11 @@ impl Node {
         if self.fault.is_some() {
             return;
         }
-        self.out.clear();
+        // What was answered before is true; whoever asked waits for it.
+        self.out.retain(Effect::answers_somebody);
         let reason = RequestError::Stopped(fault.to_string());
         self.fail_all_requests(&reason);
+        self.fail_promises(&reason);
         self.fault = Some(fault);
     }
 
@@ -228,14 +235,29 @@ impl Node {
         if waits {
             self.stopping = Stopping::HandingOver(token);
         } else {
-            self.stopped();
+            self.handed_over();
         }
     }
 
-    fn stopped(&mut self) {
-        self.stopping = Stopping::Done;
+    /// Leadership is elsewhere, as far as that could be had: what is applied goes to the store, for a quick start next time.
+    fn handed_over(&mut self) {
+        self.stopping = Stopping::Storing(self.applied());
         self.store_rows();
-        self.emit(Effect::Stopped);
+        self.stop_if_stored();
+    }
+
+    pub(crate) fn stop_if_stored(&mut self) {
+        if let Stopping::Storing(through) = self.stopping
+            && self.is_stored(through)
+        {
+            self.stopping = Stopping::Done;
+            self.emit(Effect::Stopped);
+        }
+    }
+
+    /// Whether rows go to the store without waiting for more.
+    pub(crate) fn stores_at_once(&self) -> bool {
+        matches!(self.stopping, Stopping::Storing(_))
     }
 
     /// Carries out, or passes on, one effect of Raft.
@@ -260,7 +282,7 @@ impl Node {
             raft::Effect::Restore(meta) => self.restore(meta),
             raft::Effect::Resolve { token, outcome } => {
                 if self.stopping == Stopping::HandingOver(token) {
-                    self.stopped();
+                    self.handed_over();
                 } else {
                     self.resolved(token, outcome);
                 }
@@ -284,11 +306,14 @@ impl Node {
         } else {
             self.raft.leader_contact()
         };
+        // A leader with a slow disk commits what it cannot apply yet, and others may have shown it to their readers.
+        let up_to_date = self.raft.commit() <= self.applying.applied.index;
+        let lease_until = self.raft.lease_until().filter(|_| up_to_date);
         let same = self.standing.as_ref().is_some_and(|old| {
             old.role == role
                 && old.term == self.raft.term()
                 && old.leader == self.raft.leader()
-                && old.lease_until == self.raft.lease_until()
+                && old.lease_until == lease_until
                 // A leader's contact with itself moves all the time and tells nobody anything.
                 && (role == Role::Leader || old.leader_contact == contact)
                 && old.members == *self.raft.members()
@@ -300,7 +325,7 @@ impl Node {
             role,
             term: self.raft.term(),
             leader: self.raft.leader(),
-            lease_until: self.raft.lease_until(),
+            lease_until,
             leader_contact: contact,
             members: self.raft.members().clone(),
         };
@@ -317,17 +342,29 @@ impl Machine for Node {
     type Fault = NodeFault;
 
     fn handle(&mut self, now: Now, input: Input) -> Result<(), Reject> {
+        self.stop_with_raft();
         if let Some(fault) = &self.fault {
-            if let Input::Request { token, .. } = input {
-                // Requests are always answered, also by a node that has stopped.
-                let reason = RequestError::Stopped(fault.to_string());
-                self.out.push_back(Effect::Answer {
-                    token,
-                    answer: Answer::Failed(reason),
-                });
-                return Ok(());
+            // Whoever asks is always answered, also by a node that has stopped.
+            let reason = RequestError::Stopped(fault.to_string());
+            match input {
+                Input::Request { token, .. } => self.answer(token, Answer::Failed(reason)),
+                Input::Call { id, .. } => self.emit(Effect::Reply {
+                    id,
+                    reply: Reply::Failed(reason),
+                }),
+                Input::Raft { .. }
+                | Input::Unreachable { .. }
+                | Input::Persisted { .. }
+                | Input::PersistFailed { .. }
+                | Input::Fetched { .. }
+                | Input::NotesSaved
+                | Input::StateStored { .. }
+                | Input::StateFailed { .. }
+                | Input::CallDone { .. }
+                | Input::Contacts(_)
+                | Input::Stop => return Err(Reject::Faulted(fault.clone())),
             }
-            return Err(Reject::Faulted(fault.clone()));
+            return Ok(());
         }
         self.clock.advance(now.mono);
         self.wall = now.wall;
@@ -340,6 +377,10 @@ impl Machine for Node {
             } => {
                 if !self.belongs_to(cluster) {
                     return Err(Reject::ForeignCluster);
+                }
+                if self.is_replacing() && matches!(message.body, Body::Snapshot { .. }) {
+                    // Its first chunk would take the place of the staged ones that are still being read. The leader sends it again.
+                    return Ok(());
                 }
                 self.raft_input(raft::Input::Message { from, message })?;
             }
@@ -358,6 +399,7 @@ impl Machine for Node {
             Input::Contacts(contacts) => self.set_contacts(contacts),
             Input::Stop => self.stop(),
         }
+        self.stop_with_raft();
         Ok(())
     }
 
@@ -368,6 +410,7 @@ impl Machine for Node {
         let at = self.clock.advance(now.mono);
         self.wall = now.wall;
         self.raft.handle_timeout(now);
+        self.stop_with_raft();
         while let Some(deadline) = self.own_deadline().filter(|deadline| deadline.at <= at) {
             self.dirty = true;
             match deadline.reason {
@@ -382,12 +425,12 @@ impl Machine for Node {
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
+        self.stop_with_raft();
         while self.out.is_empty() && self.fault.is_none() {
             if let Some(effect) = self.raft.poll_effect() {
                 self.dirty = true;
                 self.translate(effect);
-            } else if let Some(fault) = self.raft.fault() {
-                self.fail(NodeFault::Raft(fault.clone()));
+                self.stop_with_raft();
             } else if self.dirty {
                 self.look_around();
             } else {
@@ -417,6 +460,13 @@ impl Machine for Node {
 }
 
 impl Node {
+    /// Where Raft has stopped for good, so has the node.
+    fn stop_with_raft(&mut self) {
+        if let Some(fault) = self.raft.fault() {
+            self.fail(NodeFault::Raft(fault.clone()));
+        }
+    }
+
     fn own_deadline(&self) -> Option<Deadline<Timer>> {
         let deadlines = [
             (self.requests.next_deadline(), Timer::Deadline),
