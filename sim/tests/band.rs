@@ -1,0 +1,77 @@
+//! A band of seeds that is run with every change; longer ones are run with the binary.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lictor_sim::host::Host;
+use lictor_sim::node_host::NodeHost;
+use lictor_sim::raft_host::RaftHost;
+use lictor_sim::report::Counters;
+use lictor_sim::run::{run_options, run_seed};
+use lictor_sim::swarm::Options;
+
+/// Runs the seeds on all cores and returns what they did together.
+fn band<H: Host>(seeds: core::ops::Range<u64>) -> Counters {
+    let next = AtomicU64::new(seeds.start);
+    let sum = Mutex::new(Counters::default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    let servers = if seed % 2 == 0 { 3 } else { 5 };
+                    match run_seed::<H>(seed, servers, None) {
+                        Ok(report) => sum.lock().unwrap().add(&report.counters),
+                        Err(failure) => panic!("{failure}"),
+                    }
+                }
+            });
+        }
+    });
+    sum.into_inner().unwrap()
+}
+
+/// Every kind of fault and every way of recovery must have been met: a band that sees nothing proves nothing.
+fn assert_not_vacuous(counters: &Counters, but_for: &[&str]) {
+    let mut missing = counters.missing();
+    missing.retain(|name| !but_for.contains(name));
+    assert!(missing.is_empty(), "never happened: {missing:?}; {counters}");
+}
+
+#[test]
+fn bare_raft_servers_hold_every_property() {
+    assert_not_vacuous(&band::<RaftHost>(1..60), &[]);
+}
+
+#[test]
+fn whole_nodes_hold_every_property() {
+    assert_not_vacuous(&band::<NodeHost>(1..60), &[]);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_every_time_and_another_seed_another() {
+    let hash = |seed| run_seed::<NodeHost>(seed, 5, None).map(|report| (report.hash, report.records)).unwrap();
+    assert_eq!(hash(7), hash(7));
+    assert_ne!(hash(7), hash(8));
+    let mut text = Vec::new();
+    let traced = run_seed::<NodeHost>(7, 5, Some(&mut text)).unwrap();
+    assert_eq!((traced.hash, traced.records), hash(7), "looking on changes nothing");
+    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count() as u64, traced.records);
+}
+
+/// The drift bound is a promise of the environment. Clocks that break it must be found out, or the lease is not tested at all.
+#[test]
+fn clocks_beyond_their_bound_make_lease_reads_stale_and_the_oracles_see_it() {
+    let caught = (1..200_u64).find_map(|seed| {
+        let mut options = Options::of_seed(seed, 5);
+        options.setup.raft.max_clock_drift_permille = 10;
+        options.excess_drift_permille = 4000;
+        run_options::<RaftHost>(options, None).err()
+    });
+    let failure = caught.expect("some seed shows a stale read");
+    assert!(["lease reads never stale", "linearizability"].contains(&failure.violation.property), "{failure}");
+}

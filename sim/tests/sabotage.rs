@@ -1,0 +1,58 @@
+//! Deliberate mistakes in Raft, each of which the oracles must see within a small band of seeds.
+
+use lictor_raft::Sabotage;
+use lictor_sim::raft_host::RaftHost;
+use lictor_sim::run::run_options;
+use lictor_sim::swarm::Options;
+
+/// How many seeds there are to find a mistake in.
+const SEEDS: u64 = 400;
+
+/// Runs seeds until a mistake is noticed, and requires it to be noticed as one of `properties`.
+fn caught(sabotage: Sabotage, properties: &[&str]) {
+    for seed in 1..=SEEDS {
+        let mut options = Options::of_seed(seed, if seed % 2 == 0 { 3 } else { 5 });
+        options.setup.raft.sabotage = Some(sabotage);
+        if let Err(failure) = run_options::<RaftHost>(options, None) {
+            let property = failure.violation.property;
+            assert!(properties.contains(&property), "{sabotage:?} shows as {property} in seed {seed}:\n{failure}");
+            return;
+        }
+    }
+    panic!("{sabotage:?} went unnoticed in {SEEDS} seeds");
+}
+
+#[test]
+fn voting_twice_is_seen() {
+    caught(Sabotage::VoteTwice, &["election safety"]);
+}
+
+#[test]
+fn acknowledging_before_writing_is_seen() {
+    caught(Sabotage::AckBeforePersist, &["durability gate", "durability of acknowledged writes"]);
+}
+
+#[test]
+fn committing_an_old_term_by_counting_is_seen() {
+    caught(Sabotage::CommitOldTerm, &["commits its own term only", "leader completeness", "state machine safety"]);
+}
+
+#[test]
+fn committing_without_a_quorum_is_seen() {
+    caught(Sabotage::CountWithoutQuorum, &["durability of acknowledged writes"]);
+}
+
+#[test]
+fn a_lease_that_nobody_granted_is_seen() {
+    caught(Sabotage::LeaseWithoutQuorum, &["lease reads never stale"]);
+}
+
+#[test]
+fn applying_what_is_not_committed_is_seen() {
+    caught(Sabotage::ApplyUncommitted, &["state machine safety", "monotone commit"]);
+}
+
+#[test]
+fn a_tail_that_stays_on_disk_is_seen() {
+    caught(Sabotage::ForgetTruncate, &["storage contract", "log matching"]);
+}
