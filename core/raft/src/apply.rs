@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use lictor_machine::Index;
+use lictor_machine::{Index, Token};
 
 use crate::io::{Committed, Effect, Fault, Fetch, FetchId, Outcome, Reject};
 use crate::progress::Mode;
 use crate::raft::Raft;
-use crate::types::Entry;
+use crate::types::{Entry, LogId, Term};
 
 #[derive(Debug)]
 pub(crate) struct Applying {
@@ -15,6 +15,8 @@ pub(crate) struct Applying {
     pub(crate) applied: Index,
     /// Handed out.
     pub(crate) handed: Index,
+    /// The term of the last entry handed out since the start.
+    handed_term: Term,
     /// The end and the size of each batch handed out and not yet reported.
     open: VecDeque<(Index, usize)>,
     open_bytes: usize,
@@ -27,6 +29,7 @@ impl Applying {
         Self {
             applied,
             handed: applied,
+            handed_term: Term::ZERO,
             open: VecDeque::new(),
             open_bytes: 0,
             fetch: None,
@@ -94,6 +97,10 @@ impl Raft {
         let mut committed = Vec::with_capacity(entries.len());
         let mut lost = Vec::new();
         for entry in entries {
+            if entry.id.term > self.applying.handed_term {
+                self.applying.handed_term = entry.id.term;
+                lost.extend(self.proposals_before(entry.id.term));
+            }
             let mut token = None;
             while let Some(open) = self
                 .proposals
@@ -139,15 +146,30 @@ impl Raft {
     }
 
     /// The state machine continues from a snapshot: whatever was open is settled by it, in a way that is not known here.
-    pub(crate) fn apply_from_snapshot(&mut self, last: Index) {
-        self.applying.handed = last;
+    pub(crate) fn apply_from_snapshot(&mut self, last: LogId) {
+        self.applying.handed = last.index;
+        self.applying.handed_term = last.term;
         self.applying.open.clear();
         self.applying.open_bytes = 0;
         self.applying.fetch = None;
-        while let Some(open) = self.proposals.first_entry().filter(|open| open.key().0 <= last) {
+        while let Some(open) = self
+            .proposals
+            .first_entry()
+            .filter(|open| open.key().0 <= last.index)
+        {
             let token = open.remove();
             self.resolve(token, Outcome::Unknown);
         }
+        for token in self.proposals_before(last.term) {
+            self.resolve(token, Outcome::Lost);
+        }
+    }
+
+    /// Takes the open proposals of terms before `term`, of which an entry is committed and handed out: terms only grow along a log, so
+    /// whatever stands behind that entry, in any log that may ever win, is of that term or a later one.
+    fn proposals_before(&mut self, term: Term) -> Vec<Token> {
+        let lost = self.proposals.extract_if(.., |(_, of), _| *of < term);
+        lost.map(|(_, token)| token).collect()
     }
 
     /// Forgets the log up to `through`, except for what a peer that is receiving a snapshot will need next.

@@ -24,6 +24,12 @@ impl Raft {
         if !self.may_campaign() {
             return Err(Reject::Invalid("this node leads already or is not a voter"));
         }
+        if self.trusts_a_leader() {
+            // This node's vote for itself is a vote too, and it may have promised a leader to give none for a while.
+            return Err(Reject::Invalid(
+                "a leader may be alive, and hold a lease with this node's promise",
+            ));
+        }
         self.start_pre_vote();
         Ok(())
     }

@@ -66,7 +66,8 @@ pub enum Input {
         /// To whom; `None`: the voter that is furthest.
         to: Option<NodeId>,
     },
-    /// Campaign now, without waiting for the election timeout. For tests and for operators.
+    /// Campaign now, without waiting for the rest of the election timeout. Refused while a leader may still hold a lease. For tests and
+    /// for operators.
     Campaign,
     /// Everything up to here is durable in the state machine's own store, so the log may forget it.
     Compact {
@@ -313,7 +314,7 @@ pub struct PeerStatus {
     pub matched: Index,
     /// The next index to send.
     pub next: Index,
-    /// When it was last heard from.
+    /// When it last answered in the leader's term.
     pub last_heard: lictor_machine::Instant,
     /// Bytes sent and not yet acknowledged.
     pub bytes_in_flight: usize,

@@ -78,7 +78,7 @@ pub enum Body {
     /// InstallSnapshot (§7), one chunk of it.
     Snapshot {
         /// Which snapshot.
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
         /// The chunk's place, from 0.
         chunk: u64,
         /// Its content.

@@ -48,6 +48,7 @@ pub(crate) struct Progress {
     /// The next to send. Always above `matched`.
     pub(crate) next: Index,
     pub(crate) mode: Mode,
+    /// When the peer last answered in this leader's term.
     pub(crate) last_heard: Instant,
     /// The latest heartbeat round that the peer answered.
     pub(crate) acked_round: u64,
@@ -189,9 +190,8 @@ impl Progress {
         }
     }
 
-    /// The peer spoke.
-    pub(crate) fn heard(&mut self, now: Instant) {
-        self.last_heard = now;
+    /// The peer spoke, whatever it said: it can be reached again.
+    pub(crate) fn spoke(&mut self) {
         if std::mem::take(&mut self.suspect) {
             self.lost();
         }

@@ -113,7 +113,7 @@ impl Raft {
             ack_due: false,
             applying: Applying::new(boot.applied),
             proposals: BTreeMap::new(),
-            follower_reads: FollowerReads::default(),
+            follower_reads: FollowerReads::new(boot.boot),
             incoming: None,
             next_fetch: 0,
             out: VecDeque::new(),
@@ -318,7 +318,7 @@ impl Raft {
             .as_mut()
             .and_then(|leader| leader.peers.get_mut(&from))
         {
-            peer.heard(self.clock.latest());
+            peer.spoke();
         }
         match body {
             // These say by themselves when a newer term is to be taken up.
@@ -364,6 +364,7 @@ impl Raft {
                 if term > self.hard.term {
                     self.follow(term, None);
                 } else if term == self.hard.term {
+                    self.heard_in_this_term(from);
                     self.handle_reply(from, body);
                 }
             }
@@ -400,12 +401,23 @@ impl Raft {
         }
     }
 
+    /// Leader: only who speaks in the leader's own term hears the leader. Somebody whom it no longer reaches may well be heard asking for
+    /// votes, and must not keep it in office.
+    fn heard_in_this_term(&mut self, from: NodeId) {
+        let now = self.now();
+        if let Some(peer) = self
+            .leader
+            .as_mut()
+            .and_then(|leader| leader.peers.get_mut(&from))
+        {
+            peer.last_heard = now;
+        }
+    }
+
     /// A leader of this or a newer term has spoken: follow it.
     fn hear_leader(&mut self, from: NodeId, term: Term) -> Result<(), Reject> {
-        if term == self.hard.term && self.role == Role::Leader {
-            return Err(Reject::Malformed(
-                "another node claims to lead the term that this node leads",
-            ));
+        if term == self.hard.term && self.leader_id.is_some_and(|leader| leader != from) {
+            return Err(Reject::Malformed("a second node claims to lead this term"));
         }
         if term > self.hard.term || self.role != Role::Follower || self.leader_id != Some(from) {
             self.follow(term, Some(from));

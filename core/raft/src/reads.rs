@@ -43,14 +43,26 @@ pub(crate) struct FollowerReads {
     requests: u64,
     /// Confirmed, and waiting until this index is applied.
     confirmed: BTreeMap<Index, Vec<Token>>,
+    confirmed_len: usize,
     /// How long to wait for an answer.
     patience_until: Option<Instant>,
 }
 
 impl FollowerReads {
+    /// Numbers requests apart from those of every earlier start: the answer to one of those may still be on its way, and its index
+    /// is from before the restart.
+    pub(crate) fn new(boot: u64) -> Self {
+        const REQUESTS_OF_A_START_BITS: u32 = 40;
+        Self {
+            requests: boot << REQUESTS_OF_A_START_BITS,
+            ..Self::default()
+        }
+    }
+
     fn len(&self) -> usize {
         self.unsent.values().map(Vec::len).sum::<usize>()
             + self.asked.values().map(|(_, tokens)| tokens.len()).sum::<usize>()
+            + self.confirmed_len
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -62,7 +74,7 @@ impl Raft {
     pub(crate) fn read(&mut self, token: Token, mode: ReadMode) -> Result<(), Reject> {
         let max = self.config.reads_waiting_max.get();
         if let Some(leader) = &mut self.leader {
-            if leader.reads.len() >= max {
+            if leader.reads.len() + self.follower_reads.confirmed_len >= max {
                 return Err(Reject::Busy);
             }
             if mode == ReadMode::Lease && self.lease_until().is_some_and(|until| self.now() < until) {
@@ -151,11 +163,9 @@ impl Raft {
                 self.resolve(token, Outcome::Read { index });
             }
             Asker::Local(token) => {
-                self.follower_reads
-                    .confirmed
-                    .entry(index)
-                    .or_default()
-                    .push(token);
+                let waiting = &mut self.follower_reads;
+                waiting.confirmed.entry(index).or_default().push(token);
+                waiting.confirmed_len += 1;
             }
         }
     }
@@ -169,6 +179,7 @@ impl Raft {
             .filter(|first| *first.key() <= self.applying.applied)
         {
             let (index, tokens) = first.remove_entry();
+            self.follower_reads.confirmed_len -= tokens.len();
             for token in tokens {
                 self.resolve(token, Outcome::Read { index });
             }
@@ -183,7 +194,7 @@ impl Raft {
         }
         let now = self.now();
         for (mode, tokens) in std::mem::take(&mut self.follower_reads.unsent) {
-            self.follower_reads.requests += 1;
+            self.follower_reads.requests = self.follower_reads.requests.wrapping_add(1);
             let request = self.follower_reads.requests;
             self.follower_reads.asked.insert(request, (now, tokens));
             self.follower_reads.patience_until = Some(now + self.config.election_timeout);

@@ -8,12 +8,14 @@ use crate::io::{Effect, Event, Fetch};
 use crate::message::Body;
 use crate::progress::{Mode, Sending};
 use crate::raft::Raft;
-use crate::types::{LogId, SnapshotMeta, StagedChunk, WriteId};
+use crate::types::{LogId, SnapshotMeta, StagedChunk, Term, WriteId};
 
 /// A snapshot that this node is receiving.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     meta: SnapshotMeta,
+    /// Who sends it, in which term. Another sender, or this one after a restart, may cut the same snapshot into other chunks.
+    from: (NodeId, Term),
     next_chunk: u64,
     /// All chunks are there: the write that installs it, until that is durable.
     installing: Option<WriteId>,
@@ -79,7 +81,7 @@ impl Raft {
         self.send(
             to,
             Body::Snapshot {
-                meta,
+                meta: Box::new(meta),
                 chunk,
                 data,
                 done,
@@ -126,7 +128,7 @@ impl Raft {
     pub(crate) fn handle_snapshot(
         &mut self,
         from: NodeId,
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
         chunk: u64,
         data: Bytes,
         done: bool,
@@ -151,8 +153,12 @@ impl Raft {
             );
             return;
         }
+        let source = (from, self.hard.term);
         let expected = match &self.incoming {
-            Some(incoming) if incoming.meta == meta => incoming.next_chunk,
+            Some(incoming) if incoming.from != source => 0,
+            Some(incoming) if incoming.meta == *meta => incoming.next_chunk,
+            // A late chunk of one that the leader has given up for a newer one.
+            Some(incoming) if incoming.meta.last > snapshot => return,
             Some(_) | None => 0,
         };
         if chunk != expected {
@@ -176,7 +182,8 @@ impl Raft {
             self.emit(Effect::Persist(Box::new(batch)));
         }
         let mut incoming = Incoming {
-            meta,
+            meta: *meta,
+            from: source,
             next_chunk: chunk + 1,
             installing: None,
         };
@@ -218,7 +225,7 @@ impl Raft {
         if incoming.installing.is_some_and(|id| self.writes.is_durable(id)) {
             let meta = incoming.meta.clone();
             self.incoming = None;
-            self.apply_from_snapshot(meta.last.index);
+            self.apply_from_snapshot(meta.last);
             self.emit(Effect::Restore(meta));
         }
     }

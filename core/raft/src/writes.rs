@@ -11,6 +11,9 @@ use lictor_machine::{Index, Instant, NodeId};
 use crate::message::Message;
 use crate::types::{Entry, HardState, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch, WriteId};
 
+/// How many messages may wait for the disk: many more than a cluster has in flight while its disks work.
+const GATED_MAX: usize = 4096;
+
 /// A batch on its way to the disk.
 #[derive(Debug)]
 struct InFlight {
@@ -35,6 +38,8 @@ pub(crate) struct Writes {
     /// Messages, each with the write that it depends on, in order.
     gated: VecDeque<(WriteId, NodeId, Message)>,
     durable: WriteId,
+    /// The last closed write that something may depend on.
+    required: WriteId,
     durable_term: Term,
     /// The hard state as last put into a batch.
     written: HardState,
@@ -51,20 +56,19 @@ impl Writes {
             in_flight: VecDeque::new(),
             gated: VecDeque::new(),
             durable: WriteId { boot, seq: 0 },
+            required: WriteId { boot, seq: 0 },
             durable_term: written.term,
             written,
         }
     }
 
-    /// The write that carries everything decided so far: once it is durable, so is everything before.
+    /// The write that carries everything decided so far that anybody may have to be told of: once it is durable, so is everything
+    /// before. A lazy write behind it does not count, since it may be long in coming.
     pub(crate) fn latest(&self) -> WriteId {
-        if self.dirty {
+        if self.pending.sync == Sync::Required {
             self.pending.id
         } else {
-            WriteId {
-                boot: self.next.boot,
-                seq: self.next.seq - 1,
-            }
+            self.required
         }
     }
 
@@ -176,6 +180,9 @@ impl Writes {
             batch.hard_state = Some(hard);
             self.written = hard;
         }
+        if batch.sync == Sync::Required {
+            self.required = id;
+        }
         let valid_to = mem::take(&mut self.pending_valid_to);
         self.in_flight.push_back(InFlight {
             id,
@@ -200,12 +207,16 @@ impl Writes {
         valid_to
     }
 
-    /// Holds a message back until everything decided so far is durable. Gives it back if it already is.
+    /// Holds a message back until everything decided so far is durable. Gives it back if it already is. With too many held back, while a
+    /// disk hangs, it is dropped as the network might have done.
     #[must_use]
     pub(crate) fn gate(&mut self, to: NodeId, message: Message) -> Option<Message> {
         let id = self.latest();
         if self.is_durable(id) {
             return Some(message);
+        }
+        if self.gated.len() == GATED_MAX {
+            return None;
         }
         self.gated.push_back((id, to, message));
         None
