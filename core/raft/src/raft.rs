@@ -348,7 +348,7 @@ impl Raft {
                 done,
             } => {
                 self.hear_leader(from, term)?;
-                self.handle_snapshot(from, meta, chunk, data, done);
+                self.handle_snapshot(from, *meta, chunk, data, done);
             }
             Body::TimeoutNow => {
                 if term == self.hard.term && self.leader_id == Some(from) && self.role == Role::Follower {

@@ -128,7 +128,7 @@ impl Raft {
     pub(crate) fn handle_snapshot(
         &mut self,
         from: NodeId,
-        meta: Box<SnapshotMeta>,
+        meta: SnapshotMeta,
         chunk: u64,
         data: Bytes,
         done: bool,
@@ -156,7 +156,7 @@ impl Raft {
         let source = (from, self.hard.term);
         let expected = match &self.incoming {
             Some(incoming) if incoming.from != source => 0,
-            Some(incoming) if incoming.meta == *meta => incoming.next_chunk,
+            Some(incoming) if incoming.meta == meta => incoming.next_chunk,
             // A late chunk of one that the leader has given up for a newer one.
             Some(incoming) if incoming.meta.last > snapshot => return,
             Some(_) | None => 0,
@@ -182,7 +182,7 @@ impl Raft {
             self.emit(Effect::Persist(Box::new(batch)));
         }
         let mut incoming = Incoming {
-            meta: *meta,
+            meta,
             from: source,
             next_chunk: chunk + 1,
             installing: None,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token};
 use lictor_raft::{
-    Body, Boot, Committed, Config, Configuration, Effect, Entry, Event, Fetch, Fetched, HardState, Input,
-    LogId, Message, Outcome, Payload, Raft, Role, SnapshotMeta, WriteBatch,
+    AppendReply, Body, Boot, Committed, Config, Configuration, Effect, Entry, Event, Fetch, Fetched,
+    HardState, Input, LogId, Message, Outcome, Payload, Raft, ReadMode, Role, SnapshotMeta, Term, WriteBatch,
 };
 
 /// What a disk holds: the effect of a prefix of the batches.
@@ -49,6 +49,48 @@ impl Disk {
             self.entries = self.entries.split_off(&meta.last.index.next());
             self.base = meta.clone();
         }
+        let last = self.entries.values().next_back().map(|entry| entry.id);
+        let last = last.unwrap_or(self.base.last);
+        assert!(
+            self.hard.commit <= last.index,
+            "a durable commit beyond the durable log"
+        );
+        assert!(self.hard.term >= last.term, "an entry is durable before its term");
+    }
+
+    /// A disk of a member of a cluster of servers 1 to `size`: its log begins with them and goes on with commands, one for each further
+    /// term.
+    pub fn with_log(size: u128, terms: &[u64], hard: HardState) -> Self {
+        let entries = terms.iter().zip(1..).map(|(term, index)| {
+            let payload = if index == 1 {
+                Payload::Members(Configuration::of((1..=size).map(NodeId)))
+            } else {
+                Payload::Command(Bytes::from(format!("{term}.{index:<6}")))
+            };
+            let id = LogId::new(*term, index);
+            (id.index, Entry { id, payload })
+        });
+        Self {
+            hard,
+            entries: entries.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The ids of the log.
+    pub fn log(&self) -> Vec<LogId> {
+        self.entries.values().map(|entry| entry.id).collect()
+    }
+
+    fn load_staged(&mut self) {
+        let all: Vec<u8> = self.staged.concat();
+        self.state = all.chunks(8).map(Bytes::copy_from_slice).collect();
+        self.applied = self.base.last.index;
+    }
+
+    /// Whether the entry is durable here, or compacted away behind something later.
+    pub fn holds(&self, id: LogId) -> bool {
+        id.index <= self.base.last.index || self.entries.get(&id.index).is_some_and(|entry| entry.id == id)
     }
 
     pub fn last(&self) -> Index {
@@ -61,6 +103,10 @@ impl Disk {
 
     pub fn boot(&mut self) -> Boot {
         self.boot += 1;
+        if self.applied < self.base.last.index {
+            // A crash came between the installation and the loading.
+            self.load_staged();
+        }
         let mut term = None;
         let starts = self
             .entries
@@ -109,6 +155,12 @@ pub struct Cluster {
     leaders: BTreeMap<u64, NodeId>,
     /// What was applied at each index: the same everywhere, ever.
     applied: BTreeMap<Index, Entry>,
+    /// The highest index that somebody outside knows to be committed.
+    acknowledged: Index,
+    /// Where each open read began.
+    reads: BTreeMap<(NodeId, Token), Index>,
+    /// How many effects each server emitted, for those who count.
+    pub effects: BTreeMap<NodeId, u64>,
 }
 
 pub fn n(id: u128) -> NodeId {
@@ -153,7 +205,17 @@ impl Cluster {
             next_token: 0,
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
+            acknowledged: Index::ZERO,
+            reads: BTreeMap::new(),
+            effects: BTreeMap::new(),
         }
+    }
+
+    /// Server 1 with this disk; everybody else is played by the test.
+    pub fn lone(disk: Disk) -> Self {
+        let mut cluster = Self::empty(|_| {});
+        cluster.add(n(1), disk);
+        cluster
     }
 
     pub fn add(&mut self, id: NodeId, mut disk: Disk) {
@@ -186,6 +248,7 @@ impl Cluster {
         let server = self.server(id);
         server.alive = false;
         server.writes.clear();
+        self.reads.retain(|(at, _), _| *at != id);
     }
 
     pub fn restart(&mut self, id: NodeId) {
@@ -216,6 +279,125 @@ impl Cluster {
         let _ = self.input(to, Input::Message { from, message });
     }
 
+    /// Lets time pass without delivering anything, and wakes everybody once.
+    pub fn tick(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        for id in self.ids() {
+            let now = Now::at(self.now);
+            if self.servers[&id].alive {
+                self.server(id).raft.handle_timeout(now);
+                self.drain(id);
+            }
+        }
+    }
+
+    /// Everything on the wire.
+    pub fn sent(&mut self) -> Vec<(NodeId, Message)> {
+        self.wire
+            .drain(..)
+            .map(|(_, to, message)| (to, message))
+            .collect()
+    }
+
+    /// Makes the lone server 1 the leader of the next term, by the vote of server 2. All its writes become durable.
+    pub fn win(&mut self) {
+        self.tick(Duration::from_secs(2));
+        let ask = self.sent();
+        let Some((
+            _,
+            Message {
+                term,
+                body: Body::PreVote { poll, .. },
+            },
+        )) = ask.into_iter().next()
+        else {
+            panic!("no pre-vote");
+        };
+        let granted = true;
+        self.deliver(
+            n(2),
+            n(1),
+            Message {
+                term,
+                body: Body::PreVoteReply { poll, granted },
+            },
+        );
+        self.persist(n(1));
+        let asked = self.sent();
+        let Some((
+            _,
+            Message {
+                body: Body::Vote { poll, .. },
+                ..
+            },
+        )) = asked.into_iter().next()
+        else {
+            panic!("no vote");
+        };
+        let commit = LogId::ZERO;
+        self.deliver(
+            n(2),
+            n(1),
+            Message {
+                term,
+                body: Body::VoteReply {
+                    poll,
+                    granted,
+                    commit,
+                },
+            },
+        );
+        assert_eq!(self.raft(n(1)).role(), Role::Leader);
+    }
+
+    /// Server `from` acknowledges everything up to `through` to the lone server 1.
+    pub fn accept(&mut self, from: u128, through: u64) {
+        let term = self.raft(n(1)).term().0;
+        let through = Index(through);
+        let body = Body::AppendReply(AppendReply::Accepted { through });
+        self.deliver(n(from), n(1), message(term, body));
+    }
+
+    /// Asks for a read, whose answer must not be older than anything known when it was asked.
+    pub fn read(&mut self, at: NodeId, mode: ReadMode) -> Result<Token, lictor_raft::Reject> {
+        let token = self.token();
+        self.reads.insert((at, token), self.acknowledged);
+        let result = self.input(at, Input::Read { token, mode });
+        if result.is_err() {
+            self.reads.remove(&(at, token));
+        }
+        result.map(|()| token)
+    }
+
+    /// A new leader holds everything that was ever committed (Leader Completeness, §5.4).
+    fn check_leader(&self, id: NodeId) {
+        let raft = &self.servers[&id].raft;
+        for (index, entry) in self.applied.range(raft.status().base.index.next()..) {
+            assert_eq!(
+                raft.id_at(*index),
+                Some(entry.id),
+                "leader completeness of {id:?}"
+            );
+        }
+    }
+
+    /// Whatever is applied is durable on a quorum.
+    fn check_quorum(&self, members: &Configuration, id: LogId) {
+        if !members.voters.iter().all(|id| self.servers.contains_key(id)) {
+            // The test plays the others, and answers for them.
+            return;
+        }
+        let holders = self.servers.iter().filter(|(_, server)| server.disk.holds(id));
+        let voters = holders
+            .filter(|(server, _)| members.voters.contains(server))
+            .count();
+        assert!(
+            voters * 2 > members.voters.len(),
+            "{id} was applied, and {voters} of {} hold it durably",
+            members.voters.len()
+        );
+    }
+
     /// Carries out whatever the node wants done; messages are put on the wire.
     pub fn drain(&mut self, id: NodeId) {
         let now = Now::at(self.now);
@@ -225,7 +407,9 @@ impl Cluster {
                 return;
             }
             let mut inputs = Vec::new();
+            let mut fresh = Vec::new();
             while let Some(effect) = server.raft.poll_effect() {
+                *self.effects.entry(id).or_default() += 1;
                 match effect {
                     Effect::Persist(batch) => {
                         server.writes.push_back(*batch);
@@ -242,30 +426,37 @@ impl Cluster {
                         for Committed { entry, token } in batch {
                             assert_eq!(entry.id.index, server.disk.applied.next(), "applied out of order");
                             server.disk.applied = entry.id.index;
-                            let same = self
-                                .applied
-                                .entry(entry.id.index)
-                                .or_insert_with(|| entry.clone());
+                            let same = self.applied.entry(entry.id.index).or_insert_with(|| {
+                                fresh.push(entry.id);
+                                entry.clone()
+                            });
                             assert_eq!(*same, entry, "state machine safety");
                             if let Payload::Command(data) = entry.payload {
                                 server.disk.state.push(data);
                             }
                             if let Some(token) = token {
                                 assert!(server.committed.insert(token, entry.id).is_none());
+                                assert!(!server.resolved.contains_key(&token), "resolved, then committed");
+                                self.acknowledged = self.acknowledged.max(entry.id.index);
                             }
                         }
                         inputs.push(Input::Applied { through });
                     }
                     Effect::Restore(meta) => {
-                        let all: Vec<u8> = server.disk.staged.concat();
-                        server.disk.state = all.chunks(8).map(Bytes::copy_from_slice).collect();
-                        server.disk.applied = meta.last.index;
+                        server.disk.load_staged();
                         inputs.push(Input::Applied {
                             through: meta.last.index,
                         });
                     }
                     Effect::Resolve { token, outcome } => {
                         assert!(server.resolved.insert(token, outcome).is_none(), "resolved twice");
+                        assert!(!server.committed.contains_key(&token), "committed, then resolved");
+                        if let Outcome::Read { index } = outcome {
+                            let floor = self.reads.get(&(id, token)).copied().unwrap_or_default();
+                            assert!(index >= floor, "a stale read: {index} after {floor} was known");
+                            assert!(server.disk.applied >= index, "a read before its index is applied");
+                            self.acknowledged = self.acknowledged.max(index);
+                        }
                     }
                     Effect::Event(event) => server.events.push(event),
                 }
@@ -276,17 +467,33 @@ impl Cluster {
                     inputs.push(Input::Persisted { through: batch.id });
                 }
             }
-            if server.raft.role() == Role::Leader {
-                let leader = self.leaders.entry(server.raft.term().0).or_insert(id);
+            let leads = server.raft.role() == Role::Leader;
+            let (term, members) = (server.raft.term().0, server.raft.members().clone());
+            for entry in fresh {
+                self.check_quorum(&members, entry);
+            }
+            if leads && !self.leaders.contains_key(&term) {
+                self.check_leader(id);
+            }
+            if leads {
+                let leader = self.leaders.entry(term).or_insert(id);
                 assert_eq!(*leader, id, "election safety");
             }
             if inputs.is_empty() {
                 return;
             }
             for input in inputs {
-                server.raft.handle(now, input).unwrap();
+                self.server(id).raft.handle(now, input).unwrap();
             }
         }
+    }
+
+    /// Makes the oldest waiting write of the server durable.
+    pub fn persist_one(&mut self, id: NodeId) -> Option<WriteBatch> {
+        let batch = self.server(id).writes.pop_front()?;
+        self.server(id).disk.write(&batch);
+        self.input(id, Input::Persisted { through: batch.id }).unwrap();
+        Some(batch)
     }
 
     /// Makes every waiting write of the server durable.
@@ -399,6 +606,41 @@ impl Cluster {
         self.wire = left.into();
         taken
     }
+}
+
+pub fn message(term: u64, body: Body) -> Message {
+    Message {
+        term: Term(term),
+        body,
+    }
+}
+
+/// A command of eight bytes.
+pub fn command(term: u64, index: u64) -> Entry {
+    Entry {
+        id: LogId::new(term, index),
+        payload: Payload::Command(Bytes::from(format!("{term}.{index:<6}"))),
+    }
+}
+
+pub fn hard(term: u64, commit: u64) -> HardState {
+    HardState {
+        term: Term(term),
+        vote: None,
+        commit: Index(commit),
+    }
+}
+
+pub fn append(term: u64, prev: LogId, entries: Vec<Entry>, commit: u64) -> Message {
+    let commit = Index(commit);
+    message(
+        term,
+        Body::Append {
+            prev,
+            entries,
+            commit,
+        },
+    )
 }
 
 fn fetch_from(disk: &Disk, raft: &Raft, what: Fetch) -> Fetched {
