@@ -31,6 +31,9 @@ pub struct Node {
     pub(crate) society: Society,
     pub(crate) next_token: u64,
     out: VecDeque<Effect>,
+    /// Messages leave last: nobody may hear of a commit, and show it to a reader, before this node's own readers see it or have
+    /// lost their lease.
+    sends: VecDeque<Effect>,
     standing: Option<Standing>,
     /// Something happened since the standing was last looked at.
     dirty: bool,
@@ -128,6 +131,7 @@ impl Node {
             society: Society::new(notes, now.mono, &mut rng),
             next_token: 0,
             out: VecDeque::new(),
+            sends: VecDeque::new(),
             standing: None,
             dirty: true,
             stopping: Stopping::No,
@@ -271,7 +275,7 @@ impl Node {
             }
             raft::Effect::Send { to, message } => {
                 if let Some(cluster) = self.cluster() {
-                    self.emit(Effect::Send { to, cluster, message });
+                    self.sends.push_back(Effect::Send { to, cluster, message });
                 }
             }
             raft::Effect::Fetch { id, what } => match what {
@@ -301,11 +305,11 @@ impl Node {
     fn look_around(&mut self) {
         self.dirty = false;
         let role = self.raft.role();
-        let contact = if role == Role::Leader {
-            Some(self.now())
-        } else {
-            self.raft.leader_contact()
-        };
+        if role == Role::Leader {
+            self.led = Some(self.now());
+        }
+        // One who led a moment ago was in the best of contacts.
+        let contact = self.raft.leader_contact().max(self.led);
         // A leader with a slow disk commits what it cannot apply yet, and others may have shown it to their readers.
         let up_to_date = self.raft.commit() <= self.applying.applied.index;
         let lease_until = self.raft.lease_until().filter(|_| up_to_date);
@@ -434,7 +438,7 @@ impl Machine for Node {
             } else if self.dirty {
                 self.look_around();
             } else {
-                return None;
+                return self.sends.pop_front();
             }
         }
         self.out.pop_front()
