@@ -35,6 +35,8 @@ pub struct Node {
     /// lost their lease.
     sends: VecDeque<Effect>,
     standing: Option<Standing>,
+    /// When this node was last seen to lead.
+    led: Option<Instant>,
     /// Something happened since the standing was last looked at.
     dirty: bool,
     stopping: Stopping,
@@ -133,6 +135,7 @@ impl Node {
             out: VecDeque::new(),
             sends: VecDeque::new(),
             standing: None,
+            led: None,
             dirty: true,
             stopping: Stopping::No,
             fault: None,
