@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lictor_machine::NodeId;
-use lictor_node::{Call, CallFailure, CallId, ClusterId, InboundId, Input, wire};
+use lictor_node::{Call, CallId, ClusterId, InboundId, Input, wire};
 use lictor_raft::{Lane, Message};
 use lictor_runtime::Runtime;
-use lictor_transport_quic::{CallError, Event, Incoming, Plane, Target, Transport};
+use lictor_transport_quic::{
+    CallError, CallFailure, ConnectError, Event, Incoming, Plane, SendError, Target, Transport,
+};
 
 use crate::handle::Handle;
 
@@ -48,7 +50,9 @@ impl Network {
         };
         let frame = Bytes::from(wire::encode_raft(cluster, message));
         if let Err(error) = self.transport.send(to, Plane::Raft, lane, frame) {
-            self.complaints.about(Target::Node(to), &error.to_string());
+            if !matches!(error, SendError::Unreachable(ConnectError::BackingOff { .. })) {
+                self.complaints.about(Target::Node(to), &error.to_string());
+            }
             self.handle.complete(Input::Unreachable { peer: to });
         }
     }
@@ -70,15 +74,17 @@ impl Network {
             let result = match answer {
                 Ok((_, answer)) => wire::decode_reply(&answer).map_err(|error| {
                     complaints.about(target, &format!("its answer cannot be read: {error}"));
-                    CallFailure {
+                    lictor_node::CallFailure {
                         maybe_sent: true,
                         detail: error.to_string(),
                     }
                 }),
                 Err(error) => {
-                    complaints.about(target, &error.to_string());
+                    if !is_echo(&error) {
+                        complaints.about(target, &error.to_string());
+                    }
                     let maybe_sent = matches!(error, CallError::MaybeSent(_));
-                    Err(CallFailure {
+                    Err(lictor_node::CallFailure {
                         maybe_sent,
                         detail: error.to_string(),
                     })
@@ -166,28 +172,75 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
     }
 }
 
+/// Whether the call failed only because an attempt before it had, of which enough was said then.
+fn is_echo(error: &CallError) -> bool {
+    let (CallError::NotSent(failure) | CallError::MaybeSent(failure)) = error;
+    matches!(failure, CallFailure::Connect(ConnectError::BackingOff { .. }))
+}
+
 /// Logs trouble with peers, without repeating itself.
 #[derive(Debug, Default)]
 struct Complaints {
-    last: Mutex<BTreeMap<Target, (String, Instant)>>,
+    /// When what was last said.
+    last: Mutex<BTreeMap<(Target, String), Instant>>,
 }
 
 impl Complaints {
     fn about(&self, target: Target, reason: &str) {
+        if self.is_fresh(target, reason, Instant::now()) {
+            tracing::warn!(peer = %target, reason, "trouble with another agent");
+        }
+    }
+
+    /// Whether this was not said lately; from now on it was.
+    fn is_fresh(&self, target: Target, reason: &str, now: Instant) -> bool {
         const REMEMBERED_MAX: usize = 1024;
-        let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = last
-            .get(&target)
-            .is_some_and(|(before, at)| before == reason && now.duration_since(*at) < REPEAT_AFTER);
-        if fresh {
-            return;
+        let about = (target, reason.to_owned());
+        if last
+            .get(&about)
+            .is_some_and(|at| now.duration_since(*at) < REPEAT_AFTER)
+        {
+            return false;
         }
         if last.len() >= REMEMBERED_MAX {
             last.clear();
         }
-        last.insert(target, (reason.to_owned(), now));
-        drop(last);
-        tracing::warn!(peer = %target, reason, "trouble with another agent");
+        last.insert(about, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_twice_in_a_minute() {
+        let complaints = Complaints::default();
+        let (one, two) = (Target::Node(NodeId(1)), Target::Node(NodeId(2)));
+        let start = Instant::now();
+        assert!(complaints.is_fresh(one, "silent", start));
+        assert!(complaints.is_fresh(two, "silent", start));
+        assert!(complaints.is_fresh(one, "late", start));
+        // Two reasons that take turns are as tiresome as one.
+        for second in 1..REPEAT_AFTER.as_secs() {
+            let now = start + Duration::from_secs(second);
+            assert!(!complaints.is_fresh(one, "silent", now));
+            assert!(!complaints.is_fresh(one, "late", now));
+        }
+        assert!(complaints.is_fresh(one, "silent", start + REPEAT_AFTER));
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_made_yet_is_no_news() {
+        let silence = ConnectError::TimedOut(Duration::from_secs(1));
+        let backing_off = ConnectError::BackingOff {
+            retry_in: Duration::from_millis(7),
+            last: Arc::new(silence.clone()),
+        };
+        assert!(is_echo(&CallError::NotSent(backing_off.into())));
+        assert!(!is_echo(&CallError::NotSent(silence.into())));
+        assert!(!is_echo(&CallError::MaybeSent(CallFailure::Deadline)));
     }
 }
