@@ -21,6 +21,8 @@ pub struct Disk {
     pub entries: BTreeMap<Index, Entry>,
     pub staged: Vec<Bytes>,
     pub applied: Index,
+    /// How many snapshots were installed.
+    pub installs: u64,
     /// The state machine: every command in order.
     pub state: Vec<Bytes>,
 }
@@ -37,6 +39,7 @@ impl Disk {
         if let Some(meta) = &batch.install {
             self.entries.clear();
             self.base = meta.clone();
+            self.installs += 1;
         }
         if let Some(from) = batch.truncate_from {
             self.entries.split_off(&from);
@@ -181,7 +184,7 @@ impl Cluster {
         };
         let disk = Disk {
             hard: HardState {
-                term: lictor_raft::Term(1),
+                term: Term(1),
                 vote: None,
                 commit: Index(1),
             },
