@@ -147,6 +147,8 @@ pub enum Mark {
 pub struct Setup {
     /// Everybody, in order.
     pub servers: Vec<NodeId>,
+    /// How many of them make a cluster.
+    pub expect: usize,
     /// Raft's settings; `id` and `seed` are replaced for each server.
     pub raft: lictor_raft::Config,
     /// How many applied entries may be missing from the rows before they are written.

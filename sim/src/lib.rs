@@ -31,6 +31,7 @@ pub mod oracles;
 pub mod raft_host;
 pub mod report;
 pub mod run;
+pub mod stage;
 pub mod swarm;
 pub mod trace;
 pub mod workload;

@@ -4,7 +4,7 @@
 //! The search is that of Wing and Gong (1993) with Lowe's memory of visited configurations (2017). An operation whose outcome is not known
 //! may take effect at any moment after its call, or never. Values are unique, so a comparison of indexes is one of values.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The most operations on one key that are checked: the search keeps them in one word.
 pub const OPERATIONS_MAX: usize = 128;
@@ -40,12 +40,27 @@ pub struct Operation {
     pub returned: Option<u64>,
 }
 
+/// What became of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is an explanation.
+    Linearizable,
+    /// There is none.
+    Impossible,
+    /// None was found among the first [`CONFIGURATIONS_MAX`] configurations: too much was going on at once.
+    Undecided,
+}
+
+/// How many configurations are visited at most.
+pub const CONFIGURATIONS_MAX: usize = 300_000;
+
 /// Whether the operations on one key can be explained. Those beyond [`OPERATIONS_MAX`], by the time of their call, are left out, and with
 /// them every read that could depend on them.
-pub fn is_linearizable(history: &[Operation]) -> bool {
+pub fn check(history: &[Operation]) -> Verdict {
     let mut operations: Vec<Operation> = history.to_vec();
     operations.sort_unstable_by_key(|operation| operation.called);
     cut(&mut operations);
+    forget_unobserved(&mut operations);
     Search::new(&operations).explains()
 }
 
@@ -67,44 +82,95 @@ fn cut(operations: &mut Vec<Operation>) {
     });
 }
 
-struct Search<'a> {
-    operations: &'a [Operation],
-    must: u128,
-    visited: HashSet<(u128, Option<u64>)>,
+/// The value of writes that nobody observed. They are all alike: something else than what anybody expects.
+const UNOBSERVED: u64 = u64::MAX;
+
+/// Makes values that nobody read or compared equal, so that the search does not tell them apart.
+fn forget_unobserved(operations: &mut [Operation]) {
+    let observed: HashSet<u64> = operations
+        .iter()
+        .filter_map(|operation| match operation.action {
+            Action::Get(seen) => seen,
+            Action::Cas { expected, .. } => expected,
+            Action::Set(_) | Action::Delete => None,
+        })
+        .collect();
+    for operation in operations {
+        match &mut operation.action {
+            Action::Set(value) | Action::Cas { value, .. } if !observed.contains(value) => *value = UNOBSERVED,
+            Action::Set(_) | Action::Cas { .. } | Action::Delete | Action::Get(_) => {}
+        }
+    }
 }
 
-impl<'a> Search<'a> {
-    fn new(operations: &'a [Operation]) -> Self {
-        let returned = operations.iter().enumerate().filter(|(_, operation)| operation.returned.is_some());
-        let must = returned.fold(0, |bits, (at, _)| bits | 1 << at);
-        Self { operations, must, visited: HashSet::new() }
+/// The operations that returned, in the order of their return, and those that did not, each in one word of bits.
+struct Search {
+    returned: Vec<Operation>,
+    unknown: Vec<Operation>,
+    /// For what has been done of those that returned, and what the key holds then: the sets of others that were used to get there.
+    visited: HashMap<(u128, Option<u64>), Vec<u128>>,
+}
+
+impl Search {
+    fn new(operations: &[Operation]) -> Self {
+        let (mut returned, unknown): (Vec<Operation>, Vec<Operation>) =
+            operations.iter().partition(|operation| operation.returned.is_some());
+        returned.sort_unstable_by_key(|operation| operation.returned);
+        Self { returned, unknown, visited: HashMap::new() }
     }
 
     /// Depth first, with a stack of its own: histories are longer than call stacks should be deep.
-    fn explains(&mut self) -> bool {
-        let mut open = vec![(0_u128, None)];
-        while let Some((done, held)) = open.pop() {
-            if done & self.must == self.must {
-                return true;
+    fn explains(&mut self) -> Verdict {
+        let all = if self.returned.len() == OPERATIONS_MAX { u128::MAX } else { (1 << self.returned.len()) - 1 };
+        let mut open = vec![(0_u128, 0_u128, None)];
+        let mut budget = CONFIGURATIONS_MAX;
+        while let Some((done, used, held)) = open.pop() {
+            if done == all {
+                return Verdict::Linearizable;
             }
-            if !self.visited.insert((done, held)) {
+            if !self.is_new(done, used, held) {
                 continue;
             }
-            // Whatever is next must have been called before any operation that is still to come returned.
-            let pending = |at: &usize| done & 1 << at == 0;
-            let returns = (0..self.operations.len()).filter(pending).filter_map(|at| self.operations[at].returned);
-            let horizon = returns.min().unwrap_or(u64::MAX);
-            for at in (0..self.operations.len()).filter(pending).rev() {
-                let operation = &self.operations[at];
+            budget -= 1;
+            if budget == 0 {
+                return Verdict::Undecided;
+            }
+            // Whatever is next must have been called before any operation that is still to come returned; the first of these in the
+            // list is the first to return.
+            let horizon = self.returned[done.trailing_ones() as usize].returned.unwrap_or(u64::MAX);
+            let mut unobserved_tried = false;
+            for (at, operation) in self.unknown.iter().enumerate() {
                 if operation.called > horizon {
-                    continue;
+                    break;
                 }
-                if let Some(after) = step(held, operation.action) {
-                    open.push((done | 1 << at, after));
+                // An operation without an answer that would change nothing may as well never happen.
+                if used & 1 << at == 0
+                    && let Some(after) = step(held, operation.action).filter(|after| *after != held)
+                    && !(after == Some(UNOBSERVED) && core::mem::replace(&mut unobserved_tried, true))
+                {
+                    open.push((done, used | 1 << at, after));
+                }
+            }
+            for (at, operation) in self.returned.iter().enumerate().rev() {
+                if done & 1 << at == 0
+                    && operation.called <= horizon
+                    && let Some(after) = step(held, operation.action)
+                {
+                    open.push((done | 1 << at, used, after));
                 }
             }
         }
-        false
+        Verdict::Impossible
+    }
+
+    /// Whether nothing better is known than to be here: to have come as far with fewer of the operations that may happen at any time.
+    fn is_new(&mut self, done: u128, used: u128, held: Option<u64>) -> bool {
+        let ways = self.visited.entry((done, held)).or_default();
+        if ways.iter().any(|way| way & !used == 0) {
+            return false;
+        }
+        ways.push(used);
+        true
     }
 }
 
@@ -133,6 +199,14 @@ mod tests {
 
     fn operation(action: Action, called: u64, returned: u64) -> Operation {
         Operation { action, called, returned: Some(returned) }
+    }
+
+    fn is_linearizable(history: &[Operation]) -> bool {
+        match check(history) {
+            Verdict::Linearizable => true,
+            Verdict::Impossible => false,
+            Verdict::Undecided => panic!("too hard: {history:?}"),
+        }
     }
 
     #[test]

@@ -64,6 +64,7 @@ struct Progress {
 struct Sum {
     done: u64,
     counters: Counters,
+    undecided: u64,
     failures: Vec<(u64, Box<Failure>)>,
 }
 
@@ -131,7 +132,7 @@ fn band<H: Host>(arguments: &Arguments) -> std::io::Result<bool> {
         writeln!(out, "seed {seed}: {}", failure.violation.to_string().lines().next().unwrap_or_default())?;
     }
     writeln!(out, "{} seeds in {:.1?}, {} failed", sum.done, begun.elapsed(), sum.failures.len())?;
-    writeln!(out, "{}", sum.counters)?;
+    writeln!(out, "{}; histories undecided {}", sum.counters, sum.undecided)?;
     let missing = sum.counters.missing();
     if !missing.is_empty() && sum.failures.is_empty() {
         writeln!(out, "the band was too small to see: {}", missing.join(", "))?;
@@ -149,7 +150,10 @@ fn work<H: Host>(arguments: &Arguments, end: u64, progress: &Progress) {
         let mut sum = progress.sum.lock().expect("no thread panics while it holds the lock");
         sum.done += 1;
         match outcome {
-            Ok(report) => sum.counters.add(&report.counters),
+            Ok(report) => {
+                sum.counters.add(&report.counters);
+                sum.undecided += report.undecided;
+            }
             Err(failure) => {
                 sum.failures.push((seed, failure));
                 progress.stop.store(!arguments.all, Ordering::Relaxed);

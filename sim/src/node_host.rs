@@ -238,7 +238,7 @@ fn config(setup: &Setup, id: NodeId, seed: u64) -> Config {
     let election = setup.raft.election_timeout;
     let mut config = Config::new(id, format!("n{}", id.0), address(id), u128::from(seed));
     config.raft = lictor_raft::Config { id, seed, ..setup.raft.clone() };
-    config.expect = setup.servers.len() as u32;
+    config.expect = setup.expect as u32;
     config.hold = election * 4;
     config.retry = election / 8;
     config.hello_interval = election / 2;

@@ -19,7 +19,7 @@ use crate::host::{Act, Host, Mark, Setup, Stimulus};
 use crate::workload::{Answer, Change, Freshness, Op, held};
 
 /// What the cluster is called on the wire.
-const CLUSTER: ClusterId = ClusterId(1);
+pub(crate) const CLUSTER: ClusterId = ClusterId(1);
 
 /// How many snapshots are kept for peers that are receiving them.
 const SNAPSHOTS_MAX: usize = 3;

@@ -110,6 +110,8 @@ pub struct Report {
     pub hash: u64,
     /// The length of its trace.
     pub records: u64,
+    /// Histories of keys of which it could not be decided whether they are linearizable.
+    pub undecided: u64,
 }
 
 /// A run that did not.

@@ -65,6 +65,8 @@ pub struct Options {
     pub weather: Weather,
     /// The kinds of fault that happen, each with the mean time between two of its kind.
     pub faults: Vec<(Fault, Duration)>,
+    /// Whether they happen from the very beginning, before there is a cluster.
+    pub early: bool,
     /// How long faults happen.
     pub faults_for: Duration,
     /// How long a write takes on a healthy disk, at least and at most.
@@ -101,6 +103,7 @@ impl Options {
         };
         let setup = Setup {
             servers: (1..=servers as u128).map(NodeId).collect(),
+            expect: servers,
             raft,
             store_every: one_of(rng, &[1, 5, 20, 100]),
             trailing: one_of(rng, &[0, 1, 10, 50]),
@@ -118,6 +121,7 @@ impl Options {
             setup,
             weather,
             faults,
+            early: rng.chance(1, 4),
             faults_for: election * one_of(rng, &[20, 40, 80]) as u32,
             disk_latency: *rng
                 .pick(&[
@@ -174,7 +178,7 @@ fn sometimes(rng: &mut Rng, choices: &[u64]) -> u64 {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { servers, raft, store_every, trailing, chunk_bytes } = &self.setup;
+        let Setup { servers, expect: _, raft, store_every, trailing, chunk_bytes } = &self.setup;
         writeln!(f, "seed {}, {} servers", self.seed, servers.len())?;
         writeln!(
             f,
@@ -201,7 +205,8 @@ impl fmt::Display for Options {
             "  clients: {} on {} keys, thinking {:?}, waiting {:?}",
             self.clients, self.keys, self.think, self.patience
         )?;
-        write!(f, "  faults for {:?}:", self.faults_for)?;
+        let early = if self.early { ", from the very beginning" } else { "" };
+        write!(f, "  faults for {:?}{early}:", self.faults_for)?;
         for (fault, mean) in &self.faults {
             write!(f, " {fault:?} every {mean:?};")?;
         }

@@ -197,7 +197,7 @@ mod tests {
         for (index, change) in (1..).zip(changes) {
             let command = Command { stamp: UnixMillis(0), action: change.action() };
             assert_eq!(Change::of_command(&command.encode()), Some(change));
-            state.apply(Index(index), &command).unwrap();
+            state.apply(Index(index), &command, &mut lictor_catalog::Changes::default()).unwrap();
         }
         assert_eq!(held(&state, 3), Some(Held { value: 78, index: Index(2) }));
         assert_eq!(held(&state, 42), None);

@@ -19,6 +19,7 @@ mod leader_append_only;
 mod leader_completeness;
 mod log_matching;
 mod monotone_commit;
+mod own_term;
 mod reads;
 mod reference;
 mod requests;
@@ -72,6 +73,7 @@ pub struct Oracles {
     leader_append_only: leader_append_only::LeaderAppendOnly,
     leader_completeness: leader_completeness::LeaderCompleteness,
     monotone_commit: monotone_commit::MonotoneCommit,
+    own_term: own_term::OwnTerm,
     reads: reads::Reads,
     requests: requests::Requests,
     state_machine_safety: state_machine_safety::StateMachineSafety,
@@ -92,6 +94,7 @@ impl Oracles {
             leader_append_only: leader_append_only::LeaderAppendOnly::new(count),
             leader_completeness: leader_completeness::LeaderCompleteness::new(count),
             monotone_commit: monotone_commit::MonotoneCommit::new(count),
+            own_term: own_term::OwnTerm::new(count),
             reads: reads::Reads::default(),
             requests: requests::Requests::default(),
             state_machine_safety: state_machine_safety::StateMachineSafety::default(),
@@ -112,6 +115,7 @@ impl Oracles {
         self.leader_append_only.booted(at);
         self.leader_completeness.booted(at);
         self.monotone_commit.booted(at);
+        self.own_term.booted(at);
         self.watches.booted(at, state)
     }
 
@@ -161,6 +165,7 @@ impl Oracles {
     /// A server has finished a turn.
     pub fn turned(&mut self, at: usize, status: &Status) -> Check {
         self.monotone_commit.turned(at, status)?;
+        self.own_term.turned(&self.chronicle, at, status)?;
         self.election_safety.turned(status)?;
         self.leader_append_only.turned(at, status);
         let news = self.chronicle.committed(at, status)?;

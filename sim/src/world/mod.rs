@@ -91,6 +91,7 @@ pub struct World<'w, H: Host> {
     oracles: Oracles,
     trace: Trace<'w>,
     counters: Counters,
+    undecided: u64,
     stormy: bool,
     acts: Vec<Act>,
 }
@@ -122,6 +123,7 @@ impl<'w, H: Host> World<'w, H> {
             oracles: Oracles::new(servers, bounds, options.keys),
             trace: Trace::new(out),
             counters: Counters::default(),
+            undecided: 0,
             stormy: false,
             acts: Vec::new(),
             rng,
