@@ -143,6 +143,8 @@ pub struct Server {
     pub committed: BTreeMap<Token, LogId>,
     pub events: Vec<Event>,
     pub alive: bool,
+    /// While set, reading the store fails.
+    pub unreadable: bool,
 }
 
 pub struct Cluster {
@@ -234,6 +236,7 @@ impl Cluster {
             committed: BTreeMap::new(),
             events: Vec::new(),
             alive: true,
+            unreadable: false,
         };
         self.servers.insert(id, server);
     }
@@ -419,10 +422,12 @@ impl Cluster {
                     }
                     Effect::Send { to, message } => self.wire.push_back((id, to, message)),
                     Effect::Fetch { id: fetch, what } => {
-                        inputs.push(Input::Fetched {
-                            id: fetch,
-                            data: fetch_from(&server.disk, &server.raft, what),
-                        });
+                        let data = if server.unreadable {
+                            Fetched::Failed("unreadable".into())
+                        } else {
+                            fetch_from(&server.disk, &server.raft, what)
+                        };
+                        inputs.push(Input::Fetched { id: fetch, data });
                     }
                     Effect::Apply(batch) => {
                         let through = batch.last().unwrap().entry.id.index;
