@@ -20,8 +20,10 @@ pub(crate) struct Applying {
     row_bytes: usize,
     /// When they are due.
     store_at: Option<Instant>,
-    /// Batches handed to the store and not yet reported.
+    /// Batches and replacements handed to the store and not yet reported.
     storing: u32,
+    /// Of the replacement among them: how far it goes.
+    replacing: Option<Index>,
     /// The last entry whose effects were handed to the store.
     handed: LogId,
     /// The ends and sizes of batches that the log still holds, oldest first.
@@ -40,6 +42,7 @@ impl Applying {
             row_bytes: 0,
             store_at: None,
             storing: 0,
+            replacing: None,
             handed: applied,
             log_sizes: VecDeque::new(),
             log_bytes: 0,
@@ -111,10 +114,11 @@ impl Node {
         let due = self.now() + self.config.store_interval;
         let applying = &mut self.applying;
         for row in rows {
-            let size = row.key.len() + row.value.as_ref().map_or(0, Bytes::len);
-            applying.row_bytes += size;
-            if let Some(Some(old)) = applying.rows.insert((row.table, row.key), row.value) {
-                applying.row_bytes = applying.row_bytes.saturating_sub(old.len());
+            let key_bytes = row.key.len();
+            let size = |value: &Option<Bytes>| key_bytes + value.as_ref().map_or(0, Bytes::len);
+            applying.row_bytes += size(&row.value);
+            if let Some(old) = applying.rows.insert((row.table, row.key), row.value) {
+                applying.row_bytes -= size(&old);
             }
         }
         applying.store_at.get_or_insert(due);
@@ -124,8 +128,21 @@ impl Node {
         }
     }
 
-    /// Hands what has gathered to the state store.
+    /// Whether a snapshot's rows are taking the place of the store's.
+    pub(crate) const fn is_replacing(&self) -> bool {
+        self.applying.replacing.is_some()
+    }
+
+    /// Whether the store has come to `through` and has nothing more to do.
+    pub(crate) fn is_stored(&self, through: Index) -> bool {
+        self.applying.storing == 0 && self.applying.handed.index >= through
+    }
+
+    /// Hands what has gathered to the state store, unless that is busy: then it is handed over when the store reports.
     pub(crate) fn store_rows(&mut self) {
+        if self.applying.storing > 0 {
+            return;
+        }
         self.applying.store_at = None;
         if self.applying.handed == self.applying.applied {
             return;
@@ -147,6 +164,13 @@ impl Node {
     /// The store has come this far: the log may forget what is behind it, except for what followers may still want.
     pub(crate) fn state_stored(&mut self, applied: Index) {
         self.applying.storing = self.applying.storing.saturating_sub(1);
+        if self.applying.replacing.is_some_and(|last| applied >= last) {
+            self.applying.replacing = None;
+        }
+        self.stop_if_stored();
+        if self.stores_at_once() {
+            self.store_rows();
+        }
         if self.applying.handed != self.applying.applied {
             let due = self.now() + self.config.store_interval;
             self.applying.store_at.get_or_insert(due);
@@ -185,6 +209,7 @@ impl Node {
         applying.row_bytes = 0;
         applying.store_at = None;
         applying.storing += 1;
+        applying.replacing = Some(meta.last.index);
         applying.log_sizes.clear();
         applying.log_bytes = 0;
         let last = meta.last;

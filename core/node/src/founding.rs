@@ -19,7 +19,8 @@ use lictor_machine::{Instant, NodeId, Rng};
 use lictor_raft::{self as raft, Configuration, LogId};
 
 use crate::io::{
-    Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Reply, Target,
+    Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Reply,
+    RequestError, Target,
 };
 use crate::node::Node;
 use crate::store::{Notes, PeerAddress};
@@ -163,6 +164,16 @@ impl Node {
             Some(Then::Begin) => self.begin_log(),
             Some(Then::GiveUp(attempt)) => self.society.given_up = attempt,
             Some(Then::Rest) | None => {}
+        }
+    }
+
+    /// This node stops: whoever waits for its agreement is told so.
+    pub(crate) fn fail_promises(&mut self, error: &RequestError) {
+        for then in std::mem::take(&mut self.society.saving) {
+            if let Then::Agree(id) = then {
+                let reply = Reply::Failed(error.clone());
+                self.emit(Effect::Reply { id, reply });
+            }
         }
     }
 

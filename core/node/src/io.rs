@@ -261,9 +261,11 @@ pub enum Effect {
         /// What; only `Entries` ever reaches the driver.
         what: Fetch,
     },
-    /// Write to the state store; report [`Input::StateStored`].
+    /// Write to the state store; report [`Input::StateStored`]. There is never more than one of these on its way, and none while a
+    /// replacement is.
     Store(StateBatch),
-    /// Replace the state store's content by the staged chunks of this snapshot; report [`Input::StateStored`].
+    /// Replace the state store's content by the staged chunks of this snapshot; report [`Input::StateStored`]. A [`Effect::Store`] may still be
+    /// on its way and goes first. Nothing is staged anew until the report.
     ReplaceState(SnapshotMeta),
     /// Make this state the one that readers see, then wake those who watch what was touched.
     Publish(Published),
@@ -298,8 +300,15 @@ pub enum Effect {
     Address(PeerAddress),
     /// Something happened that people may want to know.
     Event(Event),
-    /// The node has left in good order and may be dropped.
+    /// The node has left in good order, with everything that it had applied in the state store, and may be dropped.
     Stopped,
+}
+
+impl Effect {
+    /// Whether somebody who asked waits for it.
+    pub(crate) const fn answers_somebody(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::Reply { .. })
+    }
 }
 
 /// A state for readers.

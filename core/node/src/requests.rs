@@ -36,6 +36,7 @@ enum Stage {
 struct Open {
     request: Request,
     stage: Stage,
+    deadline: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +95,7 @@ impl Node {
             Open {
                 request,
                 stage: Stage::Parked,
+                deadline,
             },
         );
         self.dispatch(asker);
@@ -103,7 +105,12 @@ impl Node {
     fn dispatch(&mut self, asker: Asker) {
         let leader = self.raft.leader();
         let me = self.config.id;
-        let Some(open) = self.requests.open.get(&asker) else {
+        let Some(open) = self
+            .requests
+            .open
+            .get(&asker)
+            .filter(|open| matches!(open.stage, Stage::Parked))
+        else {
             return;
         };
         match (&open.request, leader) {
@@ -170,11 +177,13 @@ impl Node {
 
     fn forward(&mut self, asker: Asker, leader: NodeId, call: Call) {
         let id = self.requests.new_call();
-        if let Some(open) = self.requests.open.get_mut(&asker) {
-            open.stage = Stage::Called(id);
-        }
+        let now = self.now();
+        let Some(open) = self.requests.open.get_mut(&asker) else {
+            return;
+        };
+        open.stage = Stage::Called(id);
+        let timeout = open.deadline.since(now);
         self.requests.by_call.insert(id, asker);
-        let timeout = self.config.hold;
         self.emit(Effect::Call {
             id,
             to: Target::Node(leader),
@@ -200,24 +209,28 @@ impl Node {
     }
 
     fn not_leader(&mut self, asker: Asker, id: InboundId, leader: Option<NodeId>) {
-        self.requests.open.remove(&asker);
+        self.close(asker);
         self.emit(Effect::Reply {
             id,
             reply: Reply::NotLeader(leader),
         });
     }
 
+    fn close(&mut self, asker: Asker) {
+        let requests = &mut self.requests;
+        requests.open.remove(&asker);
+        // A name may be used again, so the deadline counts too.
+        while requests.deadlines.front().is_some_and(|(at, asker)| {
+            let open = requests.open.get(asker);
+            open.is_none_or(|open| open.deadline != *at)
+        }) {
+            requests.deadlines.pop_front();
+        }
+    }
+
     /// Answers a request; nothing is left of it.
     fn finish(&mut self, asker: Asker, answer: Answer) {
-        self.requests.open.remove(&asker);
-        while self
-            .requests
-            .deadlines
-            .front()
-            .is_some_and(|(_, asker)| !self.requests.open.contains_key(asker))
-        {
-            self.requests.deadlines.pop_front();
-        }
+        self.close(asker);
         match asker {
             Asker::Local(token) => self.answer(token, answer),
             Asker::Inbound(id) => {
@@ -252,7 +265,7 @@ impl Node {
             let Some((_, asker)) = self.requests.deadlines.pop_front() else {
                 return;
             };
-            let Some(open) = self.requests.open.get(&asker) else {
+            let Some(open) = self.requests.open.get(&asker).filter(|open| open.deadline <= now) else {
                 continue;
             };
             let error = match (&open.request, &open.stage) {

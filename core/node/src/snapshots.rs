@@ -55,7 +55,7 @@ impl Node {
         let now = self.now();
         let wanted = match snapshot {
             Some(snapshot) => snapshot,
-            None => self.take_snapshot(),
+            None => self.newest_snapshot(),
         };
         let served = self.serving.served.get_mut(&wanted)?;
         served.used = now;
@@ -74,6 +74,16 @@ impl Node {
             },
             Err(error) => Fetched::Failed(error.to_string()),
         })
+    }
+
+    /// A snapshot for a server that begins to receive one. One that is being served already does as well, as long as the log goes on
+    /// behind it: otherwise several servers that lag would push each other's out of the few that are held, for ever.
+    fn newest_snapshot(&mut self) -> LogId {
+        let usable = self.serving.served.keys().rev();
+        usable
+            .copied()
+            .find(|last| self.raft.id_at(last.index) == Some(*last))
+            .unwrap_or_else(|| self.take_snapshot())
     }
 
     fn take_snapshot(&mut self) -> LogId {
