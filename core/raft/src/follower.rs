@@ -119,7 +119,12 @@ impl Raft {
     }
 
     pub(crate) fn handle_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {
-        // The leader vouches that its log and ours are equal up to here, since we acknowledged that much in this term.
+        // An entry that this leader made is in its log, and everything before it is equal (Log Matching, §5.3). That is how a node that was
+        // restarted learns of commits when nothing new is appended: the leader knows it to be up to date and sends it nothing else.
+        let last = self.log.last();
+        if last.term == self.hard.term {
+            self.matched = self.matched.max(last.index);
+        }
         self.commit_to(commit.min(self.matched));
         self.send(from, Body::HeartbeatReply { round });
     }
