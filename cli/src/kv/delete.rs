@@ -62,10 +62,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     if key.is_empty() && !recurse {
         return Err(Failure::new("Error! Missing KEY argument"));
     }
-    if recurse && args.switch("cas") {
+    let compare = super::compare_and_set(args)?;
+    if recurse && compare.is_some() {
         return Err(Failure::new("Cannot specify both -cas and -recurse!"));
     }
-    let compare = super::compare_and_set(args)?;
     if compare.is_none() && args.uint("modify-index").is_some_and(|index| index > 0) {
         return Err(Failure::new("Cannot specify -modify-index without -cas!"));
     }

@@ -157,6 +157,12 @@ fn write_details(out: &mut impl Write, entry: &Entry<'_>, base64: bool) -> Resul
     writeln!(out, "LockIndex        {}", entry.lock_index)?;
     writeln!(out, "ModifyIndex      {}", entry.modify_index)?;
     writeln!(out, "Session          {session}")?;
-    write!(out, "Value            ")?;
+    // No spaces where nothing follows.
+    let label = if entry.encoded().is_empty() {
+        "Value"
+    } else {
+        "Value            "
+    };
+    out.write_all(label.as_bytes())?;
     write_value(out, entry, base64)
 }

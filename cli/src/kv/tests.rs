@@ -42,7 +42,7 @@ fn get_prints_values() {
     let detailed = "CreateIndex      15\nFlags            7\nKey              dir/x\nLockIndex        1\n\
                     ModifyIndex      18446744073709551615\nSession          5efa\nValue            ";
     let bare = "CreateIndex      16\nFlags            0\nKey              dir/y\nLockIndex        0\n\
-                ModifyIndex      17\nSession          -\nValue            \n";
+                ModifyIndex      17\nSession          -\nValue\n";
     for (body, line, target, out) in [
         (
             &one,
@@ -465,6 +465,10 @@ fn misuse_is_found_before_anything_is_sent() {
         (&["delete", "/"], "Error! Missing KEY argument"),
         (&["delete", "a", "b"], "Too many arguments (expected 1, got 2)"),
         (&["delete", "-cas", "a"], "Must specify -modify-index with -cas!"),
+        (
+            &["delete", "-cas", "-recurse", "a"],
+            "Must specify -modify-index with -cas!",
+        ),
         (
             &["delete", "-cas", "-recurse", "-modify-index=4", "a"],
             "Cannot specify both -cas and -recurse!",
