@@ -1,7 +1,7 @@
 //! Lictor's runtime on smol: one multi-thread executor for everything.
 //!
 //! smol's own global executor has one thread by default, and other libraries bring pools of their own. Here is one
-//! pool, with as many threads as the machine has processors, for whatever the process runs. An idle thread of it
+//! pool, with one thread less than the machine has processors and at least one, for whatever the process runs. An idle thread of it
 //! waits for sockets and timers itself, so that most events need no hand-over from the reactor's thread.
 
 #![forbid(unsafe_code)]
@@ -26,8 +26,9 @@ static POOL: StaticExecutor = StaticExecutor::new();
 pub fn runtime() -> Runtime {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
-        let wanted = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        start(wanted);
+        // The threads that write the log and the state want a processor too, and every thread more is one more to be woken.
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        start(processors.saturating_sub(1).max(1));
     });
     Runtime::new(Smol)
 }

@@ -12,7 +12,7 @@ pub struct Config {
     pub id: NodeId,
     /// Seeds the election jitter. Different on every node.
     pub seed: u64,
-    /// A follower that has heard no leader for this long, and up to twice this long by a random draw, campaigns. A leader that
+    /// A follower that has heard no leader for this long, and up to half as long again by a random draw, campaigns. A leader that
     /// has not heard a quorum for this long steps down.
     pub election_timeout: Duration,
     /// How often a leader makes itself heard. Well below `election_timeout`.
@@ -55,8 +55,8 @@ impl Config {
         Self {
             id,
             seed,
-            election_timeout: Duration::from_millis(500),
-            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(700),
+            heartbeat_interval: Duration::from_millis(300),
             max_clock_drift_permille: 50,
             disk_stall: Duration::from_secs(2),
             append_bytes_max: nonzero(1 << 20),

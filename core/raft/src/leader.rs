@@ -168,6 +168,7 @@ impl Raft {
         }
         if let Some(peer) = leader.peers.get_mut(&from) {
             peer.acked_round = peer.acked_round.max(round);
+            peer.answers(self.clock.latest(), &self.config);
             self.note_confirmed();
         }
     }

@@ -190,6 +190,17 @@ impl Progress {
         }
     }
 
+    /// The peer answers heartbeats, so an append that it does not answer was most likely lost on the way: no need to be more patient
+    /// than at first. (While appends are pipelined it may also be its disk that is slow.)
+    pub(crate) fn answers(&mut self, now: Instant, config: &Config) {
+        let first_patience = config.election_timeout / 2;
+        if self.mode == (Mode::Probe { waiting: true }) && now.since(self.moved) >= first_patience {
+            self.patience = first_patience;
+            self.moved = now;
+            self.lost();
+        }
+    }
+
     /// The peer spoke, whatever it said: it can be reached again.
     pub(crate) fn spoke(&mut self) {
         if std::mem::take(&mut self.suspect) {

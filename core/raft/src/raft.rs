@@ -270,7 +270,7 @@ impl Raft {
 
     pub(crate) fn reset_election_timer(&mut self) {
         let timeout = self.config.election_timeout;
-        self.election_at = self.now() + self.rng.between(timeout, timeout * 2);
+        self.election_at = self.now() + self.rng.between(timeout, timeout + timeout / 2);
     }
 
     /// Takes up `term` if it is newer, and follows `leader`.

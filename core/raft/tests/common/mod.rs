@@ -225,6 +225,9 @@ impl Cluster {
 
     pub fn add(&mut self, id: NodeId, mut disk: Disk) {
         let mut config = Config::lan(id, id.0 as u64);
+        // The conversations speak of these times.
+        config.election_timeout = Duration::from_millis(500);
+        config.heartbeat_interval = Duration::from_millis(100);
         (self.configure)(&mut config);
         let raft = Raft::start(config, &disk.boot(), Now::at(self.now)).unwrap();
         let server = Server {
