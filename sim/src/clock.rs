@@ -20,18 +20,29 @@ pub struct LocalClock {
 impl LocalClock {
     /// A clock that reads zero at `now`, of true time.
     pub const fn start(now: Instant, drift_permille: u32) -> Self {
-        Self { since: now, mono_then: 0, drift_permille, wall_offset_ms: 0 }
+        Self {
+            since: now,
+            mono_then: 0,
+            drift_permille,
+            wall_offset_ms: 0,
+        }
     }
 
     /// What the server sees when true time is `now`.
     pub fn now(&self, now: Instant) -> Now {
         let wall = WALL_ORIGIN_MS + now.as_nanos() / 1_000_000;
-        Now { mono: self.mono(now), wall: UnixMillis(wall.saturating_add_signed(self.wall_offset_ms)) }
+        Now {
+            mono: self.mono(now),
+            wall: UnixMillis(wall.saturating_add_signed(self.wall_offset_ms)),
+        }
     }
 
     /// The monotonic clock at true time `now`.
     pub fn mono(&self, now: Instant) -> Instant {
-        Instant::from_nanos(self.mono_then.saturating_add(self.ticks(nanos_since(now, self.since))))
+        Instant::from_nanos(
+            self.mono_then
+                .saturating_add(self.ticks(nanos_since(now, self.since))),
+        )
     }
 
     /// The earliest true time at which the monotonic clock reads `mono` or more.
@@ -86,7 +97,10 @@ mod tests {
         for _ in 0..2000 {
             let begin = Instant::from_nanos(rng.below(1 << 40));
             let mut clock = LocalClock::start(begin, rng.below(200) as u32);
-            clock.set_drift(begin + Duration::from_nanos(rng.below(1 << 36)), rng.below(200) as u32);
+            clock.set_drift(
+                begin + Duration::from_nanos(rng.below(1 << 36)),
+                rng.below(200) as u32,
+            );
             let mono = Instant::from_nanos(clock.mono_then + rng.below(1 << 36));
             let at = clock.true_time(mono);
             assert!(clock.mono(at) >= mono);
@@ -94,7 +108,10 @@ mod tests {
                 assert!(clock.mono(Instant::from_nanos(at.as_nanos() - 1)) < mono);
             }
         }
-        assert_eq!(LocalClock::start(Instant::ZERO, 7).true_time(Instant::MAX), Instant::MAX);
+        assert_eq!(
+            LocalClock::start(Instant::ZERO, 7).true_time(Instant::MAX),
+            Instant::MAX
+        );
     }
 
     #[test]
@@ -104,7 +121,10 @@ mod tests {
         assert_eq!(clock.mono(then), Instant::from_millis(1050));
         clock.set_drift(then, 0);
         assert_eq!(clock.mono(then), Instant::from_millis(1050));
-        assert_eq!(clock.mono(then + Duration::from_secs(1)), Instant::from_millis(2050));
+        assert_eq!(
+            clock.mono(then + Duration::from_secs(1)),
+            Instant::from_millis(2050)
+        );
         let before = clock.now(then).wall;
         clock.step_wall(-5000);
         assert_eq!(clock.now(then).wall.0, before.0 - 5000);

@@ -22,7 +22,7 @@ pub use rows::{DecodeRows, RowImage};
 #[derive(Clone, Debug)]
 pub enum LogWrite {
     /// A batch of Raft's.
-    Batch(WriteBatch),
+    Batch(Box<WriteBatch>),
     /// The node's notes.
     Notes(Notes),
 }
@@ -81,7 +81,9 @@ impl Disk {
     /// Whether the rows are to be replaced: until they are, nothing may be staged in the place of the chunks that they come from, so the
     /// log store waits.
     fn is_replacing(&self) -> bool {
-        self.state.iter().any(|write| matches!(write, StateWrite::Replace(_)))
+        self.state
+            .iter()
+            .any(|write| matches!(write, StateWrite::Replace(_)))
     }
 
     /// The running call returns: its writes, up to the last that must be synced, are durable.
@@ -92,7 +94,12 @@ impl Disk {
             LogWrite::Batch(batch) => batch.sync == Sync::Required,
             LogWrite::Notes(_) => true,
         };
-        let durable = self.log.iter().take(done).rposition(is_required).map_or(0, |last| last + 1);
+        let durable = self
+            .log
+            .iter()
+            .take(done)
+            .rposition(is_required)
+            .map_or(0, |last| last + 1);
         let mut finished = Finished::default();
         for (at, write) in self.log.iter().take(done).enumerate() {
             match write {
@@ -196,7 +203,12 @@ impl Disk {
 
     /// The configuration in force at an index that is not below the log's base.
     pub fn members_at(&self, index: Index) -> Configuration {
-        let newest = self.durable.members().into_iter().rev().find(|(id, _)| id.index <= index);
+        let newest = self
+            .durable
+            .members()
+            .into_iter()
+            .rev()
+            .find(|(id, _)| id.index <= index);
         newest.map_or_else(|| self.durable.base.members.clone(), |(_, members)| members)
     }
 
@@ -217,7 +229,11 @@ impl Disk {
     /// The running write to the state store is durable. Returns how far the rows go now.
     pub fn finish_state(&mut self, decode: DecodeRows) -> Result<LogId, String> {
         self.state_busy = 0;
-        match self.state.pop_front().ok_or("no write to the state store was running")? {
+        match self
+            .state
+            .pop_front()
+            .ok_or("no write to the state store was running")?
+        {
             StateWrite::Batch(batch) => self.rows.apply(&batch),
             StateWrite::Replace(meta) => {
                 let chunks = self.written()?.staged_chunks(meta.last)?.to_vec();
@@ -233,7 +249,7 @@ impl Disk {
             match write {
                 LogWrite::Batch(batch) => {
                     self.durable.apply(&batch)?;
-                    settled.push(batch);
+                    settled.push(*batch);
                 }
                 LogWrite::Notes(notes) => self.notes = notes,
             }
@@ -251,15 +267,22 @@ mod tests {
     fn batch(seq: u64, sync: Sync) -> WriteBatch {
         let mut batch = WriteBatch::new(WriteId { boot: 1, seq });
         batch.sync = sync;
-        batch.hard_state = Some(HardState { term: Term(seq), vote: None, commit: Index::ZERO });
-        batch.append.push(Entry { id: LogId::new(1, seq), payload: Payload::Noop });
+        batch.hard_state = Some(HardState {
+            term: Term(seq),
+            vote: None,
+            commit: Index::ZERO,
+        });
+        batch.append.push(Entry {
+            id: LogId::new(1, seq),
+            payload: Payload::Noop,
+        });
         batch
     }
 
     fn disk_with(writes: &[Sync]) -> Disk {
         let mut disk = Disk::default();
         for (seq, sync) in (1..).zip(writes) {
-            disk.issue(LogWrite::Batch(batch(seq, *sync)));
+            disk.issue(LogWrite::Batch(Box::new(batch(seq, *sync))));
         }
         disk
     }
@@ -283,11 +306,15 @@ mod tests {
         let mut disk = disk_with(&[Sync::Required, Sync::Lazy, Sync::Required, Sync::Lazy]);
         assert_eq!(disk.begin(), Some(4));
         assert_eq!(disk.begin(), None, "one call at a time");
-        disk.issue(LogWrite::Batch(batch(5, Sync::Required)));
+        disk.issue(LogWrite::Batch(Box::new(batch(5, Sync::Required))));
         let finished = disk.finish().unwrap();
         assert_eq!(finished.through, Some(WriteId { boot: 1, seq: 4 }));
         assert_eq!(finished.durable.len(), 3);
-        assert_eq!(disk.entries(Index(1), Index(9), usize::MAX).unwrap().len(), 4, "readers see the lazy one");
+        assert_eq!(
+            disk.entries(Index(1), Index(9), usize::MAX).unwrap().len(),
+            4,
+            "readers see the lazy one"
+        );
         let mut crashed = disk.clone();
         crashed.crash_keeping(0).unwrap();
         assert_eq!(crashed.durable().last().index, Index(3));
@@ -301,7 +328,10 @@ mod tests {
     fn each_load_counts_a_start_and_notes_survive() {
         let mut disk = Disk::default();
         assert_eq!(disk.load(0).raft.boot, 1);
-        let notes = Notes { cluster: Some(lictor_node::ClusterId(7)), ..Notes::default() };
+        let notes = Notes {
+            cluster: Some(lictor_node::ClusterId(7)),
+            ..Notes::default()
+        };
         disk.issue(LogWrite::Notes(notes.clone()));
         disk.begin();
         assert_eq!(disk.finish().unwrap().notes, 1);

@@ -66,10 +66,15 @@ pub fn check(history: &[Operation]) -> Verdict {
 
 /// Keeps the first operations, up to a moment at which all that are kept have begun; what returned after that moment counts as unknown.
 fn cut(operations: &mut Vec<Operation>) {
-    let Some(first_left_out) = operations.get(OPERATIONS_MAX).map(|operation| operation.called) else { return };
+    let Some(first_left_out) = operations.get(OPERATIONS_MAX).map(|operation| operation.called) else {
+        return;
+    };
     operations.truncate(OPERATIONS_MAX);
     operations.retain_mut(|operation| {
-        if operation.returned.is_none_or(|returned| returned < first_left_out) {
+        if operation
+            .returned
+            .is_none_or(|returned| returned < first_left_out)
+        {
             return true;
         }
         operation.returned = None;
@@ -97,7 +102,9 @@ fn forget_unobserved(operations: &mut [Operation]) {
         .collect();
     for operation in operations {
         match &mut operation.action {
-            Action::Set(value) | Action::Cas { value, .. } if !observed.contains(value) => *value = UNOBSERVED,
+            Action::Set(value) | Action::Cas { value, .. } if !observed.contains(value) => {
+                *value = UNOBSERVED;
+            }
             Action::Set(_) | Action::Cas { .. } | Action::Delete | Action::Get(_) => {}
         }
     }
@@ -113,15 +120,24 @@ struct Search {
 
 impl Search {
     fn new(operations: &[Operation]) -> Self {
-        let (mut returned, unknown): (Vec<Operation>, Vec<Operation>) =
-            operations.iter().partition(|operation| operation.returned.is_some());
+        let (mut returned, unknown): (Vec<Operation>, Vec<Operation>) = operations
+            .iter()
+            .partition(|operation| operation.returned.is_some());
         returned.sort_unstable_by_key(|operation| operation.returned);
-        Self { returned, unknown, visited: HashMap::new() }
+        Self {
+            returned,
+            unknown,
+            visited: HashMap::new(),
+        }
     }
 
     /// Depth first, with a stack of its own: histories are longer than call stacks should be deep.
     fn explains(&mut self) -> Verdict {
-        let all = if self.returned.len() == OPERATIONS_MAX { u128::MAX } else { (1 << self.returned.len()) - 1 };
+        let all = if self.returned.len() == OPERATIONS_MAX {
+            u128::MAX
+        } else {
+            (1 << self.returned.len()) - 1
+        };
         let mut open = vec![(0_u128, 0_u128, None)];
         let mut budget = CONFIGURATIONS_MAX;
         while let Some((done, used, held)) = open.pop() {
@@ -137,7 +153,9 @@ impl Search {
             }
             // Whatever is next must have been called before any operation that is still to come returned; the first of these in the
             // list is the first to return.
-            let horizon = self.returned[done.trailing_ones() as usize].returned.unwrap_or(u64::MAX);
+            let horizon = self.returned[done.trailing_ones() as usize]
+                .returned
+                .unwrap_or(u64::MAX);
             let mut unobserved_tried = false;
             for (at, operation) in self.unknown.iter().enumerate() {
                 if operation.called > horizon {
@@ -175,13 +193,20 @@ impl Search {
 }
 
 /// What the key holds after an action, or `None` if the action could not have come out as it did.
-#[expect(clippy::option_option, reason = "the outer one says whether, the inner one is what the key holds")]
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether, the inner one is what the key holds"
+)]
 fn step(held: Option<u64>, action: Action) -> Option<Option<u64>> {
     match action {
         Action::Set(value) => Some(Some(value)),
         Action::Delete => Some(None),
         Action::Get(seen) => (seen == held).then_some(held),
-        Action::Cas { expected, value, done } => {
+        Action::Cas {
+            expected,
+            value,
+            done,
+        } => {
             let holds = held == expected;
             if done.is_some_and(|done| done != holds) {
                 return None;
@@ -198,7 +223,11 @@ mod tests {
     use super::*;
 
     fn operation(action: Action, called: u64, returned: u64) -> Operation {
-        Operation { action, called, returned: Some(returned) }
+        Operation {
+            action,
+            called,
+            returned: Some(returned),
+        }
     }
 
     fn is_linearizable(history: &[Operation]) -> bool {
@@ -212,9 +241,14 @@ mod tests {
     #[test]
     fn a_read_may_see_any_concurrent_write_and_no_overwritten_one() {
         let writes = [operation(Action::Set(1), 0, 10), operation(Action::Set(2), 5, 15)];
-        for (seen, called, fine) in
-            [(Some(1), 12, true), (Some(2), 12, true), (Some(1), 20, true), (Some(2), 20, true), (None, 20, false), (None, 2, true)]
-        {
+        for (seen, called, fine) in [
+            (Some(1), 12, true),
+            (Some(2), 12, true),
+            (Some(1), 20, true),
+            (Some(2), 20, true),
+            (None, 20, false),
+            (None, 2, true),
+        ] {
             let mut history = writes.to_vec();
             history.push(operation(Action::Get(seen), called, called + 1));
             assert_eq!(is_linearizable(&history), fine, "{seen:?} at {called}");
@@ -225,27 +259,70 @@ mod tests {
             operation(Action::Get(Some(1)), 20, 21),
             operation(Action::Get(Some(2)), 22, 23),
         ];
-        assert!(!is_linearizable(&flips), "the key cannot change after both writes returned");
+        assert!(
+            !is_linearizable(&flips),
+            "the key cannot change after both writes returned"
+        );
     }
 
     #[test]
     fn a_write_without_a_known_outcome_happens_late_or_never_but_not_early() {
-        let lost = Operation { action: Action::Set(7), called: 10, returned: None };
+        let lost = Operation {
+            action: Action::Set(7),
+            called: 10,
+            returned: None,
+        };
         let get = |seen, called| operation(Action::Get(seen), called, called + 1);
         assert!(is_linearizable(&[lost, get(None, 20), get(Some(7), 30)]), "late");
         assert!(is_linearizable(&[lost, get(None, 20), get(None, 30)]), "never");
-        assert!(!is_linearizable(&[lost, get(Some(7), 20), get(None, 30)]), "not undone");
-        assert!(!is_linearizable(&[lost, get(Some(7), 5)]), "not before it was called");
+        assert!(
+            !is_linearizable(&[lost, get(Some(7), 20), get(None, 30)]),
+            "not undone"
+        );
+        assert!(
+            !is_linearizable(&[lost, get(Some(7), 5)]),
+            "not before it was called"
+        );
     }
 
     #[test]
     fn a_comparison_that_came_out_wrong_is_seen() {
-        let cas = |expected, value, done, called| operation(Action::Cas { expected, value, done: Some(done) }, called, called + 1);
-        assert!(is_linearizable(&[cas(None, 1, true, 0), cas(None, 2, false, 2), cas(Some(1), 3, true, 4)]));
+        let cas = |expected, value, done, called| {
+            operation(
+                Action::Cas {
+                    expected,
+                    value,
+                    done: Some(done),
+                },
+                called,
+                called + 1,
+            )
+        };
+        assert!(is_linearizable(&[
+            cas(None, 1, true, 0),
+            cas(None, 2, false, 2),
+            cas(Some(1), 3, true, 4)
+        ]));
         assert!(!is_linearizable(&[cas(None, 1, true, 0), cas(None, 2, true, 2)]));
-        let unknown = Operation { action: Action::Cas { expected: Some(1), value: 9, done: None }, called: 1, returned: None };
-        assert!(is_linearizable(&[cas(None, 1, true, 2), unknown, operation(Action::Get(Some(9)), 6, 7)]));
-        assert!(!is_linearizable(&[cas(None, 2, true, 2), unknown, operation(Action::Get(Some(9)), 6, 7)]));
+        let unknown = Operation {
+            action: Action::Cas {
+                expected: Some(1),
+                value: 9,
+                done: None,
+            },
+            called: 1,
+            returned: None,
+        };
+        assert!(is_linearizable(&[
+            cas(None, 1, true, 2),
+            unknown,
+            operation(Action::Get(Some(9)), 6, 7)
+        ]));
+        assert!(!is_linearizable(&[
+            cas(None, 2, true, 2),
+            unknown,
+            operation(Action::Get(Some(9)), 6, 7)
+        ]));
     }
 
     /// A register that really works, with operations of random length, is always explained; one that returns the value before
@@ -260,7 +337,11 @@ mod tests {
                 let called = moment + rng.below(3);
                 moment += 4;
                 // The effect is at `moment`, between call and return.
-                let returned = if rng.chance(1, 10) { None } else { Some(moment + 1 + rng.below(12)) };
+                let returned = if rng.chance(1, 10) {
+                    None
+                } else {
+                    Some(moment + 1 + rng.below(12))
+                };
                 let action = if rng.chance(1, 2) {
                     before = held;
                     held = Some(value);
@@ -269,7 +350,11 @@ mod tests {
                     Action::Get(held)
                 };
                 if returned.is_some() || matches!(action, Action::Set(_)) {
-                    history.push(Operation { action, called, returned });
+                    history.push(Operation {
+                        action,
+                        called,
+                        returned,
+                    });
                 }
             }
             assert!(is_linearizable(&history), "seed {seed}");

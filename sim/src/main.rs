@@ -102,9 +102,17 @@ fn replay<H: Host>(arguments: &Arguments, seed: u64) -> std::io::Result<bool> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let servers = servers_of(arguments, seed);
     writeln!(out, "{}\n", Options::of_seed(seed, servers))?;
-    let outcome = run_seed::<H>(seed, servers, arguments.trace.then_some(&mut out as &mut dyn Write));
+    let outcome = run_seed::<H>(
+        seed,
+        servers,
+        arguments.trace.then_some(&mut out as &mut dyn Write),
+    );
     match &outcome {
-        Ok(report) => writeln!(out, "\n{}\n{} records, digest {:016x}", report.counters, report.records, report.hash)?,
+        Ok(report) => writeln!(
+            out,
+            "\n{}\n{} records, digest {:016x}",
+            report.counters, report.records, report.hash
+        )?,
         Err(failure) => writeln!(out, "{failure}")?,
     }
     out.flush()?;
@@ -115,23 +123,39 @@ fn band<H: Host>(arguments: &Arguments) -> std::io::Result<bool> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.unwrap_or(cores).max(1);
     let end = arguments.start.saturating_add(arguments.seeds);
-    let progress =
-        Progress { next: AtomicU64::new(arguments.start), stop: AtomicBool::new(false), sum: Mutex::new(Sum::default()) };
+    let progress = Progress {
+        next: AtomicU64::new(arguments.start),
+        stop: AtomicBool::new(false),
+        sum: Mutex::new(Sum::default()),
+    };
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| work::<H>(arguments, end, &progress));
         }
     });
-    let sum = progress.sum.into_inner().expect("a thread that panicked has ended the scope");
+    let sum = progress
+        .sum
+        .into_inner()
+        .expect("a thread that panicked has ended the scope");
     let mut out = std::io::stdout().lock();
     if let Some((_, failure)) = sum.failures.iter().min_by_key(|(seed, _)| *seed) {
         writeln!(out, "{failure}")?;
     }
     for (seed, failure) in &sum.failures {
-        writeln!(out, "seed {seed}: {}", failure.violation.to_string().lines().next().unwrap_or_default())?;
+        writeln!(
+            out,
+            "seed {seed}: {}",
+            failure.violation.to_string().lines().next().unwrap_or_default()
+        )?;
     }
-    writeln!(out, "{} seeds in {:.1?}, {} failed", sum.done, begun.elapsed(), sum.failures.len())?;
+    writeln!(
+        out,
+        "{} seeds in {:.1?}, {} failed",
+        sum.done,
+        begun.elapsed(),
+        sum.failures.len()
+    )?;
     writeln!(out, "{}; histories undecided {}", sum.counters, sum.undecided)?;
     let missing = sum.counters.missing();
     if !missing.is_empty() && sum.failures.is_empty() {
@@ -147,7 +171,10 @@ fn work<H: Host>(arguments: &Arguments, end: u64, progress: &Progress) {
             return;
         }
         let outcome = run_seed::<H>(seed, servers_of(arguments, seed), None);
-        let mut sum = progress.sum.lock().expect("no thread panics while it holds the lock");
+        let mut sum = progress
+            .sum
+            .lock()
+            .expect("no thread panics while it holds the lock");
         sum.done += 1;
         match outcome {
             Ok(report) => {

@@ -122,13 +122,19 @@ impl Network {
             }
             Channel::Raft(_) | Channel::Rpc => now + delay,
         };
-        let again = self.rng.chance(self.weather.duplicate_permille, 1000).then(|| at + self.delay() * 2);
+        let again = self
+            .rng
+            .chance(self.weather.duplicate_permille, 1000)
+            .then(|| at + self.delay() * 2);
         Fate::Arrives { at, again }
     }
 
     /// A packet that was under way when its link was blocked.
     pub fn lost(&mut self, at: Instant) -> Fate {
-        let noticed = self.rng.chance(self.weather.report_permille, 1000).then(|| at + self.delay());
+        let noticed = self
+            .rng
+            .chance(self.weather.report_permille, 1000)
+            .then(|| at + self.delay());
         Fate::Lost { noticed }
     }
 
@@ -164,13 +170,21 @@ mod tests {
 
     #[test]
     fn a_lane_keeps_its_order_unless_the_weather_reorders() {
-        let mut weather = Weather { delay_max: Duration::from_millis(50), ..Weather::calm() };
+        let mut weather = Weather {
+            delay_max: Duration::from_millis(50),
+            ..Weather::calm()
+        };
         for reorder in [false, true] {
             weather.reorder_permille = if reorder { 500 } else { 0 };
             let mut network = Network::new(2, weather.clone(), Rng::new(3));
             let mut arrivals = Vec::new();
             for n in 0..200 {
-                arrivals.push(arrival(network.send(Instant::from_millis(n), 0, 1, Channel::Raft(Lane::Append))));
+                arrivals.push(arrival(network.send(
+                    Instant::from_millis(n),
+                    0,
+                    1,
+                    Channel::Raft(Lane::Append),
+                )));
             }
             assert_eq!(arrivals.is_sorted(), !reorder);
         }

@@ -9,12 +9,14 @@ use lictor_machine::{Instant, Machine, NodeId, Now, Token};
 use lictor_node::store::{StateMark, decode_rows};
 use lictor_node::wire::{decode_call, decode_raft, decode_reply, encode_call, encode_raft, encode_reply};
 use lictor_node::{
-    CallFailure, CallId, ClusterId, Config, Effect, Event, InboundId, Input, Node, Request, RequestError, Standing, Target,
+    CallFailure, CallId, ClusterId, Config, Effect, Event, InboundId, Input, Node, Request, RequestError,
+    Standing, Target,
 };
 use lictor_raft::{Fetch, Fetched, ReadMode, Role, Status};
 
 use crate::disk::{DecodeRows, Disk};
 use crate::host::{Act, CallLoss, Host, Mark, Setup, Stimulus};
+use crate::raft_host;
 use crate::workload::{Answer, Freshness, Op, held};
 
 const PORT: u16 = 8300;
@@ -45,25 +47,47 @@ impl Host for NodeHost {
         }
         let state = builder.finish(applied.index).map_err(|error| error.to_string())?;
         let published = state.clone();
-        let node = Node::start(config, boot, (state, StateMark { applied }), now).map_err(|error| error.to_string())?;
-        Ok(Self { node, published, standing: None, reads: BTreeMap::new(), cluster: None, acts: VecDeque::new() })
+        let node = Node::start(config, boot, (state, StateMark { applied }), now)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            node,
+            published,
+            standing: None,
+            reads: BTreeMap::new(),
+            cluster: None,
+            acts: VecDeque::new(),
+        })
     }
 
     fn found(&mut self, setup: &Setup, now: Now) -> Result<(), String> {
-        self.input(now, Input::Contacts(setup.servers.iter().map(|id| address(*id)).collect()))
+        self.input(
+            now,
+            Input::Contacts(setup.servers.iter().map(|id| address(*id)).collect()),
+        )
     }
 
     fn handle(&mut self, now: Now, stimulus: Stimulus) -> Result<(), String> {
         match stimulus {
             Stimulus::Message { from, bytes } => {
                 let (cluster, message) = decode_raft(&bytes).map_err(|error| error.to_string())?;
-                self.input(now, Input::Raft { from, cluster, message })
+                self.input(
+                    now,
+                    Input::Raft {
+                        from,
+                        cluster,
+                        message,
+                    },
+                )
             }
             Stimulus::Unreachable(peer) => self.input(now, Input::Unreachable { peer }),
             Stimulus::Persisted(through) => self.input(now, Input::Persisted { through }),
-            Stimulus::PersistFailed(id) => {
-                self.input(now, Input::PersistFailed { id, detail: "the simulated disk failed".into() })
-            }
+            Stimulus::PersistFailed(id) => self.input(
+                now,
+                Input::PersistFailed {
+                    id,
+                    detail: "the simulated disk failed".into(),
+                },
+            ),
             Stimulus::NotesSaved(count) => (0..count).try_for_each(|_| self.input(now, Input::NotesSaved)),
             Stimulus::StateStored(applied) => self.input(now, Input::StateStored { applied }),
             Stimulus::Fetched(id, entries) => {
@@ -73,14 +97,30 @@ impl Host for NodeHost {
             Stimulus::Request(token, op) => self.request(now, token, op),
             Stimulus::Call { id, from, body } => {
                 let call = decode_call(&body).map_err(|error| error.to_string())?;
-                self.input(now, Input::Call { id: InboundId(id), from, call })
+                self.input(
+                    now,
+                    Input::Call {
+                        id: InboundId(id),
+                        from,
+                        call,
+                    },
+                )
             }
             Stimulus::CallDone { id, result } => {
                 let result = match result {
                     Ok(body) => Ok(decode_reply(&body).map_err(|error| error.to_string())?),
-                    Err(CallLoss { maybe_sent }) => Err(CallFailure { maybe_sent, detail: "lost on the way".into() }),
+                    Err(CallLoss { maybe_sent }) => Err(CallFailure {
+                        maybe_sent,
+                        detail: "lost on the way".into(),
+                    }),
                 };
-                self.input(now, Input::CallDone { id: CallId(id), result })
+                self.input(
+                    now,
+                    Input::CallDone {
+                        id: CallId(id),
+                        result,
+                    },
+                )
             }
         }
     }
@@ -94,7 +134,9 @@ impl Host for NodeHost {
             if let Some(act) = self.acts.pop_front() {
                 return Ok(Some(act));
             }
-            let Some(effect) = self.node.poll_effect() else { return Ok(None) };
+            let Some(effect) = self.node.poll_effect() else {
+                return Ok(None);
+            };
             self.translate(effect)?;
         }
     }
@@ -145,13 +187,24 @@ impl NodeHost {
     }
 
     fn leads_by_lease(&self, now: Now) -> bool {
-        let lease = self.standing.as_ref().filter(|standing| standing.role == Role::Leader);
-        lease.and_then(|standing| standing.lease_until).is_some_and(|until| now.mono < until)
+        let lease = self
+            .standing
+            .as_ref()
+            .filter(|standing| standing.role == Role::Leader);
+        lease
+            .and_then(|standing| standing.lease_until)
+            .is_some_and(|until| now.mono < until)
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "ends a request like the other ways that one can end")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "ends a request like the other ways that one can end"
+    )]
     fn answer_read(&mut self, token: Token, key: u8) -> Result<(), String> {
-        let answer = Answer::Value { index: self.published.index(), held: held(&self.published, key) };
+        let answer = Answer::Value {
+            index: self.published.index(),
+            held: held(&self.published, key),
+        };
         self.acts.push_back(Act::Answer(token, answer));
         Ok(())
     }
@@ -167,26 +220,60 @@ impl NodeHost {
                 let bytes = Bytes::from(encode_raft(cluster, &message));
                 Act::Send { to, message, bytes }
             }
-            Effect::Fetch { id, what: Fetch::Entries { first, last, max_bytes } } => Act::Fetch { id, first, last, max_bytes },
-            Effect::Fetch { what: Fetch::Chunk { .. }, .. } => return Err("a node asked its driver for a chunk".into()),
+            Effect::Fetch {
+                id,
+                what:
+                    Fetch::Entries {
+                        first,
+                        last,
+                        max_bytes,
+                    },
+            } => Act::Fetch {
+                id,
+                first,
+                last,
+                max_bytes,
+            },
+            Effect::Fetch {
+                what: Fetch::Chunk { .. },
+                ..
+            } => return Err("a node asked its driver for a chunk".into()),
             Effect::Store(batch) => Act::Store(batch),
             Effect::ReplaceState(meta) => Act::ReplaceState(meta),
             Effect::Publish(published) => {
                 self.published = published.state.clone();
-                Act::Publish { state: published.state, touched: published.touched }
+                Act::Publish {
+                    state: published.state,
+                    touched: published.touched,
+                }
             }
             Effect::Standing(standing) => {
                 self.standing = Some(standing);
                 return Ok(());
             }
-            Effect::Call { id, to, call, timeout } => {
+            Effect::Call {
+                id,
+                to,
+                call,
+                timeout,
+            } => {
                 let to = match to {
                     Target::Node(id) => id,
-                    Target::Address(at) => node_at(at).ok_or_else(|| format!("a node called {at}, where nobody is"))?,
+                    Target::Address(at) => {
+                        node_at(at).ok_or_else(|| format!("a node called {at}, where nobody is"))?
+                    }
                 };
-                Act::Call { id: id.0, to, body: Bytes::from(encode_call(&call)), timeout }
+                Act::Call {
+                    id: id.0,
+                    to,
+                    body: Bytes::from(encode_call(&call)),
+                    timeout,
+                }
             }
-            Effect::Reply { id, reply } => Act::Reply { id: id.0, body: Bytes::from(encode_reply(&reply)) },
+            Effect::Reply { id, reply } => Act::Reply {
+                id: id.0,
+                body: Bytes::from(encode_reply(&reply)),
+            },
             Effect::Answer { token, answer } => return self.answered(token, answer),
             Effect::Event(event) => {
                 self.acts.extend(mark(&event));
@@ -203,11 +290,20 @@ impl NodeHost {
         let answer = match (answer, read) {
             (lictor_node::Answer::Readable { index }, Some(key)) => {
                 if self.published.index() < index {
-                    return Err(format!("{index} may be read, and only {} is published", self.published.index()));
+                    return Err(format!(
+                        "{index} may be read, and only {} is published",
+                        self.published.index()
+                    ));
                 }
                 return self.answer_read(token, key);
             }
-            (lictor_node::Answer::Written { index, outcome: Outcome::Done(done) }, None) => Answer::Written { index, done },
+            (
+                lictor_node::Answer::Written {
+                    index,
+                    outcome: Outcome::Done(done),
+                },
+                None,
+            ) => Answer::Written { index, done },
             (lictor_node::Answer::Transferred, None) => Answer::Transferred(true),
             (lictor_node::Answer::Failed(error), _) => failure(&error),
             (answer, read) => return Err(format!("request {} ({read:?}) was answered {answer:?}", token.0)),
@@ -226,18 +322,20 @@ fn failure(error: &RequestError) -> Answer {
 }
 
 fn mark(event: &Event) -> Option<Act> {
-    match event {
-        Event::Raft(lictor_raft::Event::DiskStalled { .. }) => Some(Act::Mark(Mark::DiskStalled)),
-        Event::Raft(lictor_raft::Event::QuorumLost) => Some(Act::Mark(Mark::QuorumLost)),
-        Event::Restored(_) => Some(Act::Mark(Mark::Restored)),
-        _ => None,
+    if let Event::Raft(event) = event {
+        return raft_host::mark(event);
     }
+    matches!(event, Event::Restored(_)).then_some(Act::Mark(Mark::Restored))
 }
 
 fn config(setup: &Setup, id: NodeId, seed: u64) -> Config {
     let election = setup.raft.election_timeout;
     let mut config = Config::new(id, format!("n{}", id.0), address(id), u128::from(seed));
-    config.raft = lictor_raft::Config { id, seed, ..setup.raft.clone() };
+    config.raft = lictor_raft::Config {
+        id,
+        seed,
+        ..setup.raft.clone()
+    };
     config.expect = setup.expect as u32;
     config.hold = election * 4;
     config.retry = election / 8;
@@ -259,7 +357,9 @@ fn address(id: NodeId) -> SocketAddr {
 
 fn node_at(address: SocketAddr) -> Option<NodeId> {
     match address.ip() {
-        IpAddr::V4(ip) if address.port() == PORT && ip.octets()[..3] == [10, 0, 0] => Some(NodeId(u128::from(ip.octets()[3]))),
+        IpAddr::V4(ip) if address.port() == PORT && ip.octets()[..3] == [10, 0, 0] => {
+            Some(NodeId(u128::from(ip.octets()[3])))
+        }
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }

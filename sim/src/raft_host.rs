@@ -10,8 +10,8 @@ use lictor_node::ClusterId;
 use lictor_node::store::{StateBatch, decode_rows, encode_rows};
 use lictor_node::wire::{decode_raft, encode_raft};
 use lictor_raft::{
-    Committed, Config, Configuration, Effect, Event, Fetch, FetchId, Fetched, Input, LogId, Payload, Raft, ReadMode,
-    Reject, SnapshotMeta, Status,
+    Committed, Config, Configuration, Effect, Event, Fetch, FetchId, Fetched, Input, LogId, Payload, Raft,
+    ReadMode, Reject, SnapshotMeta, Status,
 };
 
 use crate::disk::{DecodeRows, Disk};
@@ -46,7 +46,11 @@ impl Host for RaftHost {
 
     fn boot(setup: &Setup, id: NodeId, seed: u64, disk: &mut Disk, now: Now) -> Result<Self, String> {
         disk.recover(Self::decoder())?;
-        let config = Config { id, seed, ..setup.raft.clone() };
+        let config = Config {
+            id,
+            seed,
+            ..setup.raft.clone()
+        };
         let mut boot = disk.load(config.tail_bytes).raft;
         let applied = disk.rows().applied;
         boot.applied = applied.index;
@@ -88,15 +92,27 @@ impl Host for RaftHost {
             }
             Stimulus::Unreachable(peer) => self.input(now, Input::Unreachable { peer }),
             Stimulus::Persisted(through) => self.input(now, Input::Persisted { through }),
-            Stimulus::PersistFailed(id) => {
-                self.input(now, Input::PersistFailed { id, detail: "the simulated disk failed".into() })
-            }
-            Stimulus::Fetched(id, Ok(entries)) => {
-                self.input(now, Input::Fetched { id, data: Fetched::Entries(entries) })
-            }
-            Stimulus::Fetched(id, Err(detail)) => {
-                self.input(now, Input::Fetched { id, data: Fetched::Failed(detail) })
-            }
+            Stimulus::PersistFailed(id) => self.input(
+                now,
+                Input::PersistFailed {
+                    id,
+                    detail: "the simulated disk failed".into(),
+                },
+            ),
+            Stimulus::Fetched(id, Ok(entries)) => self.input(
+                now,
+                Input::Fetched {
+                    id,
+                    data: Fetched::Entries(entries),
+                },
+            ),
+            Stimulus::Fetched(id, Err(detail)) => self.input(
+                now,
+                Input::Fetched {
+                    id,
+                    data: Fetched::Failed(detail),
+                },
+            ),
             Stimulus::StateStored(index) => self.state_stored(now, index),
             Stimulus::Request(token, op) => {
                 self.request(now, token, op);
@@ -117,17 +133,35 @@ impl Host for RaftHost {
             if let Some(act) = self.acts.pop_front() {
                 return Ok(Some(act));
             }
-            let Some(effect) = self.raft.poll_effect() else { return Ok(None) };
+            let Some(effect) = self.raft.poll_effect() else {
+                return Ok(None);
+            };
             match effect {
                 Effect::Persist(batch) => return Ok(Some(Act::Persist(batch))),
                 Effect::Send { to, message } => {
                     let bytes = Bytes::from(encode_raft(CLUSTER, &message));
                     return Ok(Some(Act::Send { to, message, bytes }));
                 }
-                Effect::Fetch { id, what: Fetch::Entries { first, last, max_bytes } } => {
-                    return Ok(Some(Act::Fetch { id, first, last, max_bytes }));
+                Effect::Fetch {
+                    id,
+                    what:
+                        Fetch::Entries {
+                            first,
+                            last,
+                            max_bytes,
+                        },
+                } => {
+                    return Ok(Some(Act::Fetch {
+                        id,
+                        first,
+                        last,
+                        max_bytes,
+                    }));
                 }
-                Effect::Fetch { id, what: Fetch::Chunk { snapshot, chunk } } => self.fetch_chunk(now, id, snapshot, chunk)?,
+                Effect::Fetch {
+                    id,
+                    what: Fetch::Chunk { snapshot, chunk },
+                } => self.fetch_chunk(now, id, snapshot, chunk)?,
                 Effect::Apply(entries) => self.apply(now, entries)?,
                 Effect::Restore(meta) => self.restore(now, disk, meta)?,
                 Effect::Resolve { token, outcome } => self.resolve(token, outcome),
@@ -164,11 +198,21 @@ impl RaftHost {
 
     fn request(&mut self, now: Now, token: Token, op: Op) {
         let input = match op {
-            Op::Write(change) => Input::Propose { token, data: encode_change(now, change) },
-            Op::Get { key, freshness: Freshness::Stale } => return self.answer_read(token, key),
+            Op::Write(change) => Input::Propose {
+                token,
+                data: encode_change(now, change),
+            },
+            Op::Get {
+                key,
+                freshness: Freshness::Stale,
+            } => return self.answer_read(token, key),
             Op::Get { key, freshness } => {
                 self.reads.insert(token, key);
-                let mode = if freshness == Freshness::Default { ReadMode::Lease } else { ReadMode::Quorum };
+                let mode = if freshness == Freshness::Default {
+                    ReadMode::Lease
+                } else {
+                    ReadMode::Quorum
+                };
                 Input::Read { token, mode }
             }
             Op::Transfer => Input::Transfer { token, to: None },
@@ -181,7 +225,10 @@ impl RaftHost {
     }
 
     fn answer_read(&mut self, token: Token, key: u8) {
-        let answer = Answer::Value { index: self.state.index(), held: held(&self.state, key) };
+        let answer = Answer::Value {
+            index: self.state.index(),
+            held: held(&self.state, key),
+        };
         self.acts.push_back(Act::Answer(token, answer));
     }
 
@@ -189,7 +236,12 @@ impl RaftHost {
         let read = self.reads.remove(&token);
         let answer = match (outcome, read) {
             (lictor_raft::Outcome::Read { .. }, Some(key)) => return self.answer_read(token, key),
-            (lictor_raft::Outcome::Read { .. } | lictor_raft::Outcome::ReadFailed | lictor_raft::Outcome::Lost, _) => Answer::Refused,
+            (
+                lictor_raft::Outcome::Read { .. }
+                | lictor_raft::Outcome::ReadFailed
+                | lictor_raft::Outcome::Lost,
+                _,
+            ) => Answer::Refused,
             (lictor_raft::Outcome::Unknown, _) => Answer::Unknown,
             (lictor_raft::Outcome::Transferred, _) => Answer::Transferred(true),
             (lictor_raft::Outcome::TransferFailed, _) => Answer::Transferred(false),
@@ -215,7 +267,9 @@ impl RaftHost {
                 }
                 Payload::Command(data) => {
                     let command = Command::decode(data).map_err(|error| error.to_string())?;
-                    self.state.apply(index, &command, &mut changes).map_err(|error| error.to_string())?
+                    self.state
+                        .apply(index, &command, &mut changes)
+                        .map_err(|error| error.to_string())?
                 }
             };
             if let Some(token) = token {
@@ -227,10 +281,18 @@ impl RaftHost {
         }
         self.dirty.append(&mut changes.rows);
         self.acts.push_back(Act::Applied(entries));
-        self.acts.push_back(Act::Publish { state: self.state.clone(), touched: changes.touched });
+        self.acts.push_back(Act::Publish {
+            state: self.state.clone(),
+            touched: changes.touched,
+        });
         self.acts.extend(answers);
         self.store_if_due();
-        self.input(now, Input::Applied { through: self.applied.index })
+        self.input(
+            now,
+            Input::Applied {
+                through: self.applied.index,
+            },
+        )
     }
 
     fn restore(&mut self, now: Now, disk: &Disk, meta: SnapshotMeta) -> Result<(), String> {
@@ -241,15 +303,25 @@ impl RaftHost {
                 builder.add(row).map_err(|error| error.to_string())?;
             }
         }
-        self.state = builder.finish(meta.last.index).map_err(|error| error.to_string())?;
+        self.state = builder
+            .finish(meta.last.index)
+            .map_err(|error| error.to_string())?;
         self.applied = meta.last;
         self.members = meta.members.clone();
         self.dirty.clear();
         self.storing = true;
         self.acts.push_back(Act::ReplaceState(meta));
-        self.acts.push_back(Act::Publish { state: self.state.clone(), touched: Touched::All });
+        self.acts.push_back(Act::Publish {
+            state: self.state.clone(),
+            touched: Touched::All,
+        });
         self.acts.push_back(Act::Mark(Mark::Restored));
-        self.input(now, Input::Applied { through: self.applied.index })
+        self.input(
+            now,
+            Input::Applied {
+                through: self.applied.index,
+            },
+        )
     }
 
     /// The rows may come to the disk out of turn only by a replacement, which is behind everything that was written before it.
@@ -257,32 +329,60 @@ impl RaftHost {
         self.stored = self.stored.max(index);
         self.storing = false;
         self.store_if_due();
-        self.input(now, Input::Compact { through: Index(self.stored.0.saturating_sub(self.trailing)) })
+        self.input(
+            now,
+            Input::Compact {
+                through: Index(self.stored.0.saturating_sub(self.trailing)),
+            },
+        )
     }
 
     fn store_if_due(&mut self) {
         if !self.storing && self.applied.index.0 - self.stored.0 >= self.store_every {
             self.storing = true;
-            self.acts.push_back(Act::Store(StateBatch { applied: self.applied, rows: core::mem::take(&mut self.dirty) }));
+            self.acts.push_back(Act::Store(StateBatch {
+                applied: self.applied,
+                rows: core::mem::take(&mut self.dirty),
+            }));
         }
     }
 
-    fn fetch_chunk(&mut self, now: Now, id: FetchId, snapshot: Option<LogId>, chunk: u64) -> Result<(), String> {
+    fn fetch_chunk(
+        &mut self,
+        now: Now,
+        id: FetchId,
+        snapshot: Option<LogId>,
+        chunk: u64,
+    ) -> Result<(), String> {
         let wanted = snapshot.unwrap_or(self.applied);
         if snapshot.is_none() && !self.snapshots.iter().any(|(meta, _)| meta.last == wanted) {
             if self.snapshots.len() == SNAPSHOTS_MAX {
                 self.snapshots.pop_front();
             }
-            let meta = SnapshotMeta { last: self.applied, members: self.members.clone() };
+            let meta = SnapshotMeta {
+                last: self.applied,
+                members: self.members.clone(),
+            };
             let chunks = self.export()?;
             self.snapshots.push_back((meta, chunks));
         }
         let held = self.snapshots.iter().find(|(meta, _)| meta.last == wanted);
         let data = held.and_then(|(meta, chunks)| {
             let data = chunks.get(usize::try_from(chunk).ok()?)?.clone();
-            Some(Fetched::Chunk { meta: meta.clone(), chunk, data, done: chunk + 1 == chunks.len() as u64 })
+            Some(Fetched::Chunk {
+                meta: meta.clone(),
+                chunk,
+                data,
+                done: chunk + 1 == chunks.len() as u64,
+            })
         });
-        self.input(now, Input::Fetched { id, data: data.unwrap_or(Fetched::Gone) })
+        self.input(
+            now,
+            Input::Fetched {
+                id,
+                data: data.unwrap_or(Fetched::Gone),
+            },
+        )
     }
 
     fn export(&self) -> Result<Vec<Bytes>, String> {
@@ -299,13 +399,17 @@ impl RaftHost {
 }
 
 fn encode_change(now: Now, change: Change) -> Bytes {
-    Command { stamp: now.wall, action: change.action() }.encode()
+    Command {
+        stamp: now.wall,
+        action: change.action(),
+    }
+    .encode()
 }
 
-fn mark(event: &Event) -> Option<Act> {
-    match event {
-        Event::DiskStalled { .. } => Some(Act::Mark(Mark::DiskStalled)),
-        Event::QuorumLost => Some(Act::Mark(Mark::QuorumLost)),
-        _ => None,
+/// What of Raft's news is counted.
+pub(crate) fn mark(event: &Event) -> Option<Act> {
+    if matches!(event, Event::DiskStalled { .. }) {
+        return Some(Act::Mark(Mark::DiskStalled));
     }
+    matches!(event, Event::QuorumLost).then_some(Act::Mark(Mark::QuorumLost))
 }

@@ -87,7 +87,11 @@ counters! {
 impl Counters {
     /// What never happened.
     pub fn missing(&self) -> Vec<&'static str> {
-        self.named().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+        self.named()
+            .into_iter()
+            .filter(|(_, count)| *count == 0)
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 

@@ -8,7 +8,11 @@ use crate::swarm::Options;
 use crate::world::World;
 
 /// Runs a seed to its end. The trace goes to `out` as it grows.
-pub fn run_seed<H: Host>(seed: u64, servers: usize, out: Option<&mut dyn Write>) -> Result<Report, Box<Failure>> {
+pub fn run_seed<H: Host>(
+    seed: u64,
+    servers: usize,
+    out: Option<&mut dyn Write>,
+) -> Result<Report, Box<Failure>> {
     run_options::<H>(Options::of_seed(seed, servers), out)
 }
 

@@ -65,14 +65,31 @@ impl Stage {
         raft.heartbeat_interval = Duration::from_millis(100);
         raft.max_clock_drift_permille = 0;
         let servers: Vec<NodeId> = (1..=u128::from(servers)).map(NodeId).collect();
-        Setup { expect: servers.len(), servers, raft, store_every: 1_000_000, trailing: 0, chunk_bytes: 100 }
+        Setup {
+            expect: servers.len(),
+            servers,
+            raft,
+            store_every: 1_000_000,
+            trailing: 0,
+            chunk_bytes: 100,
+        }
     }
 
     /// Servers that have just been started for the first time; the first of them is founding the cluster.
     pub fn new(setup: Setup) -> Self {
         let ids = setup.servers.clone();
-        let bounds = Bounds { bytes_in_flight: usize::MAX, writes_in_flight: 1000 };
-        let server = |_: &NodeId| Server { host: None, disk: Disk::default(), held: false, unreadable: false, since: Instant::ZERO, seed: 0 };
+        let bounds = Bounds {
+            bytes_in_flight: usize::MAX,
+            writes_in_flight: 1000,
+        };
+        let server = |_: &NodeId| Server {
+            host: None,
+            disk: Disk::default(),
+            held: false,
+            unreadable: false,
+            since: Instant::ZERO,
+            seed: 0,
+        };
         let mut stage = Self {
             now: Instant::from_millis(1),
             servers: ids.iter().map(server).collect(),
@@ -147,9 +164,18 @@ impl Stage {
             let due = |n: &u8| {
                 let server = &self.servers[seat(*n)];
                 let deadline = server.host.as_ref()?.deadline()?;
-                Some((Instant::from_nanos(server.since.as_nanos() + deadline.as_nanos()), *n))
+                Some((
+                    Instant::from_nanos(server.since.as_nanos() + deadline.as_nanos()),
+                    *n,
+                ))
             };
-            let Some((at, n)) = self.all().iter().filter_map(due).min().filter(|(at, _)| *at <= end) else {
+            let Some((at, n)) = self
+                .all()
+                .iter()
+                .filter_map(due)
+                .min()
+                .filter(|(at, _)| *at <= end)
+            else {
                 self.now = self.now.max(end);
                 return;
             };
@@ -169,11 +195,16 @@ impl Stage {
     /// As [`Stage::settle`], but for messages that `waits` names: they stay where they are.
     pub fn settle_but(&mut self, waits: impl Fn(&Flight) -> bool) {
         for _ in 0..STEPS_MAX {
-            let wrote = self.all().into_iter().any(|n| !self.servers[seat(n)].held && self.write(n));
+            let wrote = self
+                .all()
+                .into_iter()
+                .any(|n| !self.servers[seat(n)].held && self.write(n));
             if wrote {
                 continue;
             }
-            let Some(next) = self.flights.iter().position(|flight| !waits(flight)) else { return };
+            let Some(next) = self.flights.iter().position(|flight| !waits(flight)) else {
+                return;
+            };
             let flight = self.flights.remove(next);
             self.deliver(flight);
         }
@@ -184,7 +215,13 @@ impl Stage {
     pub fn deliver(&mut self, flight: Flight) {
         let Flight { from, to, bytes, .. } = flight;
         if !self.cut.contains(&(from, to)) && self.is_up(to) {
-            self.give(to, Stimulus::Message { from: id(from), bytes });
+            self.give(
+                to,
+                Stimulus::Message {
+                    from: id(from),
+                    bytes,
+                },
+            );
         }
     }
 
@@ -212,8 +249,16 @@ impl Stage {
 
     /// A message that nobody sent, as the transport would hand it over.
     pub fn forge(&self, from: u8, to: u8, message: Message) -> Flight {
-        let bytes = Bytes::from(lictor_node::wire::encode_raft(crate::raft_host::CLUSTER, &message));
-        Flight { from, to, message, bytes }
+        let bytes = Bytes::from(lictor_node::wire::encode_raft(
+            crate::raft_host::CLUSTER,
+            &message,
+        ));
+        Flight {
+            from,
+            to,
+            message,
+            bytes,
+        }
     }
 
     /// Cuts one direction of a link. What is under way is lost on arrival.
@@ -252,7 +297,9 @@ impl Stage {
         }
         let disk = &mut self.servers[seat(n)].disk;
         if disk.begin_state() {
-            let applied = disk.finish_state(RaftHost::decoder()).unwrap_or_else(|detail| panic!("n{n}: {detail}"));
+            let applied = disk
+                .finish_state(RaftHost::decoder())
+                .unwrap_or_else(|detail| panic!("n{n}: {detail}"));
             self.give(n, Stimulus::StateStored(applied.index));
             return true;
         }
@@ -283,7 +330,10 @@ impl Stage {
     pub fn crash(&mut self, n: u8, kept: usize) {
         let server = &mut self.servers[seat(n)];
         server.host = None;
-        let durable = server.disk.crash_keeping(kept).unwrap_or_else(|detail| panic!("n{n}: {detail}"));
+        let durable = server
+            .disk
+            .crash_keeping(kept)
+            .unwrap_or_else(|detail| panic!("n{n}: {detail}"));
         self.expect(|oracles| oracles.crashed(seat(n), &durable));
     }
 
@@ -295,7 +345,8 @@ impl Stage {
         (server.held, server.unreadable) = (false, false);
         let now = Now::default();
         let seed = server.seed + u64::from(n);
-        let mut host = RaftHost::boot(&self.setup, id(n), seed, &mut server.disk, now).unwrap_or_else(|detail| panic!("n{n}: {detail}"));
+        let mut host = RaftHost::boot(&self.setup, id(n), seed, &mut server.disk, now)
+            .unwrap_or_else(|detail| panic!("n{n}: {detail}"));
         let founded = host.found(&self.setup, now);
         founded.unwrap_or_else(|detail| panic!("n{n}: {detail}"));
         let booted = self.oracles.booted(seat(n), server.disk.durable(), host.state());
@@ -368,8 +419,16 @@ impl Stage {
         let leader = statuses.iter().find(|status| status.role == Role::Leader);
         let leader = leader.unwrap_or_else(|| panic!("nobody leads: {statuses:#?}"));
         for status in &statuses {
-            assert_eq!((status.leader, status.term), (Some(leader.id), leader.term), "{statuses:#?}");
-            assert_eq!((status.commit, status.applied, status.last), (leader.last.index, leader.last.index, leader.last), "{statuses:#?}");
+            assert_eq!(
+                (status.leader, status.term),
+                (Some(leader.id), leader.term),
+                "{statuses:#?}"
+            );
+            assert_eq!(
+                (status.commit, status.applied, status.last),
+                (leader.last.index, leader.last.index, leader.last),
+                "{statuses:#?}"
+            );
         }
         self.expect(|oracles| oracles.at_rest(&statuses));
         for n in self.all() {
@@ -379,15 +438,23 @@ impl Stage {
     }
 
     fn up(&self, n: u8) -> &RaftHost {
-        self.servers[seat(n)].host.as_ref().unwrap_or_else(|| panic!("n{n} is down"))
+        self.servers[seat(n)]
+            .host
+            .as_ref()
+            .unwrap_or_else(|| panic!("n{n} is down"))
     }
 
     fn up_mut(&mut self, n: u8) -> &mut RaftHost {
-        self.servers[seat(n)].host.as_mut().unwrap_or_else(|| panic!("n{n} is down"))
+        self.servers[seat(n)]
+            .host
+            .as_mut()
+            .unwrap_or_else(|| panic!("n{n} is down"))
     }
 
     fn local(&self, n: u8) -> Now {
-        Now::at(Instant::from_nanos(self.now.as_nanos() - self.servers[seat(n)].since.as_nanos()))
+        Now::at(Instant::from_nanos(
+            self.now.as_nanos() - self.servers[seat(n)].since.as_nanos(),
+        ))
     }
 
     fn expect(&mut self, look: impl FnOnce(&mut Oracles) -> Check) {
@@ -403,7 +470,10 @@ impl Stage {
         let mut acts = Vec::new();
         let Server { host, disk, .. } = &mut self.servers[at];
         let Some(host) = host else { return };
-        while let Some(act) = host.poll(now, disk).unwrap_or_else(|detail| panic!("n{n}: {detail}")) {
+        while let Some(act) = host
+            .poll(now, disk)
+            .unwrap_or_else(|detail| panic!("n{n}: {detail}"))
+        {
             acts.push(act);
         }
         if host.fault().is_some() {
@@ -426,16 +496,30 @@ impl Stage {
         let at = seat(n);
         let disk = &mut self.servers[at].disk;
         match act {
-            Act::Persist(batch) => disk.issue(LogWrite::Batch(*batch)),
+            Act::Persist(batch) => disk.issue(LogWrite::Batch(batch)),
             Act::Store(batch) => disk.issue_state(StateWrite::Batch(batch)),
             Act::ReplaceState(meta) => disk.issue_state(StateWrite::Replace(meta)),
             Act::Send { to, message, bytes } => {
                 self.expect(|oracles| oracles.sent(at, to, &message));
-                self.flights.push(Flight { from: n, to: to.0 as u8, message, bytes });
+                self.flights.push(Flight {
+                    from: n,
+                    to: to.0 as u8,
+                    message,
+                    bytes,
+                });
             }
-            Act::Fetch { id, first, last, max_bytes } => {
+            Act::Fetch {
+                id,
+                first,
+                last,
+                max_bytes,
+            } => {
                 let entries = disk.entries(first, last, max_bytes);
-                let entries = if self.servers[at].unreadable { Err("the simulated disk failed".into()) } else { entries };
+                let entries = if self.servers[at].unreadable {
+                    Err("the simulated disk failed".into())
+                } else {
+                    entries
+                };
                 self.give(n, Stimulus::Fetched(id, entries));
             }
             Act::Answer(token, answer) => {
@@ -452,8 +536,16 @@ impl Stage {
 
 impl fmt::Debug for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let statuses: Vec<Status> = self.servers.iter().filter_map(|server| server.host.as_ref().map(Host::status)).collect();
-        f.debug_struct("Stage").field("now", &self.now).field("servers", &statuses).field("flights", &self.flights).finish_non_exhaustive()
+        let statuses: Vec<Status> = self
+            .servers
+            .iter()
+            .filter_map(|server| server.host.as_ref().map(Host::status))
+            .collect();
+        f.debug_struct("Stage")
+            .field("now", &self.now)
+            .field("servers", &statuses)
+            .field("flights", &self.flights)
+            .finish_non_exhaustive()
     }
 }
 

@@ -178,7 +178,14 @@ fn sometimes(rng: &mut Rng, choices: &[u64]) -> u64 {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setup { servers, expect: _, raft, store_every, trailing, chunk_bytes } = &self.setup;
+        let Setup {
+            servers,
+            expect: _,
+            raft,
+            store_every,
+            trailing,
+            chunk_bytes,
+        } = &self.setup;
         writeln!(f, "seed {}, {} servers", self.seed, servers.len())?;
         writeln!(
             f,
@@ -197,21 +204,36 @@ impl fmt::Display for Options {
             raft.reads_waiting_max,
             raft.pinned_entries_max
         )?;
-        writeln!(f, "  rows stored every {store_every} entries, {trailing} entries kept behind them, chunks of {chunk_bytes} B")?;
+        writeln!(
+            f,
+            "  rows stored every {store_every} entries, {trailing} entries kept behind them, chunks of {chunk_bytes} B"
+        )?;
         writeln!(f, "  network: {:?}", self.weather)?;
-        writeln!(f, "  disks: {:?} to {:?}; batching {} permille", self.disk_latency.0, self.disk_latency.1, self.batch_permille)?;
+        writeln!(
+            f,
+            "  disks: {:?} to {:?}; batching {} permille",
+            self.disk_latency.0, self.disk_latency.1, self.batch_permille
+        )?;
         writeln!(
             f,
             "  clients: {} on {} keys, thinking {:?}, waiting {:?}",
             self.clients, self.keys, self.think, self.patience
         )?;
-        let early = if self.early { ", from the very beginning" } else { "" };
+        let early = if self.early {
+            ", from the very beginning"
+        } else {
+            ""
+        };
         write!(f, "  faults for {:?}{early}:", self.faults_for)?;
         for (fault, mean) in &self.faults {
             write!(f, " {fault:?} every {mean:?};")?;
         }
         if self.excess_drift_permille > 0 {
-            write!(f, " clocks {} permille beyond their bound", self.excess_drift_permille)?;
+            write!(
+                f,
+                " clocks {} permille beyond their bound",
+                self.excess_drift_permille
+            )?;
         }
         Ok(())
     }
@@ -230,7 +252,9 @@ mod tests {
             assert_eq!(options.to_string(), Options::of_seed(seed, 5).to_string());
         }
         for fault in Fault::ALL {
-            let with = (0..500).filter(|seed| Options::of_seed(*seed, 3).has(fault)).count();
+            let with = (0..500)
+                .filter(|seed| Options::of_seed(*seed, 3).has(fault))
+                .count();
             assert!((100..300).contains(&with), "{fault:?} in {with} of 500 seeds");
         }
     }

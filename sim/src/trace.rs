@@ -143,7 +143,12 @@ pub struct Trace<'w> {
 impl<'w> Trace<'w> {
     /// A record that is kept for a while, and written to `out` as it grows.
     pub fn new(out: Option<&'w mut dyn Write>) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, count: 0, ring: VecDeque::with_capacity(RING), out }
+        Self {
+            hash: 0xcbf2_9ce4_8422_2325,
+            count: 0,
+            ring: VecDeque::with_capacity(RING),
+            out,
+        }
     }
 
     /// Something happened. What cannot be written to the output is not: the run does not depend on it.
@@ -174,11 +179,16 @@ impl<'w> Trace<'w> {
 
     /// The latest records, worded.
     pub fn tail(&self) -> Vec<String> {
-        self.ring.iter().map(|(now, record)| Line(*now, *record).to_string()).collect()
+        self.ring
+            .iter()
+            .map(|(now, record)| Line(*now, *record).to_string())
+            .collect()
     }
 
     fn mix(&mut self, number: u64) {
-        self.hash = (self.hash ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        self.hash = (self.hash ^ number)
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(23);
     }
 }
 
@@ -186,31 +196,67 @@ impl<'w> Trace<'w> {
 pub fn gist(message: &Message) -> Gist {
     let (kind, at, numbers) = match &message.body {
         Body::PreVote { last, poll } => ("pre-vote?", *last, [poll.boot, poll.count, 0]),
-        Body::PreVoteReply { poll, granted } => {
-            ("pre-vote reply", LogId::ZERO, [poll.boot, poll.count, u64::from(*granted)])
+        Body::PreVoteReply { poll, granted } => (
+            "pre-vote reply",
+            LogId::ZERO,
+            [poll.boot, poll.count, u64::from(*granted)],
+        ),
+        Body::Vote { last, poll, transfer } => {
+            ("vote?", *last, [poll.boot, poll.count, u64::from(*transfer)])
         }
-        Body::Vote { last, poll, transfer } => ("vote?", *last, [poll.boot, poll.count, u64::from(*transfer)]),
-        Body::VoteReply { poll, granted, commit } => {
-            ("vote reply", *commit, [poll.boot, poll.count, u64::from(*granted)])
-        }
-        Body::Append { prev, entries, commit } => ("append", *prev, [entries.len() as u64, commit.0, 0]),
+        Body::VoteReply {
+            poll,
+            granted,
+            commit,
+        } => (
+            "vote reply",
+            *commit,
+            [poll.boot, poll.count, u64::from(*granted)],
+        ),
+        Body::Append {
+            prev,
+            entries,
+            commit,
+        } => ("append", *prev, [entries.len() as u64, commit.0, 0]),
         Body::AppendReply(AppendReply::Accepted { through }) => ("accepted", LogId::ZERO, [through.0, 0, 0]),
-        Body::AppendReply(AppendReply::Rejected { prev, hint, last }) => ("rejected", *hint, [prev.0, last.0, 0]),
+        Body::AppendReply(AppendReply::Rejected { prev, hint, last }) => {
+            ("rejected", *hint, [prev.0, last.0, 0])
+        }
         Body::Heartbeat { commit, round } => ("heartbeat", LogId::ZERO, [commit.0, *round, 0]),
         Body::HeartbeatReply { round } => ("heartbeat reply", LogId::ZERO, [*round, 0, 0]),
-        Body::Snapshot { meta, chunk, data, done } => {
-            ("snapshot", meta.last, [*chunk, data.len() as u64, u64::from(*done)])
-        }
-        Body::SnapshotReply { snapshot, next_chunk, done } => {
-            ("snapshot reply", *snapshot, [*next_chunk, u64::from(*done), 0])
-        }
+        Body::Snapshot {
+            meta,
+            chunk,
+            data,
+            done,
+        } => (
+            "snapshot",
+            meta.last,
+            [*chunk, data.len() as u64, u64::from(*done)],
+        ),
+        Body::SnapshotReply {
+            snapshot,
+            next_chunk,
+            done,
+        } => ("snapshot reply", *snapshot, [*next_chunk, u64::from(*done), 0]),
         Body::ReadIndex { request, lease } => ("read index?", LogId::ZERO, [*request, u64::from(*lease), 0]),
-        Body::ReadIndexReply { request, index } => {
-            ("read index reply", LogId::ZERO, [*request, index.map_or(0, |index| index.0), u64::from(index.is_some())])
-        }
+        Body::ReadIndexReply { request, index } => (
+            "read index reply",
+            LogId::ZERO,
+            [
+                *request,
+                index.map_or(0, |index| index.0),
+                u64::from(index.is_some()),
+            ],
+        ),
         Body::TimeoutNow => ("timeout now", LogId::ZERO, [0; 3]),
     };
-    Gist { term: message.term, kind, at, numbers }
+    Gist {
+        term: message.term,
+        kind,
+        at,
+        numbers,
+    }
 }
 
 /// What a write says, in short.
@@ -231,7 +277,15 @@ impl Record {
     fn digest(&self) -> u64 {
         let gist_digest = |gist: &Gist| {
             let [a, b, c] = gist.numbers;
-            fold(&[gist.kind.len() as u64, gist.term.0, gist.at.term.0, gist.at.index.0, a, b, c])
+            fold(&[
+                gist.kind.len() as u64,
+                gist.term.0,
+                gist.at.term.0,
+                gist.at.index.0,
+                a,
+                b,
+                c,
+            ])
         };
         match self {
             Self::Sent { from, to, gist } => fold(&[1, *from as u64, *to as u64, gist_digest(gist)]),
@@ -239,13 +293,26 @@ impl Record {
             Self::Dropped { from, to } => fold(&[3, *from as u64, *to as u64]),
             Self::Issued { at, gist } => {
                 let first = gist.first.unwrap_or_default();
-                fold(&[4, *at as u64, gist.id.seq, first.term.0, first.index.0, gist.count])
+                fold(&[
+                    4,
+                    *at as u64,
+                    gist.id.seq,
+                    first.term.0,
+                    first.index.0,
+                    gist.count,
+                ])
             }
             Self::Durable { at, through } => fold(&[5, *at as u64, through.seq]),
-            Self::Standing { at, role, term, commit, applied } => {
-                fold(&[6, *at as u64, *role as u64, term.0, commit.0, applied.0])
-            }
-            Self::Asked { client, at, token, .. } => fold(&[7, *client as u64, *at as u64, token.0]),
+            Self::Standing {
+                at,
+                role,
+                term,
+                commit,
+                applied,
+            } => fold(&[6, *at as u64, *role as u64, term.0, commit.0, applied.0]),
+            Self::Asked {
+                client, at, token, ..
+            } => fold(&[7, *client as u64, *at as u64, token.0]),
             Self::Answered { at, token, answer } => {
                 let what = match answer {
                     Answer::Written { index, done } => index.0 * 2 + u64::from(*done),
@@ -264,7 +331,11 @@ impl Record {
 }
 
 fn fold(numbers: &[u64]) -> u64 {
-    numbers.iter().fold(7, |hash, number| (hash ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    numbers.iter().fold(7, |hash, number| {
+        (hash ^ number)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+    })
 }
 
 impl fmt::Display for Gist {
@@ -275,14 +346,22 @@ impl fmt::Display for Gist {
         match kind {
             "pre-vote?" | "vote?" => write!(f, " log ends {at} (poll {a}/{b})"),
             "pre-vote reply" | "vote reply" => {
-                write!(f, " {} (poll {a}/{b}, commit {at})", if c == 1 { "yes" } else { "no" })
+                write!(
+                    f,
+                    " {} (poll {a}/{b}, commit {at})",
+                    if c == 1 { "yes" } else { "no" }
+                )
             }
             "append" => write!(f, " {a} behind {at}, commit {b}"),
             "accepted" => write!(f, " through {a}"),
             "rejected" => write!(f, " prev {a}, hint {at}, log ends {b}"),
             "heartbeat" => write!(f, " round {b}, commit {a}"),
             "heartbeat reply" => write!(f, " round {a}"),
-            "snapshot" => write!(f, " {at} chunk {a} ({b} bytes){}", if c == 1 { ", the last" } else { "" }),
+            "snapshot" => write!(
+                f,
+                " {at} chunk {a} ({b} bytes){}",
+                if c == 1 { ", the last" } else { "" }
+            ),
             "snapshot reply" => write!(f, " {at} next {a}{}", if b == 1 { ", done" } else { "" }),
             "read index?" => write!(f, " request {a}{}", if b == 1 { " by lease" } else { "" }),
             "read index reply" if c == 1 => write!(f, " request {a}: {b}"),
@@ -318,21 +397,51 @@ struct Line(Instant, Record);
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>10}.{:03} ms  ", self.0.as_nanos() / 1_000_000, self.0.as_nanos() / 1000 % 1000)?;
+        write!(
+            f,
+            "{:>10}.{:03} ms  ",
+            self.0.as_nanos() / 1_000_000,
+            self.0.as_nanos() / 1000 % 1000
+        )?;
         match &self.1 {
             Record::Sent { from, to, gist } => write!(f, "n{} -> n{}  {gist}", from + 1, to + 1),
             Record::Received { from, to, gist } => write!(f, "n{} => n{}  {gist}", from + 1, to + 1),
             Record::Dropped { from, to } => write!(f, "n{} -x n{}", from + 1, to + 1),
             Record::Issued { at, gist } => write!(f, "n{} writes {gist}", at + 1),
-            Record::Durable { at, through } => write!(f, "n{} durable through #{}/{}", at + 1, through.boot, through.seq),
-            Record::Standing { at, role, term, commit, applied } => {
-                write!(f, "n{} is {role:?} in T{term}, commit {commit}, applied {applied}", at + 1)
+            Record::Durable { at, through } => {
+                write!(f, "n{} durable through #{}/{}", at + 1, through.boot, through.seq)
             }
-            Record::Asked { client, at, token, op } => write!(f, "c{client} asks n{}: {op} [{}]", at + 1, token.0),
-            Record::Answered { at, token, answer } => write!(f, "n{} answers [{}]: {answer:?}", at + 1, token.0),
+            Record::Standing {
+                at,
+                role,
+                term,
+                commit,
+                applied,
+            } => {
+                write!(
+                    f,
+                    "n{} is {role:?} in T{term}, commit {commit}, applied {applied}",
+                    at + 1
+                )
+            }
+            Record::Asked {
+                client,
+                at,
+                token,
+                op,
+            } => write!(f, "c{client} asks n{}: {op} [{}]", at + 1, token.0),
+            Record::Answered { at, token, answer } => {
+                write!(f, "n{} answers [{}]: {answer:?}", at + 1, token.0)
+            }
             Record::Did { at, what, number } => write!(f, "n{} {what} ({number})", at + 1),
             Record::Link { from, to, blocked } => {
-                write!(f, "n{} -> n{} {}", from + 1, to + 1, if *blocked { "blocked" } else { "unblocked" })
+                write!(
+                    f,
+                    "n{} -> n{} {}",
+                    from + 1,
+                    to + 1,
+                    if *blocked { "blocked" } else { "unblocked" }
+                )
             }
             Record::Phase(name) => write!(f, "=== {name}"),
         }
@@ -348,7 +457,14 @@ mod tests {
         let run = |numbers: &[u64]| {
             let mut trace = Trace::new(None);
             for number in numbers {
-                trace.record(Instant::from_millis(*number), Record::Did { at: 0, what: "counts", number: *number });
+                trace.record(
+                    Instant::from_millis(*number),
+                    Record::Did {
+                        at: 0,
+                        what: "counts",
+                        number: *number,
+                    },
+                );
             }
             (trace.hash(), trace.tail().len(), trace.count())
         };
@@ -363,7 +479,17 @@ mod tests {
     fn a_trace_is_written_out_as_it_grows() {
         let mut text = Vec::new();
         let mut trace = Trace::new(Some(&mut text));
-        trace.record(Instant::from_millis(5), Record::Link { from: 0, to: 2, blocked: true });
-        assert_eq!(String::from_utf8(text).unwrap(), "         5.000 ms  n1 -> n3 blocked\n");
+        trace.record(
+            Instant::from_millis(5),
+            Record::Link {
+                from: 0,
+                to: 2,
+                blocked: true,
+            },
+        );
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "         5.000 ms  n1 -> n3 blocked\n"
+        );
     }
 }

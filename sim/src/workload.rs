@@ -104,7 +104,11 @@ impl Change {
 
     /// The change as the catalog has it.
     pub fn action(self) -> Action {
-        let pair = |key, value| KvPair { key: key_name(key), value: value_bytes(value), flags: 0 };
+        let pair = |key, value| KvPair {
+            key: key_name(key),
+            value: value_bytes(value),
+            flags: 0,
+        };
         Action::Kv(match self {
             Self::Set { key, value } => KvWrite::Set(pair(key, value)),
             Self::Cas { key, value, index } => KvWrite::Cas(pair(key, value), index),
@@ -115,11 +119,18 @@ impl Change {
     /// The change in a command of the log; `None` for commands that clients of the simulator do not make.
     pub fn of_command(data: &[u8]) -> Option<Self> {
         match Command::decode(data).ok()?.action {
-            Action::Kv(KvWrite::Set(pair)) => Some(Self::Set { key: key_number(&pair.key)?, value: value_number(&pair.value)? }),
-            Action::Kv(KvWrite::Cas(pair, index)) => {
-                Some(Self::Cas { key: key_number(&pair.key)?, value: value_number(&pair.value)?, index })
-            }
-            Action::Kv(KvWrite::Delete(key)) => Some(Self::Delete { key: key_number(&key)? }),
+            Action::Kv(KvWrite::Set(pair)) => Some(Self::Set {
+                key: key_number(&pair.key)?,
+                value: value_number(&pair.value)?,
+            }),
+            Action::Kv(KvWrite::Cas(pair, index)) => Some(Self::Cas {
+                key: key_number(&pair.key)?,
+                value: value_number(&pair.value)?,
+                index,
+            }),
+            Action::Kv(KvWrite::Delete(key)) => Some(Self::Delete {
+                key: key_number(&key)?,
+            }),
             Action::Kv(
                 KvWrite::Lock(..) | KvWrite::Unlock(..) | KvWrite::DeleteCas(..) | KvWrite::DeleteTree(_),
             )
@@ -151,7 +162,10 @@ pub fn held(state: &State, key: u8) -> Option<Held> {
     match state.query(&question(key)).1 {
         Found::Entry(entry) => {
             let entry = entry?;
-            Some(Held { value: value_number(&entry.value)?, index: entry.modify_index })
+            Some(Held {
+                value: value_number(&entry.value)?,
+                index: entry.modify_index,
+            })
         }
         Found::Entries(_) | Found::Keys(_) => None,
     }
@@ -190,16 +204,35 @@ mod tests {
         let mut state = State::new();
         let changes = [
             Change::Set { key: 3, value: 77 },
-            Change::Cas { key: 3, value: 78, index: Index(1) },
-            Change::Cas { key: 42, value: 79, index: Index::ZERO },
+            Change::Cas {
+                key: 3,
+                value: 78,
+                index: Index(1),
+            },
+            Change::Cas {
+                key: 42,
+                value: 79,
+                index: Index::ZERO,
+            },
             Change::Delete { key: 42 },
         ];
         for (index, change) in (1..).zip(changes) {
-            let command = Command { stamp: UnixMillis(0), action: change.action() };
+            let command = Command {
+                stamp: UnixMillis(0),
+                action: change.action(),
+            };
             assert_eq!(Change::of_command(&command.encode()), Some(change));
-            state.apply(Index(index), &command, &mut lictor_catalog::Changes::default()).unwrap();
+            state
+                .apply(Index(index), &command, &mut lictor_catalog::Changes::default())
+                .unwrap();
         }
-        assert_eq!(held(&state, 3), Some(Held { value: 78, index: Index(2) }));
+        assert_eq!(
+            held(&state, 3),
+            Some(Held {
+                value: 78,
+                index: Index(2)
+            })
+        );
         assert_eq!(held(&state, 42), None);
         assert_eq!(Change::of_command(b"junk"), None);
     }

@@ -24,11 +24,13 @@ fn band<H: Host>(seeds: core::ops::Range<u64>) -> Counters {
                     if seed >= seeds.end {
                         return;
                     }
-                    let servers = if seed % 2 == 0 { 3 } else { 5 };
+                    let servers = if seed.is_multiple_of(2) { 3 } else { 5 };
                     match run_seed::<H>(seed, servers, None) {
                         Ok(report) => {
                             assert_eq!(report.undecided, 0, "seed {seed}: make its histories shorter");
-                            sum.lock().unwrap().add(&report.counters);
+                            sum.lock()
+                                .expect("no run panics while it holds the sum")
+                                .add(&report.counters);
                         }
                         Err(failure) => panic!("{failure}"),
                     }
@@ -36,7 +38,7 @@ fn band<H: Host>(seeds: core::ops::Range<u64>) -> Counters {
             });
         }
     });
-    sum.into_inner().unwrap()
+    sum.into_inner().expect("no run panics while it holds the sum")
 }
 
 /// Every kind of fault and every way of recovery must have been met: a band that sees nothing proves nothing.
@@ -48,23 +50,34 @@ fn assert_not_vacuous(counters: &Counters, but_for: &[&str]) {
 
 #[test]
 fn bare_raft_servers_hold_every_property() {
-    assert_not_vacuous(&band::<RaftHost>(1..60), &[]);
+    assert_not_vacuous(&band::<RaftHost>(1..45), &[]);
 }
 
 #[test]
 fn whole_nodes_hold_every_property() {
-    assert_not_vacuous(&band::<NodeHost>(1..60), &[]);
+    assert_not_vacuous(&band::<NodeHost>(1..45), &[]);
 }
 
 #[test]
 fn a_seed_gives_the_same_run_every_time_and_another_seed_another() {
-    let hash = |seed| run_seed::<NodeHost>(seed, 5, None).map(|report| (report.hash, report.records)).unwrap();
+    let hash = |seed| {
+        run_seed::<NodeHost>(seed, 5, None)
+            .map(|report| (report.hash, report.records))
+            .unwrap()
+    };
     assert_eq!(hash(7), hash(7));
     assert_ne!(hash(7), hash(8));
     let mut text = Vec::new();
     let traced = run_seed::<NodeHost>(7, 5, Some(&mut text)).unwrap();
-    assert_eq!((traced.hash, traced.records), hash(7), "looking on changes nothing");
-    assert_eq!(text.iter().filter(|byte| **byte == b'\n').count() as u64, traced.records);
+    assert_eq!(
+        (traced.hash, traced.records),
+        hash(7),
+        "looking on changes nothing"
+    );
+    assert_eq!(
+        String::from_utf8(text).unwrap().lines().count() as u64,
+        traced.records
+    );
 }
 
 /// The drift bound is a promise of the environment. Clocks that break it must be found out, or the lease is not tested at all.
@@ -84,5 +97,8 @@ fn clocks_beyond_their_bound_make_lease_reads_stale_and_the_oracles_see_it() {
         run_options::<RaftHost>(options, None).err()
     });
     let failure = caught.expect("some seed shows a stale read");
-    assert!(["lease reads never stale", "linearizability"].contains(&failure.violation.property), "{failure}");
+    assert!(
+        ["lease reads never stale", "linearizability"].contains(&failure.violation.property),
+        "{failure}"
+    );
 }

@@ -15,7 +15,10 @@ fn caught(sabotage: Sabotage, properties: &[&str]) {
         options.setup.raft.sabotage = Some(sabotage);
         if let Err(failure) = run_options::<RaftHost>(options, None) {
             let property = failure.violation.property;
-            assert!(properties.contains(&property), "{sabotage:?} shows as {property} in seed {seed}:\n{failure}");
+            assert!(
+                properties.contains(&property),
+                "{sabotage:?} shows as {property} in seed {seed}:\n{failure}"
+            );
             return;
         }
     }
@@ -29,17 +32,30 @@ fn voting_twice_is_seen() {
 
 #[test]
 fn acknowledging_before_writing_is_seen() {
-    caught(Sabotage::AckBeforePersist, &["durability gate", "durability of acknowledged writes"]);
+    caught(
+        Sabotage::AckBeforePersist,
+        &["durability gate", "durability of acknowledged writes"],
+    );
 }
 
 #[test]
 fn committing_an_old_term_by_counting_is_seen() {
-    caught(Sabotage::CommitOldTerm, &["commits its own term only", "leader completeness", "state machine safety"]);
+    caught(
+        Sabotage::CommitOldTerm,
+        &[
+            "commits its own term only",
+            "leader completeness",
+            "state machine safety",
+        ],
+    );
 }
 
 #[test]
 fn committing_without_a_quorum_is_seen() {
-    caught(Sabotage::CountWithoutQuorum, &["durability of acknowledged writes"]);
+    caught(
+        Sabotage::CountWithoutQuorum,
+        &["durability of acknowledged writes"],
+    );
 }
 
 #[test]
@@ -49,7 +65,10 @@ fn a_lease_that_nobody_granted_is_seen() {
 
 #[test]
 fn applying_what_is_not_committed_is_seen() {
-    caught(Sabotage::ApplyUncommitted, &["state machine safety", "monotone commit"]);
+    caught(
+        Sabotage::ApplyUncommitted,
+        &["state machine safety", "monotone commit"],
+    );
 }
 
 #[test]

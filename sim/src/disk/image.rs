@@ -31,7 +31,10 @@ impl LogImage {
                 self.staged_snapshot = chunk.snapshot;
             }
             if chunk.snapshot != self.staged_snapshot || chunk.chunk != self.staged.len() as u64 {
-                return Err(format!("chunk {} of {} staged out of order", chunk.chunk, chunk.snapshot));
+                return Err(format!(
+                    "chunk {} of {} staged out of order",
+                    chunk.chunk, chunk.snapshot
+                ));
             }
             self.staged.push(chunk.data.clone());
         }
@@ -44,9 +47,13 @@ impl LogImage {
         }
         if let Some(from) = batch.truncate_from {
             if from <= self.base.last.index {
-                return Err(format!("truncated from {from}, at or below the base {}", self.base.last));
+                return Err(format!(
+                    "truncated from {from}, at or below the base {}",
+                    self.base.last
+                ));
             }
-            self.entries.truncate((from.0 - self.base.last.index.0 - 1) as usize);
+            self.entries
+                .truncate((from.0 - self.base.last.index.0 - 1) as usize);
         }
         for entry in &batch.append {
             let last = self.last();
@@ -56,10 +63,12 @@ impl LogImage {
             self.entries.push_back(entry.clone());
         }
         if let Some(meta) = &batch.compact_to {
-            if meta.last.index < self.base.last.index || self.term_at(meta.last.index) != Some(meta.last.term) {
+            if meta.last.index < self.base.last.index || self.term_at(meta.last.index) != Some(meta.last.term)
+            {
                 return Err(format!("compacted to {}, which is not in the log", meta.last));
             }
-            self.entries.drain(..(meta.last.index.0 - self.base.last.index.0) as usize);
+            self.entries
+                .drain(..(meta.last.index.0 - self.base.last.index.0) as usize);
             self.base = meta.clone();
         }
         Ok(())
@@ -72,7 +81,11 @@ impl LogImage {
 
     /// The term at an index, if the log says.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == self.base.last.index { Some(self.base.last.term) } else { self.entry(index).map(|entry| entry.id.term) }
+        if index == self.base.last.index {
+            Some(self.base.last.term)
+        } else {
+            self.entry(index).map(|entry| entry.id.term)
+        }
     }
 
     /// The entry at an index.
@@ -134,7 +147,10 @@ impl LogImage {
             bytes <= max_bytes
         };
         let count = self.entries.iter().rev().take_while(fits).count();
-        self.entries.range(self.entries.len() - count..).cloned().collect()
+        self.entries
+            .range(self.entries.len() - count..)
+            .cloned()
+            .collect()
     }
 }
 
@@ -146,8 +162,13 @@ mod tests {
 
     fn entries(ids: &[(u64, u64)]) -> WriteBatch {
         let mut batch = WriteBatch::new(WriteId::default());
-        batch.append =
-            ids.iter().map(|(term, index)| Entry { id: LogId::new(*term, *index), payload: Payload::Noop }).collect();
+        batch.append = ids
+            .iter()
+            .map(|(term, index)| Entry {
+                id: LogId::new(*term, *index),
+                payload: Payload::Noop,
+            })
+            .collect();
         batch
     }
 
@@ -156,13 +177,25 @@ mod tests {
         let mut image = LogImage::default();
         image.apply(&entries(&[(1, 1), (1, 2), (2, 3)])).unwrap();
         assert!(image.clone().apply(&entries(&[(2, 5)])).is_err(), "a gap");
-        assert!(image.clone().apply(&entries(&[(1, 4)])).is_err(), "a term that goes back");
+        assert!(
+            image.clone().apply(&entries(&[(1, 4)])).is_err(),
+            "a term that goes back"
+        );
         let mut compact = WriteBatch::new(WriteId::default());
-        compact.compact_to = Some(SnapshotMeta { last: LogId::new(1, 3), members: Configuration::default() });
+        compact.compact_to = Some(SnapshotMeta {
+            last: LogId::new(1, 3),
+            members: Configuration::default(),
+        });
         assert!(image.clone().apply(&compact).is_err(), "another entry is there");
-        compact.compact_to = Some(SnapshotMeta { last: LogId::new(1, 2), members: Configuration::default() });
+        compact.compact_to = Some(SnapshotMeta {
+            last: LogId::new(1, 2),
+            members: Configuration::default(),
+        });
         image.apply(&compact).unwrap();
-        assert_eq!((image.base.last, image.last(), image.entries.len()), (LogId::new(1, 2), LogId::new(2, 3), 1));
+        assert_eq!(
+            (image.base.last, image.last(), image.entries.len()),
+            (LogId::new(1, 2), LogId::new(2, 3), 1)
+        );
         let mut truncate = WriteBatch::new(WriteId::default());
         truncate.truncate_from = Some(Index(2));
         assert!(image.clone().apply(&truncate).is_err(), "below the base");
@@ -176,11 +209,18 @@ mod tests {
         let id = LogId::new(3, 9);
         let mut image = LogImage::default();
         let mut install = WriteBatch::new(WriteId::default());
-        install.install = Some(SnapshotMeta { last: id, members: Configuration::default() });
+        install.install = Some(SnapshotMeta {
+            last: id,
+            members: Configuration::default(),
+        });
         assert!(image.apply(&install).is_err());
         let stage = |chunk| {
             let mut batch = WriteBatch::new(WriteId::default());
-            batch.stage = Some(StagedChunk { snapshot: id, chunk, data: Bytes::new() });
+            batch.stage = Some(StagedChunk {
+                snapshot: id,
+                chunk,
+                data: Bytes::new(),
+            });
             batch
         };
         image.apply(&stage(0)).unwrap();
@@ -195,7 +235,10 @@ mod tests {
     fn reads_and_boot_facts_match_the_entries() {
         let mut image = LogImage::default();
         image.apply(&entries(&[(1, 1), (1, 2), (2, 3), (4, 4)])).unwrap();
-        assert_eq!(image.term_starts(), [LogId::new(1, 1), LogId::new(2, 3), LogId::new(4, 4)]);
+        assert_eq!(
+            image.term_starts(),
+            [LogId::new(1, 1), LogId::new(2, 3), LogId::new(4, 4)]
+        );
         assert_eq!(image.entries(Index(2), Index(3), usize::MAX).len(), 2);
         assert_eq!(image.entries(Index(2), Index(9), 0).len(), 1);
         assert!(image.entries(Index(5), Index(9), 10).is_empty());

@@ -21,7 +21,10 @@ pub struct RowImage {
 impl RowImage {
     /// The content after a snapshot that ends at `applied` was loaded from its chunks.
     pub fn of_chunks(applied: LogId, chunks: &[Bytes], decode: DecodeRows) -> Result<Self, String> {
-        let mut image = Self { applied, rows: BTreeMap::new() };
+        let mut image = Self {
+            applied,
+            rows: BTreeMap::new(),
+        };
         for chunk in chunks {
             image.extend(&decode(chunk)?);
         }
@@ -66,8 +69,14 @@ mod tests {
             value: value.map(|value| Bytes::from_static(value.as_bytes())),
         };
         let mut image = RowImage::default();
-        image.apply(&StateBatch { applied: LogId::new(1, 4), rows: vec![row("b", Some("1")), row("a", Some("2"))] });
-        image.apply(&StateBatch { applied: LogId::new(1, 5), rows: vec![row("b", None), row("a", Some("3"))] });
+        image.apply(&StateBatch {
+            applied: LogId::new(1, 4),
+            rows: vec![row("b", Some("1")), row("a", Some("2"))],
+        });
+        image.apply(&StateBatch {
+            applied: LogId::new(1, 5),
+            rows: vec![row("b", None), row("a", Some("3"))],
+        });
         assert_eq!(image.iter().collect::<Vec<_>>(), [row("a", Some("3"))]);
         assert_eq!(image.applied, LogId::new(1, 5));
     }

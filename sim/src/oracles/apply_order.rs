@@ -14,7 +14,9 @@ pub(super) struct ApplyOrder {
 
 impl ApplyOrder {
     pub(super) fn new(servers: usize) -> Self {
-        Self { applied: vec![Index::ZERO; servers] }
+        Self {
+            applied: vec![Index::ZERO; servers],
+        }
     }
 
     pub(super) fn booted(&mut self, at: usize, index: Index) {
@@ -35,6 +37,8 @@ impl ApplyOrder {
     /// A state may leap ahead, when a snapshot replaces it, but never back.
     pub(super) fn published(&mut self, at: usize, index: Index) -> Check {
         let last = core::mem::replace(&mut self.applied[at], index);
-        ensure(PROPERTY, index >= last, || format!("server {} shows its readers {index} after {last}", at + 1))
+        ensure(PROPERTY, index >= last, || {
+            format!("server {} shows its readers {index} after {last}", at + 1)
+        })
     }
 }

@@ -27,18 +27,32 @@ impl BoundedQueues {
     }
 
     pub(super) fn turned(&self, status: &Status) -> Check {
-        ensure(PROPERTY, status.writes_in_flight <= self.bounds.writes_in_flight, || {
-            format!("{:?} has {} writes in flight, the bound is {}", status.id, status.writes_in_flight, self.bounds.writes_in_flight)
-        })?;
-        for peer in &status.peers {
-            ensure(PROPERTY, peer.bytes_in_flight <= self.bounds.bytes_in_flight, || {
+        ensure(
+            PROPERTY,
+            status.writes_in_flight <= self.bounds.writes_in_flight,
+            || {
                 format!(
-                    "{:?} has {} bytes in flight to {:?}, the bound is {}",
-                    status.id, peer.bytes_in_flight, peer.id, self.bounds.bytes_in_flight
+                    "{:?} has {} writes in flight, the bound is {}",
+                    status.id, status.writes_in_flight, self.bounds.writes_in_flight
                 )
-            })?;
+            },
+        )?;
+        for peer in &status.peers {
+            ensure(
+                PROPERTY,
+                peer.bytes_in_flight <= self.bounds.bytes_in_flight,
+                || {
+                    format!(
+                        "{:?} has {} bytes in flight to {:?}, the bound is {}",
+                        status.id, peer.bytes_in_flight, peer.id, self.bounds.bytes_in_flight
+                    )
+                },
+            )?;
             ensure(PROPERTY, peer.next > peer.matched, || {
-                format!("{:?} would send {:?} entries from {} on, and knows that it has {}", status.id, peer.id, peer.next, peer.matched)
+                format!(
+                    "{:?} would send {:?} entries from {} on, and knows that it has {}",
+                    status.id, peer.id, peer.next, peer.matched
+                )
             })?;
         }
         Ok(())
@@ -48,11 +62,17 @@ impl BoundedQueues {
 /// At rest nothing is in flight.
 pub(super) fn at_rest(status: &Status) -> Check {
     ensure(PROPERTY, status.writes_in_flight == 0, || {
-        format!("at rest, {:?} believes that {} writes are in flight", status.id, status.writes_in_flight)
+        format!(
+            "at rest, {:?} believes that {} writes are in flight",
+            status.id, status.writes_in_flight
+        )
     })?;
     status.peers.iter().try_for_each(|peer| {
         ensure(PROPERTY, peer.bytes_in_flight == 0 && !peer.snapshot, || {
-            format!("at rest, {:?} believes that something is on its way: {peer:?}", status.id)
+            format!(
+                "at rest, {:?} believes that something is on its way: {peer:?}",
+                status.id
+            )
         })
     })
 }

@@ -106,12 +106,21 @@ impl Chronicle {
     }
 
     pub(super) fn issued(&mut self, at: usize, batch: &WriteBatch) -> Check {
-        let Self { servers, issued, made, .. } = self;
+        let Self {
+            servers,
+            issued,
+            made,
+            ..
+        } = self;
         let mirror = &mut issued[at];
-        mirror.begin(batch).map_err(|detail| storage(servers[at], &detail))?;
+        mirror
+            .begin(batch)
+            .map_err(|detail| storage(servers[at], &detail))?;
         for entry in &batch.append {
             log_matching::appended(made, servers[at], mirror.last().term, entry)?;
-            mirror.push(entry.id).map_err(|detail| storage(servers[at], &detail))?;
+            mirror
+                .push(entry.id)
+                .map_err(|detail| storage(servers[at], &detail))?;
         }
         mirror.end(batch).map_err(|detail| storage(servers[at], &detail))
     }
@@ -126,7 +135,11 @@ impl Chronicle {
     }
 
     /// A server's commit index may have moved: extends the ledger, or holds the server's log against it. Returns what is new.
-    pub(super) fn committed(&mut self, at: usize, status: &Status) -> Result<core::ops::Range<u64>, Violation> {
+    pub(super) fn committed(
+        &mut self,
+        at: usize,
+        status: &Status,
+    ) -> Result<core::ops::Range<u64>, Violation> {
         let mirror = &self.issued[at];
         let known = self.ledger.len() as u64;
         let first_unknown = known + 1;
@@ -144,8 +157,17 @@ impl Chronicle {
                         ),
                     });
                 };
-                self.ledger.push(Record { term, committed_in: status.term });
-                let change = self.made.get(&LogId { term, index: Index(index) }).and_then(|made| made.change);
+                self.ledger.push(Record {
+                    term,
+                    committed_in: status.term,
+                });
+                let change = self
+                    .made
+                    .get(&LogId {
+                        term,
+                        index: Index(index),
+                    })
+                    .and_then(|made| made.change);
                 self.reference.extend(change);
             }
         }
@@ -166,7 +188,10 @@ impl Mirror {
 
     pub(super) fn last(&self) -> LogId {
         let index = Index(self.base.index.0 + self.terms.len() as u64);
-        LogId { term: self.terms.back().copied().unwrap_or(self.base.term), index }
+        LogId {
+            term: self.terms.back().copied().unwrap_or(self.base.term),
+            index,
+        }
     }
 
     pub(super) fn term_at(&self, index: Index) -> Option<Term> {
@@ -187,7 +212,8 @@ impl Mirror {
         }
         if let Some(from) = batch.truncate_from {
             let kept = from.0.checked_sub(self.base.index.0 + 1);
-            let kept = kept.ok_or_else(|| format!("truncates from {from}, at or below its base {}", self.base))?;
+            let kept =
+                kept.ok_or_else(|| format!("truncates from {from}, at or below its base {}", self.base))?;
             self.terms.truncate(kept as usize);
         }
         Ok(())
@@ -205,9 +231,15 @@ impl Mirror {
     fn end(&mut self, batch: &WriteBatch) -> Result<(), String> {
         if let Some(meta) = &batch.compact_to {
             if meta.last.index < self.base.index || self.term_at(meta.last.index) != Some(meta.last.term) {
-                return Err(format!("compacts to {}, which its log from {} to {} does not hold", meta.last, self.base, self.last()));
+                return Err(format!(
+                    "compacts to {}, which its log from {} to {} does not hold",
+                    meta.last,
+                    self.base,
+                    self.last()
+                ));
             }
-            self.terms.drain(..(meta.last.index.0 - self.base.index.0) as usize);
+            self.terms
+                .drain(..(meta.last.index.0 - self.base.index.0) as usize);
             self.base = meta.last;
         }
         Ok(())
@@ -215,7 +247,10 @@ impl Mirror {
 }
 
 fn storage(server: NodeId, detail: &str) -> Violation {
-    Violation { property: "storage contract", detail: format!("{server:?} {detail}") }
+    Violation {
+        property: "storage contract",
+        detail: format!("{server:?} {detail}"),
+    }
 }
 
 /// A digest of what an entry says.
@@ -234,5 +269,7 @@ pub(super) fn digest(entry: &Entry) -> u64 {
 }
 
 fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

@@ -20,7 +20,7 @@ pub(super) struct Durability {
 
 impl Durability {
     /// The entries `news` are newly known committed, by the server at `at`.
-    pub(super) fn committed(&self, chronicle: &Chronicle, at: usize, status: &Status, news: Range<u64>) -> Check {
+    pub(super) fn committed(chronicle: &Chronicle, at: usize, status: &Status, news: Range<u64>) -> Check {
         for index in news {
             let index = Index(index);
             let term = chronicle.issued_log(at).term_at(index);
@@ -31,7 +31,9 @@ impl Durability {
                 })
                 .map(|server| chronicle.id(server))
                 .collect();
-            let is_quorum = |group: &BTreeSet<NodeId>| group.is_empty() || group.intersection(&holders).count() * 2 > group.len();
+            let is_quorum = |group: &BTreeSet<NodeId>| {
+                group.is_empty() || group.intersection(&holders).count() * 2 > group.len()
+            };
             if !(is_quorum(&status.members.voters) && is_quorum(&status.members.outgoing)) {
                 return Err(Violation {
                     property: PROPERTY,
@@ -47,26 +49,45 @@ impl Durability {
 
     /// A client was answered.
     pub(super) fn answered(&mut self, chronicle: &Chronicle, op: Op, answer: &Answer) -> Check {
-        let Answer::Written { index, done } = *answer else { return Ok(()) };
+        let Answer::Written { index, done } = *answer else {
+            return Ok(());
+        };
         let Op::Write(change) = op else {
-            return Err(Violation { property: PROPERTY, detail: format!("'{op}' was answered as a write") });
+            return Err(Violation {
+                property: PROPERTY,
+                detail: format!("'{op}' was answered as a write"),
+            });
         };
         self.acknowledged = self.acknowledged.max(index);
         let found = chronicle.reference().outcome(index);
         ensure(PROPERTY, found == Some((change, done)), || {
-            format!("'{op}' was acknowledged at {index} as done = {done}, and what is committed there is {found:?}")
+            format!(
+                "'{op}' was acknowledged at {index} as done = {done}, and what is committed there is {found:?}"
+            )
         })
     }
 
     /// A disk holds what is committed, as far as it goes.
     pub(super) fn on_disk(&self, chronicle: &Chronicle, at: usize, image: &LogImage) -> Check {
         ensure(PROPERTY, image.last().index >= self.acknowledged, || {
-            format!("at rest, the log of server {} ends at {}, before the acknowledged {}", at + 1, image.last(), self.acknowledged)
+            format!(
+                "at rest, the log of server {} ends at {}, before the acknowledged {}",
+                at + 1,
+                image.last(),
+                self.acknowledged
+            )
         })?;
         for entry in &image.entries {
-            let Some(record) = chronicle.ledger(entry.id.index) else { continue };
+            let Some(record) = chronicle.ledger(entry.id.index) else {
+                continue;
+            };
             ensure(PROPERTY, record.term == entry.id.term, || {
-                format!("at rest, server {} holds {}, and an entry of term {} is committed there", at + 1, entry.id, record.term)
+                format!(
+                    "at rest, server {} holds {}, and an entry of term {} is committed there",
+                    at + 1,
+                    entry.id,
+                    record.term
+                )
             })?;
         }
         Ok(())

@@ -44,7 +44,10 @@ impl ElectionSafety {
         };
         let first = *self.votes.entry((message.term, from)).or_insert(candidate);
         ensure("election safety", first == candidate, || {
-            format!("{from:?} votes for {first:?} and for {candidate:?} in term {}", message.term)
+            format!(
+                "{from:?} votes for {first:?} and for {candidate:?} in term {}",
+                message.term
+            )
         })
     }
 }

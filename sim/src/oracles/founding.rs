@@ -13,7 +13,10 @@ impl Founding {
     pub(super) fn member(&mut self, at: usize, cluster: ClusterId) -> Check {
         let first = *self.cluster.get_or_insert(cluster);
         ensure("one cluster is founded", first == cluster, || {
-            format!("server {} speaks for cluster {cluster}, others for {first}", at + 1)
+            format!(
+                "server {} speaks for cluster {cluster}, others for {first}",
+                at + 1
+            )
         })
     }
 }

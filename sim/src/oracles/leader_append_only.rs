@@ -12,7 +12,9 @@ pub(super) struct LeaderAppendOnly {
 
 impl LeaderAppendOnly {
     pub(super) fn new(servers: usize) -> Self {
-        Self { leads: vec![false; servers] }
+        Self {
+            leads: vec![false; servers],
+        }
     }
 
     pub(super) fn booted(&mut self, at: usize) {
@@ -23,9 +25,16 @@ impl LeaderAppendOnly {
     pub(super) fn issued(&mut self, at: usize, batch: &WriteBatch) -> Check {
         let steps_down = batch.hard_state.is_some();
         let rewrites = batch.truncate_from.is_some() || batch.install.is_some();
-        ensure("leader append-only", !self.leads[at] || steps_down || !rewrites, || {
-            format!("server {} removes entries from its log while it leads: {batch:?}", at + 1)
-        })
+        ensure(
+            "leader append-only",
+            !self.leads[at] || steps_down || !rewrites,
+            || {
+                format!(
+                    "server {} removes entries from its log while it leads: {batch:?}",
+                    at + 1
+                )
+            },
+        )
     }
 
     pub(super) fn turned(&mut self, at: usize, status: &Status) {

@@ -13,7 +13,9 @@ pub(super) struct LeaderCompleteness {
 
 impl LeaderCompleteness {
     pub(super) fn new(servers: usize) -> Self {
-        Self { leads: vec![None; servers] }
+        Self {
+            leads: vec![None; servers],
+        }
     }
 
     pub(super) fn booted(&mut self, at: usize) {
@@ -28,7 +30,10 @@ impl LeaderCompleteness {
         let Some(term) = term else { return Ok(()) };
         let log = chronicle.issued_log(at);
         for index in log.base.index.0.max(1)..=chronicle.ledger_end().0 {
-            let Some(record) = chronicle.ledger(Index(index)).filter(|record| record.committed_in < term) else {
+            let Some(record) = chronicle
+                .ledger(Index(index))
+                .filter(|record| record.committed_in < term)
+            else {
                 continue;
             };
             if log.term_at(Index(index)) != Some(record.term) {

@@ -16,7 +16,12 @@ use crate::workload::Change;
 const PROPERTY: &str = "log matching";
 
 /// `server` appends `entry` behind one of term `previous`.
-pub(super) fn appended(made: &mut HashMap<LogId, Made>, server: NodeId, previous: Term, entry: &Entry) -> Check {
+pub(super) fn appended(
+    made: &mut HashMap<LogId, Made>,
+    server: NodeId,
+    previous: Term,
+    entry: &Entry,
+) -> Check {
     let first = made.entry(entry.id).or_insert_with(|| Made {
         previous,
         digest: digest(entry),
@@ -34,7 +39,9 @@ pub(super) fn on_disk(chronicle: &Chronicle, at: usize, image: &LogImage) -> Che
     for entry in &image.entries {
         let server = chronicle.id(at);
         let Some(made) = chronicle.made(entry.id) else {
-            return ensure(PROPERTY, false, || format!("the disk of {server:?} holds {}, which nobody made", entry.id));
+            return ensure(PROPERTY, false, || {
+                format!("the disk of {server:?} holds {}, which nobody made", entry.id)
+            });
         };
         agrees(made, server, previous, entry)?;
         previous = entry.id.term;
@@ -44,7 +51,10 @@ pub(super) fn on_disk(chronicle: &Chronicle, at: usize, image: &LogImage) -> Che
 
 fn agrees(made: &Made, server: NodeId, previous: Term, entry: &Entry) -> Check {
     ensure(PROPERTY, made.previous == previous, || {
-        format!("{server:?} holds {} behind an entry of term {previous}, others behind one of {}", entry.id, made.previous)
+        format!(
+            "{server:?} holds {} behind an entry of term {previous}, others behind one of {}",
+            entry.id, made.previous
+        )
     })?;
     ensure(PROPERTY, made.digest == digest(entry), || {
         format!("{server:?} holds another entry at {} than others", entry.id)

@@ -59,7 +59,14 @@ pub type Check = Result<(), Violation>;
 
 /// Fails with `detail` unless `holds`. The detail is only worded when it is needed.
 pub(crate) fn ensure(property: &'static str, holds: bool, detail: impl FnOnce() -> String) -> Check {
-    if holds { Ok(()) } else { Err(Violation { property, detail: detail() }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Violation {
+            property,
+            detail: detail(),
+        })
+    }
 }
 
 /// All oracles of one run. Servers are numbered from 0.
@@ -135,7 +142,9 @@ impl Oracles {
 
     /// Writes of a server are durable.
     pub fn durable(&mut self, at: usize, batches: &[WriteBatch]) -> Check {
-        batches.iter().try_for_each(|batch| self.chronicle.durable(at, batch))
+        batches
+            .iter()
+            .try_for_each(|batch| self.chronicle.durable(at, batch))
     }
 
     /// A server has sent a message.
@@ -169,7 +178,7 @@ impl Oracles {
         self.election_safety.turned(status)?;
         self.leader_append_only.turned(at, status);
         let news = self.chronicle.committed(at, status)?;
-        self.durability.committed(&self.chronicle, at, status, news)?;
+        durability::Durability::committed(&self.chronicle, at, status, news)?;
         self.leader_completeness.turned(&self.chronicle, at, status)?;
         self.bounded_queues.turned(status)
     }
@@ -182,7 +191,10 @@ impl Oracles {
 
     /// A server has answered.
     pub fn answered(&mut self, at: usize, token: Token, answer: &Answer) -> Check {
-        let op = self.requests.answered(at, token).and_then(|()| self.reads.answered(&self.chronicle, token, answer))?;
+        let op = self
+            .requests
+            .answered(at, token)
+            .and_then(|()| self.reads.answered(&self.chronicle, token, answer))?;
         self.durability.answered(&self.chronicle, op, answer)
     }
 

@@ -15,7 +15,9 @@ pub(super) struct MonotoneCommit {
 
 impl MonotoneCommit {
     pub(super) fn new(servers: usize) -> Self {
-        Self { seen: vec![(Term::ZERO, Index::ZERO, Index::ZERO); servers] }
+        Self {
+            seen: vec![(Term::ZERO, Index::ZERO, Index::ZERO); servers],
+        }
     }
 
     pub(super) fn booted(&mut self, at: usize) {
@@ -32,17 +34,30 @@ impl MonotoneCommit {
                 status.id, status.term, status.commit, status.applied
             )
         })?;
-        ensure(PROPERTY, status.applied <= status.commit && status.commit <= status.last.index, || {
-            format!("{:?}: applied {}, commit {}, log {}", status.id, status.applied, status.commit, status.last)
-        })
+        ensure(
+            PROPERTY,
+            status.applied <= status.commit && status.commit <= status.last.index,
+            || {
+                format!(
+                    "{:?}: applied {}, commit {}, log {}",
+                    status.id, status.applied, status.commit, status.last
+                )
+            },
+        )
     }
 }
 
 /// The write of a server, which its log has taken in already, keeps the commit index within the log.
 pub(super) fn commit_within_log(chronicle: &Chronicle, at: usize, batch: &WriteBatch) -> Check {
-    let Some(hard_state) = batch.hard_state else { return Ok(()) };
+    let Some(hard_state) = batch.hard_state else {
+        return Ok(());
+    };
     let last = chronicle.issued_log(at).last();
     ensure(PROPERTY, hard_state.commit <= last.index, || {
-        format!("{:?} writes commit index {} with a log that ends at {last}", chronicle.id(at), hard_state.commit)
+        format!(
+            "{:?} writes commit index {} with a log that ends at {last}",
+            chronicle.id(at),
+            hard_state.commit
+        )
     })
 }

@@ -13,7 +13,9 @@ pub(super) struct OwnTerm {
 
 impl OwnTerm {
     pub(super) fn new(servers: usize) -> Self {
-        Self { led: vec![None; servers] }
+        Self {
+            led: vec![None; servers],
+        }
     }
 
     pub(super) fn booted(&mut self, at: usize) {
@@ -24,13 +26,18 @@ impl OwnTerm {
     pub(super) fn turned(&mut self, chronicle: &Chronicle, at: usize, status: &Status) -> Check {
         let leads = (status.role == Role::Leader).then_some((status.term, status.commit));
         let before = core::mem::replace(&mut self.led[at], leads);
-        let (Some((term, commit)), Some((term_before, commit_before))) = (leads, before) else { return Ok(()) };
+        let (Some((term, commit)), Some((term_before, commit_before))) = (leads, before) else {
+            return Ok(());
+        };
         if term != term_before || commit == commit_before {
             return Ok(());
         }
         let counted = chronicle.issued_log(at).term_at(commit);
         ensure("commits its own term only", counted == Some(term), || {
-            format!("{:?}, the leader of term {term}, commits {commit}, an entry of term {counted:?}", status.id)
+            format!(
+                "{:?}, the leader of term {term}, commits {commit}, an entry of term {counted:?}",
+                status.id
+            )
         })
     }
 }

@@ -21,9 +21,17 @@ impl Reads {
     }
 
     /// Returns what was asked.
-    pub(super) fn answered(&mut self, chronicle: &Chronicle, token: Token, answer: &Answer) -> Result<Op, Violation> {
+    pub(super) fn answered(
+        &mut self,
+        chronicle: &Chronicle,
+        token: Token,
+        answer: &Answer,
+    ) -> Result<Op, Violation> {
         let Some((op, floor)) = self.open.remove(&token) else {
-            return Err(Violation { property: "reads", detail: format!("request {} was never asked", token.0) });
+            return Err(Violation {
+                property: "reads",
+                detail: format!("request {} was never asked", token.0),
+            });
         };
         match (op, answer) {
             (Op::Get { key, freshness }, Answer::Value { index, held }) => {
@@ -39,7 +47,10 @@ impl Reads {
             (Op::Write(_), Answer::Written { index, .. }) => self.answered = self.answered.max(*index),
             (_, Answer::Refused | Answer::Unknown) | (Op::Transfer, Answer::Transferred(_)) => {}
             (_, Answer::Written { .. } | Answer::Value { .. } | Answer::Transferred(_)) => {
-                return Err(Violation { property: "reads", detail: format!("'{op}' was answered {answer:?}") });
+                return Err(Violation {
+                    property: "reads",
+                    detail: format!("'{op}' was answered {answer:?}"),
+                });
             }
         }
         Ok(op)

@@ -41,7 +41,11 @@ impl Reference {
         let past = self.keys.entry(change.key()).or_default();
         match change {
             Change::Set { value, .. } => past.push((index, Some(Held { value, index }))),
-            Change::Cas { value, index: expected, .. } => {
+            Change::Cas {
+                value,
+                index: expected,
+                ..
+            } => {
                 if now.map_or(Index::ZERO, |held| held.index) != expected {
                     return false;
                 }
@@ -61,13 +65,32 @@ mod tests {
     fn the_past_stays_readable() {
         let mut reference = Reference::default();
         reference.extend(None);
-        reference.extend(Some(Change::Cas { key: 1, value: 10, index: Index::ZERO }));
-        reference.extend(Some(Change::Cas { key: 1, value: 11, index: Index(1) }));
-        reference.extend(Some(Change::Cas { key: 1, value: 12, index: Index(2) }));
+        reference.extend(Some(Change::Cas {
+            key: 1,
+            value: 10,
+            index: Index::ZERO,
+        }));
+        reference.extend(Some(Change::Cas {
+            key: 1,
+            value: 11,
+            index: Index(1),
+        }));
+        reference.extend(Some(Change::Cas {
+            key: 1,
+            value: 12,
+            index: Index(2),
+        }));
         reference.extend(Some(Change::Delete { key: 1 }));
-        let outcomes: Vec<_> = (1..=6).map(|index| reference.outcome(Index(index)).map(|(_, done)| done)).collect();
-        assert_eq!(outcomes, [None, Some(true), Some(false), Some(true), Some(true), None]);
-        let values: Vec<_> = (0..=6).map(|index| reference.held(1, Index(index)).map(|held| held.value)).collect();
+        let outcomes: Vec<_> = (1..=6)
+            .map(|index| reference.outcome(Index(index)).map(|(_, done)| done))
+            .collect();
+        assert_eq!(
+            outcomes,
+            [None, Some(true), Some(false), Some(true), Some(true), None]
+        );
+        let values: Vec<_> = (0..=6)
+            .map(|index| reference.held(1, Index(index)).map(|held| held.value))
+            .collect();
         assert_eq!(values, [None, None, Some(10), Some(10), Some(12), None, None]);
         assert_eq!(reference.held(2, Index(6)), None);
     }

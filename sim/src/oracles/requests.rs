@@ -20,7 +20,13 @@ impl Requests {
 
     pub(super) fn answered(&mut self, at: usize, token: Token) -> Check {
         let asked = self.open.remove(&token);
-        ensure(PROPERTY, asked == Some(at), || format!("server {} answers request {}, which is not open there", at + 1, token.0))
+        ensure(PROPERTY, asked == Some(at), || {
+            format!(
+                "server {} answers request {}, which is not open there",
+                at + 1,
+                token.0
+            )
+        })
     }
 
     pub(super) fn crashed(&mut self, at: usize) {
@@ -29,7 +35,11 @@ impl Requests {
 
     pub(super) fn at_rest(&self) -> Check {
         ensure(PROPERTY, self.open.is_empty(), || {
-            let open: Vec<String> = self.open.iter().map(|(token, at)| format!("{} at n{}", token.0, at + 1)).collect();
+            let open: Vec<String> = self
+                .open
+                .iter()
+                .map(|(token, at)| format!("{} at n{}", token.0, at + 1))
+                .collect();
             format!("at rest, requests are still unanswered: {}", open.join(", "))
         })
     }

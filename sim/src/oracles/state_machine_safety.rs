@@ -21,7 +21,11 @@ impl StateMachineSafety {
         let digest = state.digest();
         let first = *self.digests.entry(state.index()).or_insert(digest);
         ensure(PROPERTY, first == digest, || {
-            format!("the state of server {} after {} differs from that of others", at + 1, state.index())
+            format!(
+                "the state of server {} after {} differs from that of others",
+                at + 1,
+                state.index()
+            )
         })
     }
 }
@@ -30,7 +34,10 @@ impl StateMachineSafety {
 pub(super) fn commit_agrees(chronicle: &Chronicle, at: usize, agreed: Index, status: &Status) -> Check {
     let log = chronicle.issued_log(at);
     for index in agreed.next().max(log.base.index.max(Index(1))).0..=status.commit.0 {
-        let (mine, theirs) = (log.term_at(Index(index)), chronicle.ledger(Index(index)).map(|record| record.term));
+        let (mine, theirs) = (
+            log.term_at(Index(index)),
+            chronicle.ledger(Index(index)).map(|record| record.term),
+        );
         if mine != theirs {
             return Err(Violation {
                 property: PROPERTY,
@@ -49,7 +56,11 @@ pub(super) fn applied(chronicle: &Chronicle, at: usize, entries: &[Committed]) -
     for Committed { entry, .. } in entries {
         let committed = chronicle.ledger(entry.id.index).map(|record| record.term);
         ensure(PROPERTY, committed == Some(entry.id.term), || {
-            format!("server {} applies {}, and what is committed at that index has term {committed:?}", at + 1, entry.id)
+            format!(
+                "server {} applies {}, and what is committed at that index has term {committed:?}",
+                at + 1,
+                entry.id
+            )
         })?;
     }
     Ok(())

@@ -29,8 +29,15 @@ struct OnServer {
 
 impl AllWatches {
     pub(super) fn new(servers: usize, keys: u8) -> Self {
-        let on_server = || OnServer { watches: Watches::new(usize::from(keys)), seen: vec![Seen::default(); usize::from(keys)] };
-        Self { keys, servers: (0..servers).map(|_| on_server()).collect(), woken: Vec::new() }
+        let on_server = || OnServer {
+            watches: Watches::new(usize::from(keys)),
+            seen: vec![Seen::default(); usize::from(keys)],
+        };
+        Self {
+            keys,
+            servers: (0..servers).map(|_| on_server()).collect(),
+            woken: Vec::new(),
+        }
     }
 
     /// The watchers of a server that has started begin anew.
@@ -44,7 +51,13 @@ impl AllWatches {
         Ok(())
     }
 
-    pub(super) fn published(&mut self, chronicle: &Chronicle, at: usize, state: &State, touched: &Touched) -> Check {
+    pub(super) fn published(
+        &mut self,
+        chronicle: &Chronicle,
+        at: usize,
+        state: &State,
+        touched: &Touched,
+    ) -> Check {
         let on_server = &mut self.servers[at];
         on_server.watches.take_touched(touched, &mut self.woken);
         self.woken.sort_unstable();
@@ -53,18 +66,30 @@ impl AllWatches {
             let now = look(state, key);
             let before = core::mem::replace(&mut on_server.seen[usize::from(key)], now);
             ensure(PROPERTY, now.index >= before.index, || {
-                format!("on server {} the index of key {key} went back from {} to {}", at + 1, before.index, now.index)
+                format!(
+                    "on server {} the index of key {key} went back from {} to {}",
+                    at + 1,
+                    before.index,
+                    now.index
+                )
             })?;
             on_server.watch(key)?;
         }
         for key in 0..self.keys {
             let (seen, now) = (on_server.seen[usize::from(key)].held, held(state, key));
             ensure(PROPERTY, seen == now, || {
-                format!("on server {} key {key} changed from {seen:?} to {now:?}, and its watcher was not woken", at + 1)
+                format!(
+                    "on server {} key {key} changed from {seen:?} to {now:?}, and its watcher was not woken",
+                    at + 1
+                )
             })?;
             let expected = chronicle.reference().held(key, state.index());
             ensure(PROPERTY, now == expected, || {
-                format!("on server {} key {key} holds {now:?} after {}, and should hold {expected:?}", at + 1, state.index())
+                format!(
+                    "on server {} key {key} holds {now:?} after {}, and should hold {expected:?}",
+                    at + 1,
+                    state.index()
+                )
             })?;
         }
         Ok(())
@@ -75,10 +100,16 @@ impl OnServer {
     fn watch(&mut self, key: u8) -> Check {
         let interest: Interest = question(key).interest();
         let subscribed = self.watches.subscribe(interest, key);
-        subscribed.map(drop).map_err(|full| Violation { property: PROPERTY, detail: full.to_string() })
+        subscribed.map(drop).map_err(|full| Violation {
+            property: PROPERTY,
+            detail: full.to_string(),
+        })
     }
 }
 
 fn look(state: &State, key: u8) -> Seen {
-    Seen { index: state.query(&question(key)).0, held: held(state, key) }
+    Seen {
+        index: state.query(&question(key)).0,
+        held: held(state, key),
+    }
 }

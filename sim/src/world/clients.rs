@@ -31,7 +31,13 @@ struct Pending {
 impl Client {
     pub(super) fn new(rng: Rng, keys: u8) -> Self {
         let keys = usize::from(keys);
-        Self { rng, favourite: None, seen: vec![None; keys], pending: None, history: vec![Vec::new(); keys] }
+        Self {
+            rng,
+            favourite: None,
+            seen: vec![None; keys],
+            pending: None,
+            history: vec![Vec::new(); keys],
+        }
     }
 
     pub(super) const fn is_waiting(&self) -> bool {
@@ -49,11 +55,24 @@ impl Client {
         let expected = self.seen[usize::from(key)].map_or(lictor_machine::Index::ZERO, |held| held.index);
         match self.rng.below(100) {
             0..35 => Op::Write(Change::Set { key, value }),
-            35..55 => Op::Write(Change::Cas { key, value, index: expected }),
+            35..55 => Op::Write(Change::Cas {
+                key,
+                value,
+                index: expected,
+            }),
             55..63 => Op::Write(Change::Delete { key }),
-            63..78 => Op::Get { key, freshness: Freshness::Default },
-            78..90 => Op::Get { key, freshness: Freshness::Consistent },
-            90..99 => Op::Get { key, freshness: Freshness::Stale },
+            63..78 => Op::Get {
+                key,
+                freshness: Freshness::Default,
+            },
+            78..90 => Op::Get {
+                key,
+                freshness: Freshness::Consistent,
+            },
+            90..99 => Op::Get {
+                key,
+                freshness: Freshness::Stale,
+            },
             _ => Op::Transfer,
         }
     }
@@ -62,21 +81,32 @@ impl Client {
     fn note(&mut self, pending: Pending, answer: Option<Answer>, moment: u64) {
         let (key, action) = match (pending.op, answer) {
             (_, Some(Answer::Refused)) | (Op::Transfer, _) => return,
-            (Op::Get { key, freshness: Freshness::Default | Freshness::Consistent }, Some(Answer::Value { held, .. })) => {
-                (key, Action::Get(held.map(|held| held.value)))
-            }
+            (
+                Op::Get {
+                    key,
+                    freshness: Freshness::Default | Freshness::Consistent,
+                },
+                Some(Answer::Value { held, .. }),
+            ) => (key, Action::Get(held.map(|held| held.value))),
             (Op::Get { .. }, _) => return,
             (Op::Write(change), answer) => {
                 let done = match answer {
                     Some(Answer::Written { done, .. }) => Some(done),
-                    Some(Answer::Value { .. } | Answer::Transferred(_) | Answer::Refused | Answer::Unknown) | None => None,
+                    Some(
+                        Answer::Value { .. } | Answer::Transferred(_) | Answer::Refused | Answer::Unknown,
+                    )
+                    | None => None,
                 };
                 let action = match change {
                     Change::Set { value, .. } => Action::Set(value),
                     Change::Delete { .. } => Action::Delete,
                     Change::Cas { key, value, index } => {
                         let expected = self.seen[usize::from(key)].filter(|held| held.index == index);
-                        Action::Cas { expected: expected.map(|held| held.value), value, done }
+                        Action::Cas {
+                            expected: expected.map(|held| held.value),
+                            value,
+                            done,
+                        }
                     }
                 };
                 (change.key(), action)
@@ -84,13 +114,20 @@ impl Client {
         };
         let known = answer.is_some_and(|answer| answer != Answer::Unknown);
         let returned = known.then_some(moment);
-        self.history[usize::from(key)].push(Operation { action, called: pending.called, returned });
+        self.history[usize::from(key)].push(Operation {
+            action,
+            called: pending.called,
+            returned,
+        });
     }
 
     fn learn(&mut self, op: Op, answer: Answer) {
         match (op, answer) {
             (Op::Get { key, .. }, Answer::Value { held, .. }) => self.seen[usize::from(key)] = held,
-            (Op::Write(Change::Set { key, value } | Change::Cas { key, value, .. }), Answer::Written { index, done: true }) => {
+            (
+                Op::Write(Change::Set { key, value } | Change::Cas { key, value, .. }),
+                Answer::Written { index, done: true },
+            ) => {
                 self.seen[usize::from(key)] = Some(Held { value, index });
             }
             (Op::Write(Change::Delete { key }), Answer::Written { .. }) => self.seen[usize::from(key)] = None,
@@ -121,10 +158,20 @@ impl<H: Host> World<'_, H> {
         self.next_token += 1;
         let token = Token(self.next_token);
         self.order += 1;
-        self.clients[client].pending = Some(Pending { token, op, at, called: self.order });
+        self.clients[client].pending = Some(Pending {
+            token,
+            op,
+            at,
+            called: self.order,
+        });
         self.open.insert(token, (client, at));
         self.counters.requests += 1;
-        self.record(Record::Asked { client, at, token, op });
+        self.record(Record::Asked {
+            client,
+            at,
+            token,
+            op,
+        });
         self.oracles.asked(at, token, op);
         let patience = self.options.patience;
         self.schedule_in(patience, Event::GiveUp { client, token });
@@ -133,11 +180,15 @@ impl<H: Host> World<'_, H> {
 
     /// An answer has come, perhaps for a client that no longer waits for it.
     pub(super) fn client_hears(&mut self, token: Token, answer: Answer) {
-        let Some((client, _)) = self.open.remove(&token) else { return };
+        let Some((client, _)) = self.open.remove(&token) else {
+            return;
+        };
         self.order += 1;
         let moment = self.order;
         let waiting = &mut self.clients[client];
-        let Some(pending) = waiting.pending.filter(|pending| pending.token == token) else { return };
+        let Some(pending) = waiting.pending.filter(|pending| pending.token == token) else {
+            return;
+        };
         waiting.pending = None;
         waiting.note(pending, Some(answer), moment);
         waiting.learn(pending.op, answer);
@@ -155,7 +206,9 @@ impl<H: Host> World<'_, H> {
 
     pub(super) fn client_gives_up(&mut self, client: usize, token: Token) {
         let waiting = &mut self.clients[client];
-        let Some(pending) = waiting.pending.filter(|pending| pending.token == token) else { return };
+        let Some(pending) = waiting.pending.filter(|pending| pending.token == token) else {
+            return;
+        };
         waiting.pending = None;
         waiting.favourite = None;
         waiting.note(pending, None, 0);
@@ -171,7 +224,12 @@ impl<H: Host> World<'_, H> {
 
     /// What all clients did to each key.
     pub(super) fn histories(&self) -> Vec<Vec<Operation>> {
-        let of_key = |key: usize| self.clients.iter().flat_map(move |client| client.history[key].iter().copied()).collect();
+        let of_key = |key: usize| {
+            self.clients
+                .iter()
+                .flat_map(move |client| client.history[key].iter().copied())
+                .collect()
+        };
         (0..usize::from(self.options.keys)).map(of_key).collect()
     }
 }

@@ -45,7 +45,11 @@ impl<H: Host> World<'_, H> {
         for from in 0..self.seats.len() {
             for to in 0..self.seats.len() {
                 if self.network.is_blocked(from, to) {
-                    self.record(Record::Link { from, to, blocked: false });
+                    self.record(Record::Link {
+                        from,
+                        to,
+                        blocked: false,
+                    });
                 }
             }
         }
@@ -56,7 +60,12 @@ impl<H: Host> World<'_, H> {
         if !self.stormy {
             return Ok(());
         }
-        let mean = self.options.faults.iter().find(|(kind, _)| *kind == fault).map(|(_, mean)| *mean);
+        let mean = self
+            .options
+            .faults
+            .iter()
+            .find(|(kind, _)| *kind == fault)
+            .map(|(_, mean)| *mean);
         if let Some(mean) = mean {
             self.fault_later(fault, mean);
         }
@@ -130,7 +139,7 @@ impl<H: Host> World<'_, H> {
                 self.did(at, "clock changes its rate", u64::from(drift));
             }
             Fault::WallClock => {
-                let by = self.rng.below(7_200_000) as i64 - 3_600_000;
+                let by = self.rng.below(7_200_000).cast_signed() - 3_600_000;
                 self.seats[at].clock.step_wall(by);
                 self.did(at, "wall clock is set", by.unsigned_abs());
             }
@@ -141,7 +150,11 @@ impl<H: Host> World<'_, H> {
     /// How far beyond its bound a clock runs, for runs that are to show what comes of it: some servers' clocks do, and some do not.
     pub(super) fn excess_drift(&mut self) -> u32 {
         let excess = self.options.excess_drift_permille;
-        if excess > 0 && self.rng.chance(1, 2) { excess } else { 0 }
+        if excess > 0 && self.rng.chance(1, 2) {
+            excess
+        } else {
+            0
+        }
     }
 
     pub(super) fn restart_later(&mut self, at: usize) {
@@ -162,7 +175,11 @@ impl<H: Host> World<'_, H> {
             for to in 0..self.seats.len() {
                 if from != to && is_cut(from, to) {
                     self.network.set_blocked(from, to, true);
-                    self.record(Record::Link { from, to, blocked: true });
+                    self.record(Record::Link {
+                        from,
+                        to,
+                        blocked: true,
+                    });
                 }
             }
         }

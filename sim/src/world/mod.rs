@@ -33,20 +33,59 @@ use seat::Seat;
 #[derive(Debug)]
 enum Event {
     Arrive(Packet),
-    Notice { at: usize, life: u64, peer: usize },
-    LogWritten { at: usize, life: u64 },
-    StateWritten { at: usize, life: u64 },
-    Read { at: usize, life: u64, id: FetchId, first: Index, last: Index, max_bytes: usize },
-    Wake { at: usize, life: u64 },
-    Turn { at: usize, life: u64 },
-    CallOver { at: usize, life: u64, id: u64 },
+    Notice {
+        at: usize,
+        life: u64,
+        peer: usize,
+    },
+    LogWritten {
+        at: usize,
+        life: u64,
+    },
+    StateWritten {
+        at: usize,
+        life: u64,
+    },
+    Read {
+        at: usize,
+        life: u64,
+        id: FetchId,
+        first: Index,
+        last: Index,
+        max_bytes: usize,
+    },
+    Wake {
+        at: usize,
+        life: u64,
+    },
+    Turn {
+        at: usize,
+        life: u64,
+    },
+    CallOver {
+        at: usize,
+        life: u64,
+        id: u64,
+    },
     Client(usize),
-    GiveUp { client: usize, token: Token },
+    GiveUp {
+        client: usize,
+        token: Token,
+    },
     Fault(Fault),
-    Restart { at: usize },
-    Resume { at: usize, life: u64 },
-    Heal { pattern: u64 },
-    DiskWell { at: usize },
+    Restart {
+        at: usize,
+    },
+    Resume {
+        at: usize,
+        life: u64,
+    },
+    Heal {
+        pattern: u64,
+    },
+    DiskWell {
+        at: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -117,7 +156,9 @@ impl<'w, H: Host> World<'w, H> {
             pattern: 0,
             calls: BTreeMap::new(),
             next_call: 0,
-            clients: (0..options.clients).map(|_| Client::new(rng.fork(), options.keys)).collect(),
+            clients: (0..options.clients)
+                .map(|_| Client::new(rng.fork(), options.keys))
+                .collect(),
             next_token: 0,
             open: BTreeMap::new(),
             oracles: Oracles::new(servers, bounds, options.keys),
@@ -133,7 +174,11 @@ impl<'w, H: Host> World<'w, H> {
 
     fn schedule(&mut self, at: Instant, event: Event) {
         self.order += 1;
-        self.queue.push(Reverse(Scheduled { at, order: self.order, event }));
+        self.queue.push(Reverse(Scheduled {
+            at,
+            order: self.order,
+            event,
+        }));
     }
 
     fn schedule_in(&mut self, after: Duration, event: Event) {
@@ -155,13 +200,18 @@ impl<'w, H: Host> World<'w, H> {
                 return Ok(true);
             }
             let Some(Reverse(next)) = self.queue.peek() else {
-                return Err(violation("liveness", "nothing is going to happen any more".into()));
+                return Err(violation(
+                    "liveness",
+                    "nothing is going to happen any more".into(),
+                ));
             };
             if next.at > until {
                 self.now = until;
                 return Ok(done(self));
             }
-            let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else { continue };
+            let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else {
+                continue;
+            };
             self.now = at;
             self.counters.events += 1;
             self.happen(event)?;
@@ -177,8 +227,18 @@ impl<'w, H: Host> World<'w, H> {
             }
             Event::LogWritten { at, life } if self.lives(at, life) => self.log_written(at),
             Event::StateWritten { at, life } if self.lives(at, life) => self.state_written(at),
-            Event::Read { at, life, id, first, last, max_bytes } if self.lives(at, life) => {
-                let entries = self.seats[at].disk.entries(first, last, max_bytes).map_err(storage)?;
+            Event::Read {
+                at,
+                life,
+                id,
+                first,
+                last,
+                max_bytes,
+            } if self.lives(at, life) => {
+                let entries = self.seats[at]
+                    .disk
+                    .entries(first, last, max_bytes)
+                    .map_err(storage)?;
                 self.counters.fetches += 1;
                 self.stimulate(at, Stimulus::Fetched(id, Ok(entries)))
             }
@@ -230,7 +290,12 @@ impl<'w, H: Host> World<'w, H> {
 
     fn position(&self, id: NodeId) -> Result<usize, Violation> {
         let found = self.seats.iter().position(|seat| seat.id == id);
-        found.ok_or_else(|| violation("addressing", format!("something was meant for {id:?}, which does not exist")))
+        found.ok_or_else(|| {
+            violation(
+                "addressing",
+                format!("something was meant for {id:?}, which does not exist"),
+            )
+        })
     }
 
     /// Starts a server that is down.
@@ -242,7 +307,8 @@ impl<'w, H: Host> World<'w, H> {
         let drift = self.rng.below(u64::from(bound) + 1) as u32 + self.excess_drift();
         let seed = self.rng.next_u64();
         let seat = &mut self.seats[at];
-        seat.boot(&self.options.setup, seed, self.now, drift).map_err(|detail| violation("restart", format!("server {}: {detail}", at + 1)))?;
+        seat.boot(&self.options.setup, seed, self.now, drift)
+            .map_err(|detail| violation("restart", format!("server {}: {detail}", at + 1)))?;
         let state = seat.host.as_ref().map(Host::state);
         if let Some(state) = state {
             self.oracles.booted(at, seat.disk.durable(), state)?;
@@ -253,7 +319,8 @@ impl<'w, H: Host> World<'w, H> {
         let seat = &mut self.seats[at];
         let local = seat.clock.now(self.now);
         if let Some(host) = &mut seat.host {
-            host.found(&self.options.setup, local).map_err(|detail| violation("founding", detail))?;
+            host.found(&self.options.setup, local)
+                .map_err(|detail| violation("founding", detail))?;
         }
         self.turn(at)
     }
@@ -303,11 +370,16 @@ impl<'w, H: Host> World<'w, H> {
         if let Err(detail) = host.handle(local, stimulus)
             && host.fault().is_none()
         {
-            return Err(violation("inputs of an honest world are accepted", format!("server {}: {detail}", at + 1)));
+            return Err(violation(
+                "inputs of an honest world are accepted",
+                format!("server {}: {detail}", at + 1),
+            ));
         }
         if self.stormy && self.rng.chance(self.options.batch_permille, 1000) {
             let event = Event::Turn { at, life: seat.life };
-            let delay = self.rng.between(Duration::from_micros(1), Duration::from_millis(2));
+            let delay = self
+                .rng
+                .between(Duration::from_micros(1), Duration::from_millis(2));
             self.schedule_in(delay, event);
             return Ok(());
         }
@@ -317,7 +389,9 @@ impl<'w, H: Host> World<'w, H> {
     /// A turn of a server: deadlines, then everything it wants done.
     fn turn(&mut self, at: usize) -> Check {
         let seat = &mut self.seats[at];
-        let Some(host) = seat.host.as_mut().filter(|_| !seat.asleep) else { return Ok(()) };
+        let Some(host) = seat.host.as_mut().filter(|_| !seat.asleep) else {
+            return Ok(());
+        };
         let local = seat.clock.now(self.now);
         if host.deadline().is_some_and(|deadline| deadline <= local.mono) {
             host.wake(local);
@@ -333,7 +407,13 @@ impl<'w, H: Host> World<'w, H> {
         }
         for act in &acts {
             if let Act::Persist(batch) = act {
-                self.trace.record(self.now, Record::Issued { at, gist: write_gist(batch) });
+                self.trace.record(
+                    self.now,
+                    Record::Issued {
+                        at,
+                        gist: write_gist(batch),
+                    },
+                );
                 self.oracles.issued(at, batch)?;
             }
         }
@@ -352,7 +432,10 @@ impl<'w, H: Host> World<'w, H> {
     /// A machine has stopped for good. Only a failed disk may be the reason.
     fn stopped(&mut self, at: usize, fault: &str) -> Check {
         if !self.seats[at].disk_failed {
-            return Err(violation("fail-stop only with cause", format!("server {} stopped: {fault}", at + 1)));
+            return Err(violation(
+                "fail-stop only with cause",
+                format!("server {} stopped: {fault}", at + 1),
+            ));
         }
         self.did(at, "stops for good", 0);
         self.crash(at)?;
@@ -370,7 +453,13 @@ impl<'w, H: Host> World<'w, H> {
             self.counters.elections += 1;
         }
         let (role, term, commit, applied) = standing;
-        self.record(Record::Standing { at, role, term, commit, applied });
+        self.record(Record::Standing {
+            at,
+            role,
+            term,
+            commit,
+            applied,
+        });
     }
 
     fn perform(&mut self, at: usize, act: Act) -> Check {
@@ -379,35 +468,83 @@ impl<'w, H: Host> World<'w, H> {
             Act::Persist(batch) => {
                 self.counters.compactions += u64::from(batch.compact_to.is_some());
                 self.counters.truncations += u64::from(batch.truncate_from.is_some());
-                self.seats[at].disk.issue(LogWrite::Batch(*batch));
+                self.seats[at].disk.issue(LogWrite::Batch(batch));
             }
             Act::SaveNotes(notes) => self.seats[at].disk.issue(LogWrite::Notes(notes)),
             Act::Send { to, message, bytes } => {
                 let to_seat = self.position(to)?;
                 self.oracles.sent(at, to, &message)?;
                 let gist = gist(&message);
-                self.record(Record::Sent { from: at, to: to_seat, gist });
+                self.record(Record::Sent {
+                    from: at,
+                    to: to_seat,
+                    gist,
+                });
                 let body = Body::Message { bytes, gist };
-                self.send(Packet { from: at, to: to_seat, life, body }, Channel::Raft(message.body.lane()));
+                self.send(
+                    Packet {
+                        from: at,
+                        to: to_seat,
+                        life,
+                        body,
+                    },
+                    Channel::Raft(message.body.lane()),
+                );
             }
-            Act::Fetch { id, first, last, max_bytes } => {
+            Act::Fetch {
+                id,
+                first,
+                last,
+                max_bytes,
+            } => {
                 let delay = self.disk_delay(at);
-                self.schedule_in(delay, Event::Read { at, life, id, first, last, max_bytes });
+                self.schedule_in(
+                    delay,
+                    Event::Read {
+                        at,
+                        life,
+                        id,
+                        first,
+                        last,
+                        max_bytes,
+                    },
+                );
             }
             Act::Store(batch) => self.seats[at].disk.issue_state(StateWrite::Batch(batch)),
             Act::ReplaceState(meta) => self.seats[at].disk.issue_state(StateWrite::Replace(meta)),
-            Act::Call { id, to, body, timeout } => {
+            Act::Call {
+                id,
+                to,
+                body,
+                timeout,
+            } => {
                 let to = self.position(to)?;
                 let seat = &mut self.seats[at];
                 seat.calls.insert(id);
                 let over = seat.clock.true_time(seat.clock.mono(self.now) + timeout);
                 self.schedule(over, Event::CallOver { at, life, id });
-                self.send(Packet { from: at, to, life, body: Body::Call { id, body } }, Channel::Rpc);
+                self.send(
+                    Packet {
+                        from: at,
+                        to,
+                        life,
+                        body: Body::Call { id, body },
+                    },
+                    Channel::Rpc,
+                );
             }
             Act::Reply { id, body } => {
                 if let Some((caller, caller_life, call)) = self.calls.remove(&id) {
                     let body = Body::Reply { id: call, body };
-                    self.send(Packet { from: at, to: caller, life: caller_life, body }, Channel::Rpc);
+                    self.send(
+                        Packet {
+                            from: at,
+                            to: caller,
+                            life: caller_life,
+                            body,
+                        },
+                        Channel::Rpc,
+                    );
                 }
             }
             Act::Answer(token, answer) => {
@@ -440,13 +577,32 @@ impl<'w, H: Host> World<'w, H> {
     }
 
     fn lose(&mut self, packet: &Packet, noticed: Option<Instant>) {
-        let Packet { from, to, life, ref body } = *packet;
+        let Packet {
+            from,
+            to,
+            life,
+            ref body,
+        } = *packet;
         self.counters.drops += 1;
         self.record(Record::Dropped { from, to });
         let Some(noticed) = noticed else { return };
         match body {
-            Body::Message { .. } => self.schedule(noticed, Event::Notice { at: from, life, peer: to }),
-            Body::Call { id, .. } => self.schedule(noticed, Event::CallOver { at: from, life, id: *id }),
+            Body::Message { .. } => self.schedule(
+                noticed,
+                Event::Notice {
+                    at: from,
+                    life,
+                    peer: to,
+                },
+            ),
+            Body::Call { id, .. } => self.schedule(
+                noticed,
+                Event::CallOver {
+                    at: from,
+                    life,
+                    id: *id,
+                },
+            ),
             // The one who waits for a reply learns of its loss by waiting.
             Body::Reply { .. } => {}
         }
@@ -469,7 +625,14 @@ impl<'w, H: Host> World<'w, H> {
             Body::Call { id, body } => {
                 self.next_call += 1;
                 self.calls.insert(self.next_call, (from, packet.life, id));
-                self.stimulate(to, Stimulus::Call { id: self.next_call, from: sender, body })
+                self.stimulate(
+                    to,
+                    Stimulus::Call {
+                        id: self.next_call,
+                        from: sender,
+                        body,
+                    },
+                )
             }
             Body::Reply { id, body } => {
                 if self.lives(to, packet.life) && self.seats[to].calls.remove(&id) {
@@ -508,14 +671,20 @@ impl<'w, H: Host> World<'w, H> {
         let seat = &mut self.seats[at];
         if core::mem::take(&mut seat.fails_next) {
             seat.disk_failed = true;
-            let Some(id) = seat.disk.failing() else { return self.stopped(at, "its notes could not be written") };
+            let Some(id) = seat.disk.failing() else {
+                return self.stopped(at, "its notes could not be written");
+            };
             self.counters.failed_writes += 1;
             self.did(at, "disk fails write", id.seq);
             return self.stimulate(at, Stimulus::PersistFailed(id));
         }
         let finished = seat.disk.finish().map_err(storage)?;
         let life = seat.life;
-        self.counters.snapshots_installed += finished.durable.iter().filter(|batch| batch.install.is_some()).count() as u64;
+        self.counters.snapshots_installed += finished
+            .durable
+            .iter()
+            .filter(|batch| batch.install.is_some())
+            .count() as u64;
         self.oracles.durable(at, &finished.durable)?;
         if let Some(through) = finished.through {
             self.record(Record::Durable { at, through });
@@ -538,8 +707,13 @@ impl<'w, H: Host> World<'w, H> {
     /// Makes sure that the server is woken when its machine wants it.
     fn set_alarm(&mut self, at: usize) {
         let seat = &mut self.seats[at];
-        let Some(deadline) = seat.host.as_ref().and_then(Host::deadline) else { return };
-        let due = seat.clock.true_time(deadline).max(self.now + Duration::from_nanos(1));
+        let Some(deadline) = seat.host.as_ref().and_then(Host::deadline) else {
+            return;
+        };
+        let due = seat
+            .clock
+            .true_time(deadline)
+            .max(self.now + Duration::from_nanos(1));
         if due < seat.wake_at {
             seat.wake_at = due;
             let life = seat.life;

@@ -24,7 +24,12 @@ impl<H: Host> World<'_, H> {
         self.suffer()?;
         self.recover()?;
         self.rest()?;
-        Ok(Report { counters: self.counters.clone(), hash: self.trace.hash(), records: self.trace.count(), undecided: self.undecided })
+        Ok(Report {
+            counters: self.counters.clone(),
+            hash: self.trace.hash(),
+            records: self.trace.count(),
+            undecided: self.undecided,
+        })
     }
 
     /// Has more servers than a cluster needs found one, with faults from the beginning. In the end there must be one cluster of the
@@ -40,15 +45,32 @@ impl<H: Host> World<'_, H> {
         let expect = self.options.setup.expect;
         let founded = self.run_until(deadline, |world| {
             let statuses = world.statuses();
-            let members = statuses.iter().filter(|status| status.members.voters.len() == expect && status.leader.is_some()).count();
-            let leaders = statuses.iter().filter(|status| status.role == Role::Leader && status.commit.0 > 1).count();
+            let members = statuses
+                .iter()
+                .filter(|status| status.members.voters.len() == expect && status.leader.is_some())
+                .count();
+            let leaders = statuses
+                .iter()
+                .filter(|status| status.role == Role::Leader && status.commit.0 > 1)
+                .count();
             members == expect && leaders == 1
         })?;
         if founded {
             return Ok(());
         }
-        let statuses: Vec<String> = self.statuses().iter().map(|status| format!("\n    {status:?}")).collect();
-        Err(violation("one cluster is founded", format!("{expect} of {} servers form none:{}", self.seats.len(), statuses.concat())))
+        let statuses: Vec<String> = self
+            .statuses()
+            .iter()
+            .map(|status| format!("\n    {status:?}"))
+            .collect();
+        Err(violation(
+            "one cluster is founded",
+            format!(
+                "{expect} of {} servers form none:{}",
+                self.seats.len(),
+                statuses.concat()
+            ),
+        ))
     }
 
     /// The options of this run.
@@ -98,7 +120,9 @@ impl<H: Host> World<'_, H> {
         self.mend()?;
         self.expect_leader("calm")?;
         let deadline = self.election_timeouts(REST_TIMEOUTS_MAX);
-        self.run_until(deadline, |world| !world.clients.iter().any(super::Client::is_waiting))?;
+        self.run_until(deadline, |world| {
+            !world.clients.iter().any(super::Client::is_waiting)
+        })?;
         for at in 0..self.seats.len() {
             self.expect_write(at)?;
         }
@@ -109,9 +133,16 @@ impl<H: Host> World<'_, H> {
         self.record(Record::Phase("rest"));
         let deadline = self.election_timeouts(REST_TIMEOUTS_MAX);
         if !self.run_until(deadline, Self::is_at_rest)? {
-            let statuses: Vec<String> = self.statuses().iter().map(|status| format!("\n    {status:?}")).collect();
+            let statuses: Vec<String> = self
+                .statuses()
+                .iter()
+                .map(|status| format!("\n    {status:?}"))
+                .collect();
             self.oracles.at_rest(&self.statuses())?;
-            return Err(violation("liveness", format!("the cluster does not come to rest:{}", statuses.concat())));
+            return Err(violation(
+                "liveness",
+                format!("the cluster does not come to rest:{}", statuses.concat()),
+            ));
         }
         self.oracles.at_rest(&self.statuses())?;
         for at in 0..self.seats.len() {
@@ -123,8 +154,14 @@ impl<H: Host> World<'_, H> {
             if verdict == Verdict::Impossible {
                 let mut history = history.clone();
                 history.sort_unstable_by_key(|operation| operation.called);
-                let lines: Vec<String> = history.iter().map(|operation| format!("\n    {operation:?}")).collect();
-                return Err(violation("linearizability", format!("the history of key {key} has no explanation:{}", lines.concat())));
+                let lines: Vec<String> = history
+                    .iter()
+                    .map(|operation| format!("\n    {operation:?}"))
+                    .collect();
+                return Err(violation(
+                    "linearizability",
+                    format!("the history of key {key} has no explanation:{}", lines.concat()),
+                ));
             }
         }
         Ok(())
@@ -136,8 +173,18 @@ impl<H: Host> World<'_, H> {
         if self.run_until(deadline, |world| world.leader().is_some())? {
             return Ok(());
         }
-        let statuses: Vec<String> = self.statuses().iter().map(|status| format!("\n    {status:?}")).collect();
-        Err(violation("liveness", format!("no leader in {ELECTION_TIMEOUTS_MAX} election timeouts of {when}:{}", statuses.concat())))
+        let statuses: Vec<String> = self
+            .statuses()
+            .iter()
+            .map(|status| format!("\n    {status:?}"))
+            .collect();
+        Err(violation(
+            "liveness",
+            format!(
+                "no leader in {ELECTION_TIMEOUTS_MAX} election timeouts of {when}:{}",
+                statuses.concat()
+            ),
+        ))
     }
 
     /// Asks `at`, or whoever leads if `at` only refuses, to write until it is done.
@@ -156,7 +203,14 @@ impl<H: Host> World<'_, H> {
             let pause = self.now + self.options.setup.raft.heartbeat_interval;
             self.run_until(pause, |_| false)?;
         }
-        Err(violation("liveness", format!("server {} does not get a write done: {:?}", at + 1, Answer::Unknown)))
+        Err(violation(
+            "liveness",
+            format!(
+                "server {} does not get a write done: {:?}",
+                at + 1,
+                Answer::Unknown
+            ),
+        ))
     }
 
     fn election_timeouts(&self, count: u32) -> Instant {
@@ -168,25 +222,36 @@ impl<H: Host> World<'_, H> {
         let leader = statuses.iter().position(|status| status.role == Role::Leader)?;
         let (id, term) = (statuses[leader].id, statuses[leader].term);
         let all_follow = statuses.len() == self.seats.len()
-            && statuses.iter().all(|status| status.leader == Some(id) && status.term == term && status.commit >= status.base.index)
+            && statuses.iter().all(|status| {
+                status.leader == Some(id) && status.term == term && status.commit >= status.base.index
+            })
             && self.oracles.committed_term(statuses[leader].commit) == Some(term);
         all_follow.then_some(leader)
     }
 
     fn is_at_rest(&self) -> bool {
         let statuses = self.statuses();
-        let Some(first) = statuses.first() else { return false };
+        let Some(first) = statuses.first() else {
+            return false;
+        };
         self.leader().is_some()
             && self.open.is_empty()
             && statuses.iter().all(|status| {
                 let settled = status.commit == status.last.index && status.applied == status.commit;
-                let quiet = status.writes_in_flight == 0 && status.peers.iter().all(|peer| peer.bytes_in_flight == 0 && !peer.snapshot);
+                let quiet = status.writes_in_flight == 0
+                    && status
+                        .peers
+                        .iter()
+                        .all(|peer| peer.bytes_in_flight == 0 && !peer.snapshot);
                 settled && quiet && status.last == first.last
             })
             && self.seats.iter().all(|seat| seat.disk.is_idle())
     }
 
     fn statuses(&self) -> Vec<Status> {
-        self.seats.iter().filter_map(|seat| seat.host.as_ref().map(Host::status)).collect()
+        self.seats
+            .iter()
+            .filter_map(|seat| seat.host.as_ref().map(Host::status))
+            .collect()
     }
 }

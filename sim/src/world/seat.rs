@@ -56,14 +56,26 @@ impl<H: Host> Seat<H> {
     }
 
     /// Starts a new life from what is on the disk.
-    pub(super) fn boot(&mut self, setup: &Setup, seed: u64, now: Instant, drift_permille: u32) -> Result<(), String> {
+    pub(super) fn boot(
+        &mut self,
+        setup: &Setup,
+        seed: u64,
+        now: Instant,
+        drift_permille: u32,
+    ) -> Result<(), String> {
         self.life += 1;
         self.clock = LocalClock::start(now, drift_permille);
         self.asleep = false;
         self.wake_at = Instant::MAX;
         self.fails_next = false;
         self.disk_failed = false;
-        self.host = Some(H::boot(setup, self.id, seed, &mut self.disk, self.clock.now(now))?);
+        self.host = Some(H::boot(
+            setup,
+            self.id,
+            seed,
+            &mut self.disk,
+            self.clock.now(now),
+        )?);
         Ok(())
     }
 

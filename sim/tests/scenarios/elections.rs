@@ -10,7 +10,14 @@ use super::{ELECTION, cluster};
 /// Has `n` stand for election in a new term that nobody else hears of.
 fn raise_term(stage: &mut Stage, n: u8, leader: u8) {
     let term = stage.status(n).term;
-    let flight = stage.forge(leader, n, Message { term, body: Body::TimeoutNow });
+    let flight = stage.forge(
+        leader,
+        n,
+        Message {
+            term,
+            body: Body::TimeoutNow,
+        },
+    );
     stage.deliver(flight);
     stage.write(n);
     stage.take(|flight| flight.from == n);
@@ -28,7 +35,13 @@ fn a_server_in_a_later_term_does_not_lock_the_cluster() {
         stage.restart(servers);
         stage.heal();
         stage.run(ELECTION * 10);
-        assert!(stage.all().into_iter().any(|n| stage.status(n).role == Role::Leader), "{stage:?}");
+        assert!(
+            stage
+                .all()
+                .into_iter()
+                .any(|n| stage.status(n).role == Role::Leader),
+            "{stage:?}"
+        );
         stage.expect_recovery();
     }
 }
@@ -65,7 +78,11 @@ fn a_late_grant_counts_in_no_later_poll() {
     for flight in late {
         stage.deliver(flight);
     }
-    assert_eq!(stage.status(3).role, Role::PreCandidate, "a late grant was counted");
+    assert_eq!(
+        stage.status(3).role,
+        Role::PreCandidate,
+        "a late grant was counted"
+    );
     stage.expect_recovery();
 }
 
@@ -101,19 +118,31 @@ fn a_vote_survives_the_crash_of_the_voter() {
     stage.time_out(2);
     stage.settle_but(|flight| matches!(flight.message.body, Body::VoteReply { .. }));
     let lost = stage.take(|flight| flight.from == 3);
-    assert!(matches!(lost[0].message.body, Body::VoteReply { granted: true, .. }));
+    assert!(matches!(
+        lost[0].message.body,
+        Body::VoteReply { granted: true, .. }
+    ));
     let term = stage.status(3).term;
     stage.crash(3, 0);
     stage.restart(3);
     assert_eq!(stage.status(3).term, term);
     stage.heal();
     let last = stage.status(1).last;
-    let body = Body::Vote { last, poll: Poll { boot: 1, count: 99 }, transfer: true };
+    let body = Body::Vote {
+        last,
+        poll: Poll { boot: 1, count: 99 },
+        transfer: true,
+    };
     let second = stage.forge(1, 3, Message { term, body });
     stage.deliver(second);
     stage.write(3);
     let replies = stage.take(|flight| flight.from == 3 && flight.to == 1);
-    assert!(replies.iter().all(|flight| !matches!(flight.message.body, Body::VoteReply { granted: true, .. })), "{replies:?}");
+    assert!(
+        replies
+            .iter()
+            .all(|flight| !matches!(flight.message.body, Body::VoteReply { granted: true, .. })),
+        "{replies:?}"
+    );
     stage.expect_recovery();
 }
 
@@ -128,8 +157,15 @@ fn a_candidate_asks_for_votes_only_with_what_is_on_its_disk() {
     let term = stage.status(2).term;
     stage.time_out(2);
     stage.settle();
-    assert_eq!((stage.status(2).role, stage.status(2).term), (Role::Candidate, term.next()));
-    assert_eq!((stage.status(3).term, stage.status(3).vote), (term, stage.status(3).vote), "a request for votes left too early");
+    assert_eq!(
+        (stage.status(2).role, stage.status(2).term),
+        (Role::Candidate, term.next())
+    );
+    assert_eq!(
+        (stage.status(3).term, stage.status(3).vote),
+        (term, stage.status(3).vote),
+        "a request for votes left too early"
+    );
     stage.crash(2, 0);
     stage.restart(2);
     assert_eq!(stage.status(2).term, term);
@@ -139,7 +175,10 @@ fn a_candidate_asks_for_votes_only_with_what_is_on_its_disk() {
     stage.time_out(2);
     stage.settle_but(|flight| matches!(flight.message.body, Body::VoteReply { .. }));
     let late = stage.take(|flight| flight.to == 2);
-    assert!(matches!(late[0].message.body, Body::VoteReply { granted: true, .. }));
+    assert!(matches!(
+        late[0].message.body,
+        Body::VoteReply { granted: true, .. }
+    ));
     stage.crash(2, 0);
     stage.restart(2);
     for flight in late {
@@ -156,11 +195,21 @@ fn an_impossible_term_is_refused() {
     let before = stage.status(2);
     for term in [u64::MAX, u64::MAX - 1] {
         for body in [
-            Body::Heartbeat { commit: Index::ZERO, round: 1 },
-            Body::Vote { last: LogId::ZERO, poll: Poll::default(), transfer: false },
+            Body::Heartbeat {
+                commit: Index::ZERO,
+                round: 1,
+            },
+            Body::Vote {
+                last: LogId::ZERO,
+                poll: Poll::default(),
+                transfer: false,
+            },
             Body::HeartbeatReply { round: 0 },
         ] {
-            let message = Message { term: Term(term), body };
+            let message = Message {
+                term: Term(term),
+                body,
+            };
             let bytes = lictor_node::wire::encode_raft(lictor_node::ClusterId(1), &message).into();
             let from = lictor_machine::NodeId(3);
             let refused = stage.try_give(2, lictor_sim::host::Stimulus::Message { from, bytes });
@@ -178,7 +227,11 @@ fn a_transfer_ends_either_way() {
     let done = stage.ask(1, Op::Transfer);
     stage.settle();
     assert_eq!(stage.answer(done), Some(Answer::Transferred(true)));
-    let leader = stage.all().into_iter().find(|n| stage.status(*n).role == Role::Leader).unwrap();
+    let leader = stage
+        .all()
+        .into_iter()
+        .find(|n| stage.status(*n).role == Role::Leader)
+        .unwrap();
     assert_ne!(leader, 1);
 
     // Whoever is chosen hears nothing of it.

@@ -14,12 +14,19 @@ fn three_found_one_cluster_however_many_there_are() {
             options.setup.expect = 3;
             options.clients = 0;
             options.weather.loss_permille = 100;
-            options.faults =
-                vec![(Fault::Crash, election * 2), (Fault::Partition, election * 2), (Fault::OneWay, election * 5), (Fault::Pause, election * 5)];
+            options.faults = vec![
+                (Fault::Crash, election * 2),
+                (Fault::Partition, election * 2),
+                (Fault::OneWay, election * 5),
+                (Fault::Pause, election * 5),
+            ];
             options.faults_for = election * 20;
             let mut world = World::<NodeHost>::new(options, None);
             if let Err(violation) = world.run_founding() {
-                panic!("seed {seed}, {servers} servers:\n{}\n{violation}", world.tail().join("\n"));
+                panic!(
+                    "seed {seed}, {servers} servers:\n{}\n{violation}",
+                    world.tail().join("\n")
+                );
             }
         }
     }

@@ -22,7 +22,11 @@ fn a_new_leader_reads_only_after_an_entry_of_its_own() {
         stage.settle_but(is_append);
         assert_eq!(stage.answer(read), None, "{freshness:?}");
         stage.run(ELECTION);
-        assert!(matches!(stage.answer(read), Some(Answer::Value { held: Some(_), .. })), "{:?}", stage.answer(read));
+        assert!(
+            matches!(stage.answer(read), Some(Answer::Value { held: Some(_), .. })),
+            "{:?}",
+            stage.answer(read)
+        );
         stage.expect_recovery();
     }
 }
@@ -31,7 +35,8 @@ fn a_new_leader_reads_only_after_an_entry_of_its_own() {
 #[test]
 fn late_replies_confirm_no_later_read() {
     let mut stage = cluster(3);
-    let is_reply = |flight: &Flight| flight.to == 1 && matches!(flight.message.body, Body::HeartbeatReply { .. });
+    let is_reply =
+        |flight: &Flight| flight.to == 1 && matches!(flight.message.body, Body::HeartbeatReply { .. });
     stage.run_but(ELECTION / 2, is_reply);
     let earlier = stage.read(1, Freshness::Consistent);
     stage.settle_but(is_reply);
@@ -47,7 +52,11 @@ fn late_replies_confirm_no_later_read() {
     for flight in late.iter().chain(&late) {
         stage.deliver(flight.clone());
     }
-    assert!(!matches!(stage.answer(read), Some(Answer::Value { .. })), "{:?}", stage.answer(read));
+    assert!(
+        !matches!(stage.answer(read), Some(Answer::Value { .. })),
+        "{:?}",
+        stage.answer(read)
+    );
     stage.expect_recovery();
     assert!(stage.answer(read).is_some() && stage.answer(earlier).is_some());
 }
@@ -58,7 +67,10 @@ fn a_leader_that_slept_does_not_trust_its_lease() {
     let mut stage = cluster(3);
     stage.run(ELECTION);
     let fresh = stage.read(1, Freshness::Default);
-    assert!(matches!(stage.answer(fresh), Some(Answer::Value { .. })), "a lease is there to be used");
+    assert!(
+        matches!(stage.answer(fresh), Some(Answer::Value { .. })),
+        "a lease is there to be used"
+    );
     stage.isolate(1);
     stage.pass(ELECTION * 2);
     stage.elect(2);
@@ -66,7 +78,11 @@ fn a_leader_that_slept_does_not_trust_its_lease() {
     stage.settle();
     assert_eq!(stage.status(1).role, Role::Leader, "it has not woken up yet");
     let read = stage.read(1, Freshness::Default);
-    assert!(!matches!(stage.answer(read), Some(Answer::Value { .. })), "{:?}", stage.answer(read));
+    assert!(
+        !matches!(stage.answer(read), Some(Answer::Value { .. })),
+        "{:?}",
+        stage.answer(read)
+    );
     stage.expect_recovery();
     assert!(stage.answer(read).is_some());
 }
@@ -83,13 +99,23 @@ fn a_restarted_voter_keeps_the_promise_of_its_former_life() {
     stage.pass(ELECTION / 2);
     let (last, term) = (stage.status(2).last, stage.status(2).term.next());
     let poll = Poll { boot: 1, count: 99 };
-    for body in [Body::PreVote { last, poll }, Body::Vote { last, poll, transfer: false }] {
+    for body in [
+        Body::PreVote { last, poll },
+        Body::Vote {
+            last,
+            poll,
+            transfer: false,
+        },
+    ] {
         let request = stage.forge(2, 3, Message { term, body });
         stage.deliver(request);
         stage.write(3);
     }
     let granted = |flight: &Flight| {
-        matches!(flight.message.body, Body::PreVoteReply { granted: true, .. } | Body::VoteReply { granted: true, .. })
+        matches!(
+            flight.message.body,
+            Body::PreVoteReply { granted: true, .. } | Body::VoteReply { granted: true, .. }
+        )
     };
     assert!(!stage.flights.iter().any(granted), "{:?}", stage.flights);
     stage.expect_recovery();
@@ -102,7 +128,11 @@ fn reads_that_nobody_will_answer_are_refused() {
         let mut stage = cluster(3);
         stage.pass(ELECTION);
         stage.isolate(1);
-        let reads = [stage.read(1, freshness), stage.read(2, freshness), stage.read(3, freshness)];
+        let reads = [
+            stage.read(1, freshness),
+            stage.read(2, freshness),
+            stage.read(3, freshness),
+        ];
         stage.run(ELECTION * 6);
         for read in reads {
             assert!(stage.answer(read).is_some(), "{freshness:?} {stage:?}");
@@ -124,6 +154,10 @@ fn a_follower_answers_once_it_has_applied_the_index() {
     assert_eq!(stage.answer(read), None);
     stage.release_disk(3);
     stage.run(ELECTION / 2);
-    assert!(matches!(stage.answer(read), Some(Answer::Value { held: Some(_), .. })), "{:?}", stage.answer(read));
+    assert!(
+        matches!(stage.answer(read), Some(Answer::Value { held: Some(_), .. })),
+        "{:?}",
+        stage.answer(read)
+    );
     stage.expect_recovery();
 }

@@ -20,7 +20,13 @@ fn entries(stage: &Stage, n: u8) -> Vec<Entry> {
 
 fn matched(stage: &Stage, leader: u8, peer: u8) -> Index {
     let id = lictor_machine::NodeId(u128::from(peer));
-    stage.status(leader).peers.iter().find(|status| status.id == id).unwrap().matched
+    stage
+        .status(leader)
+        .peers
+        .iter()
+        .find(|status| status.id == id)
+        .unwrap()
+        .matched
 }
 
 /// L-01, Figure 8 of the paper (§5.4.2): an entry of an older term is on a majority, and may still be overwritten.
@@ -62,9 +68,15 @@ fn figure_8_an_old_entry_on_a_majority_is_not_committed() {
     // S2 holds the old entry, and so is offered the new one only; S3 and S4 are brought up to the old one first.
     stage.settle_but(of_new_term);
     stage.run_but(ELECTION / 2, of_new_term);
-    assert!(matched(&stage, 1, 3) >= old.index && matched(&stage, 1, 4) >= old.index, "{stage:?}");
+    assert!(
+        matched(&stage, 1, 3) >= old.index && matched(&stage, 1, 4) >= old.index,
+        "{stage:?}"
+    );
     assert_eq!(stage.disk(3).durable().last(), old);
-    assert!(stage.status(1).commit < old.index, "an entry of an older term was committed by counting");
+    assert!(
+        stage.status(1).commit < old.index,
+        "an entry of an older term was committed by counting"
+    );
     // (d) S1 crashes, and S5 overwrites the entry everywhere.
     stage.crash(1, 9);
     stage.take(|_| true);
@@ -88,7 +100,12 @@ fn a_refusal_that_comes_again_changes_nothing() {
     stage.heal();
     stage.pass(ELECTION * 2);
     stage.elect_silently(2);
-    let is_refusal = |flight: &Flight| matches!(flight.message.body, Body::AppendReply(AppendReply::Rejected { .. }));
+    let is_refusal = |flight: &Flight| {
+        matches!(
+            flight.message.body,
+            Body::AppendReply(AppendReply::Rejected { .. })
+        )
+    };
     let mut refusals = Vec::new();
     for _ in 0..50 {
         stage.run_but(ELECTION / 10, is_refusal);
@@ -113,7 +130,13 @@ fn an_append_from_below_the_base_is_old_news() {
     let mut copies = Vec::new();
     for _ in 0..5 {
         stage.propose(1);
-        copies.extend(stage.flights.iter().filter(|flight| is_append(flight) && flight.to == 2).cloned());
+        copies.extend(
+            stage
+                .flights
+                .iter()
+                .filter(|flight| is_append(flight) && flight.to == 2)
+                .cloned(),
+        );
         stage.settle();
     }
     stage.run(ELECTION);
@@ -124,7 +147,10 @@ fn an_append_from_below_the_base_is_old_news() {
         stage.deliver(copy);
     }
     stage.settle();
-    assert_eq!((stage.status(2).last, stage.status(2).commit), (before.last, before.commit));
+    assert_eq!(
+        (stage.status(2).last, stage.status(2).commit),
+        (before.last, before.commit)
+    );
     stage.expect_recovery();
 }
 
@@ -145,11 +171,17 @@ fn a_snapshot_replaces_a_conflicting_tail() {
         stage.settle();
     }
     stage.run(ELECTION);
-    assert!(stage.status(2).base.index < conflicting.index, "the tail must reach beyond the snapshot");
+    assert!(
+        stage.status(2).base.index < conflicting.index,
+        "the tail must reach beyond the snapshot"
+    );
     assert!(stage.status(2).base.index >= stage.disk(1).durable().base.last.index);
     stage.expect_recovery();
     assert_eq!(stage.status(1).last, stage.status(2).last);
-    assert_ne!(stage.disk(1).durable().term_at(conflicting.index), Some(conflicting.term));
+    assert_ne!(
+        stage.disk(1).durable().term_at(conflicting.index),
+        Some(conflicting.term)
+    );
 }
 
 /// L-05: a snapshot of what the log holds already truncates what was acknowledged behind it (al8n/sailing b566351).
@@ -165,11 +197,28 @@ fn a_snapshot_that_is_not_needed_takes_nothing() {
     stage.settle();
     let acknowledged = entries(&stage, 2);
     let meta = SnapshotMeta { last, members };
-    let body = Body::Snapshot { meta: Box::new(meta), chunk: 0, data: bytes::Bytes::new(), done: true };
-    let redundant = stage.forge(1, 2, Message { term: stage.status(1).term, body });
+    let body = Body::Snapshot {
+        meta: Box::new(meta),
+        chunk: 0,
+        data: bytes::Bytes::new(),
+        done: true,
+    };
+    let redundant = stage.forge(
+        1,
+        2,
+        Message {
+            term: stage.status(1).term,
+            body,
+        },
+    );
     stage.deliver(redundant);
     let replies = stage.take(|flight| flight.from == 2);
-    assert!(replies.iter().any(|flight| matches!(flight.message.body, Body::SnapshotReply { done: true, .. })), "{replies:?}");
+    assert!(
+        replies
+            .iter()
+            .any(|flight| matches!(flight.message.body, Body::SnapshotReply { done: true, .. })),
+        "{replies:?}"
+    );
     stage.settle();
     assert_eq!(entries(&stage, 2), acknowledged);
     stage.expect_recovery();
@@ -187,12 +236,18 @@ fn a_late_acknowledgement_ends_a_snapshot() {
     for _ in 0..20 {
         stage.run_but(ELECTION / 10, |flight| is_snapshot(flight) || is_ack(flight));
     }
-    assert!(stage.status(1).peers.iter().any(|peer| peer.snapshot), "no snapshot was begun: {stage:?}");
+    assert!(
+        stage.status(1).peers.iter().any(|peer| peer.snapshot),
+        "no snapshot was begun: {stage:?}"
+    );
     stage.take(is_snapshot);
     for flight in late {
         stage.deliver(flight);
     }
-    assert!(stage.status(1).peers.iter().all(|peer| !peer.snapshot), "{stage:?}");
+    assert!(
+        stage.status(1).peers.iter().all(|peer| !peer.snapshot),
+        "{stage:?}"
+    );
     let token = stage.propose(1);
     stage.settle();
     assert!(stage.answer(token).is_some());
@@ -254,12 +309,33 @@ fn a_completed_write_vouches_only_for_what_is_still_there() {
     stage.pass(ELECTION * 2);
     stage.time_out(2);
     stage.settle();
-    assert_ne!(stage.status(2).role, Role::Leader, "S3 cannot vote before its disk answers");
+    assert_ne!(
+        stage.status(2).role,
+        Role::Leader,
+        "S3 cannot vote before its disk answers"
+    );
     stage.crash(1, 9);
     let term = stage.status(2).term.max(stage.status(3).term).next();
     let prev = stage.status(2).last;
-    let entry = Entry { id: lictor_raft::LogId { term, index: prev.index.next() }, payload: lictor_raft::Payload::Noop };
-    let rewrite = stage.forge(2, 3, Message { term, body: Body::Append { prev, entries: vec![entry], commit: Index::ZERO } });
+    let entry = Entry {
+        id: lictor_raft::LogId {
+            term,
+            index: prev.index.next(),
+        },
+        payload: lictor_raft::Payload::Noop,
+    };
+    let rewrite = stage.forge(
+        2,
+        3,
+        Message {
+            term,
+            body: Body::Append {
+                prev,
+                entries: vec![entry],
+                commit: Index::ZERO,
+            },
+        },
+    );
     stage.take(|_| true);
     stage.deliver(rewrite);
     assert_eq!(stage.status(3).last.index, replaced.index);
@@ -309,7 +385,12 @@ fn a_window_opens_again_after_losses() {
     }
     stage.run(ELECTION * 4);
     let peers = stage.status(1).peers;
-    assert!(peers.iter().all(|peer| peer.bytes_in_flight == 0 && peer.matched == stage.status(1).last.index), "{peers:?}");
+    assert!(
+        peers
+            .iter()
+            .all(|peer| peer.bytes_in_flight == 0 && peer.matched == stage.status(1).last.index),
+        "{peers:?}"
+    );
     stage.expect_recovery();
 }
 
@@ -317,7 +398,11 @@ fn a_window_opens_again_after_losses() {
 #[test]
 fn proposals_of_a_deposed_leader_are_answered() {
     for compacting in [false, true] {
-        let mut stage = if compacting { compacting_cluster(3) } else { cluster(3) };
+        let mut stage = if compacting {
+            compacting_cluster(3)
+        } else {
+            cluster(3)
+        };
         stage.isolate(1);
         stage.hold_disk(1);
         let tokens: Vec<_> = (0..4).map(|_| stage.propose(1)).collect();
@@ -330,7 +415,9 @@ fn proposals_of_a_deposed_leader_are_answered() {
         stage.run(ELECTION);
         stage.expect_recovery();
         let answers: Vec<_> = tokens.iter().map(|token| stage.answer(*token)).collect();
-        let fine = |answer: &Option<Answer>| matches!(answer, Some(Answer::Refused)) || compacting && matches!(answer, Some(Answer::Unknown));
+        let fine = |answer: &Option<Answer>| {
+            matches!(answer, Some(Answer::Refused)) || compacting && matches!(answer, Some(Answer::Unknown))
+        };
         assert!(answers.iter().all(fine), "{answers:?}");
     }
 }

@@ -17,7 +17,10 @@ fn a_failed_write_stops_the_server_for_good() {
     let id = stage.disk(2).failing().unwrap();
     stage.give(2, Stimulus::PersistFailed(id));
     assert!(!stage.is_up(2));
-    assert!(stage.flights.iter().all(|flight| flight.from != 2), "a server that has stopped speaks");
+    assert!(
+        stage.flights.iter().all(|flight| flight.from != 2),
+        "a server that has stopped speaks"
+    );
     stage.expect_recovery();
 }
 
@@ -137,7 +140,17 @@ fn a_completion_from_an_earlier_life_is_refused() {
     stage.run(ELECTION);
     let before = stage.status(2).durable;
     assert!(stage.try_give(2, Stimulus::Persisted(old)).is_err());
-    assert!(stage.try_give(2, Stimulus::Persisted(WriteId { boot: old.boot + 5, seq: 1 })).is_err());
+    assert!(
+        stage
+            .try_give(
+                2,
+                Stimulus::Persisted(WriteId {
+                    boot: old.boot + 5,
+                    seq: 1
+                })
+            )
+            .is_err()
+    );
     assert_eq!(stage.status(2).durable, before);
     stage.expect_recovery();
 }
@@ -151,7 +164,13 @@ fn chunks_of_two_snapshots_never_mix() {
     stage.crash(3, 0);
     let is_chunk = |flight: &Flight| matches!(flight.message.body, Body::Snapshot { .. });
     for key in 0..4 {
-        stage.ask(1, lictor_sim::workload::Op::Write(lictor_sim::workload::Change::Set { key, value: 500 + u64::from(key) }));
+        stage.ask(
+            1,
+            lictor_sim::workload::Op::Write(lictor_sim::workload::Change::Set {
+                key,
+                value: 500 + u64::from(key),
+            }),
+        );
         stage.settle();
     }
     stage.restart(3);
