@@ -29,6 +29,9 @@ use crate::{ClusterId, Founding};
 /// The most servers that a node remembers.
 const PEERS_MAX: usize = 256;
 
+/// The longest name that a server may give itself, in bytes.
+const NAME_MAX: usize = 255;
+
 /// The most addresses that a node greets.
 const CONTACTS_MAX: usize = 256;
 
@@ -246,6 +249,7 @@ impl Node {
                 self.call(target, Call::Hello(hello), Errand::Greet(target));
             }
         }
+        self.give_up_on_the_dead();
         self.try_founding();
         self.ask_voters();
     }
@@ -279,6 +283,10 @@ impl Node {
     /// Another server has said who it is.
     fn hear(&mut self, hello: &Hello) {
         let who = hello.me.id;
+        if hello.me.name.len() > NAME_MAX {
+            return;
+        }
+        self.make_room_for(who);
         let acquaintance = Acquaintance {
             expect: hello.expect,
             cluster: hello.cluster,
@@ -302,7 +310,23 @@ impl Node {
         self.try_founding();
     }
 
+    /// Forgets whom it has not heard from for the longest time, if it knows too many to take up another.
+    fn make_room_for(&mut self, who: NodeId) {
+        let known = &mut self.society.known;
+        if known.len() < PEERS_MAX || known.contains_key(&who) {
+            return;
+        }
+        let stalest = known
+            .iter()
+            .min_by_key(|(_, other)| other.heard)
+            .map(|(id, _)| *id);
+        stalest.and_then(|id| known.remove(&id));
+    }
+
     fn learn_address(&mut self, peer: &PeerAddress) -> bool {
+        if peer.name.len() > NAME_MAX {
+            return false;
+        }
         let peers = &mut self.society.notes.peers;
         match peers.iter().position(|known| known.id == peer.id) {
             Some(at) if peers[at] == *peer => return false,
@@ -331,15 +355,8 @@ impl Node {
         if notes.cluster.is_some() || notes.founding.is_some() || self.config.expect == 0 {
             return;
         }
-        let fresh = self.config.hello_interval * 8 + HELLO_TIMEOUT;
-        let now = self.now();
-        let lively = || {
-            self.society
-                .known
-                .iter()
-                .filter(|(_, other)| now.since(other.heard) <= fresh)
-        };
-        if let Some(cluster) = lively().find_map(|(_, other)| other.cluster) {
+        let formed = self.lively().find_map(|(_, other)| other.cluster);
+        if let Some(cluster) = formed {
             if !std::mem::replace(&mut self.society.complained, true) {
                 let trouble = format!(
                     "the servers found here already form the cluster {cluster} without this one: start it with the data directory of a \
@@ -350,11 +367,7 @@ impl Node {
             return;
         }
         let expect = self.config.expect;
-        let mut candidates: BTreeSet<NodeId> = lively()
-            .filter(|(_, other)| other.expect == expect)
-            .map(|(id, _)| *id)
-            .collect();
-        candidates.insert(self.config.id);
+        let candidates = self.candidates();
         let enough =
             usize::try_from(expect).is_ok_and(|expect| candidates.len() >= expect && expect <= VOTERS_MAX);
         if !enough || candidates.first() != Some(&self.config.id) {
@@ -374,6 +387,34 @@ impl Node {
         });
         self.society.agreed.clear();
         self.save_notes(Then::AskVoters);
+    }
+
+    /// Who was heard lately.
+    fn lively(&self) -> impl Iterator<Item = (NodeId, &Acquaintance)> {
+        let (now, fresh) = (self.now(), self.config.hello_interval * 8 + HELLO_TIMEOUT);
+        let lively = move |other: &Acquaintance| now.since(other.heard) <= fresh;
+        let known = self.society.known.iter();
+        known.filter_map(move |(id, other)| lively(other).then_some((*id, other)))
+    }
+
+    /// This node and whoever is there and expects as many servers.
+    fn candidates(&self) -> BTreeSet<NodeId> {
+        let alike = |other: &Acquaintance| other.expect == self.config.expect;
+        let others = self.lively().filter(|(_, other)| alike(other)).map(|(id, _)| id);
+        others.chain([self.config.id]).collect()
+    }
+
+    /// A voter that fell silent before it agreed holds the founding up for ever, if there are enough others to do without it.
+    fn give_up_on_the_dead(&mut self) {
+        let Some(founding) = self.proposal() else { return };
+        let candidates = self.candidates();
+        let silent = founding
+            .voters
+            .iter()
+            .any(|voter| !candidates.contains(voter) && !self.society.agreed.contains(voter));
+        if silent && candidates.len() >= founding.voters.len() {
+            self.give_up();
+        }
     }
 
     /// This node's own founding, while it is neither begun nor given up, and durable.
@@ -500,6 +541,8 @@ impl Node {
             return;
         };
         match (errand, result) {
+            // The one who answers is not the one who was called; it will say so itself.
+            (Errand::Greet(Target::Node(id)), Ok(Reply::Hello(hello))) if hello.me.id != id => {}
             (Errand::Greet(target), Ok(Reply::Hello(hello))) => {
                 if hello.me.id == self.config.id {
                     if let Target::Address(address) = target {
