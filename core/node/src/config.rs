@@ -22,6 +22,8 @@ pub struct Config {
     pub raft: lictor_raft::Config,
     /// How long a request may wait for a leader, or for the cluster to agree.
     pub hold: Duration,
+    /// How long a former leader may still take to answer a request that was forwarded to it, once another leads.
+    pub grace: Duration,
     /// How soon a request that found no leader, or the wrong one, is tried again, if nothing wakes it before.
     pub retry: Duration,
     /// How often servers that are in no cluster yet greet those they know.
@@ -59,6 +61,7 @@ impl Config {
             expect: 0,
             raft: lictor_raft::Config::lan(id, seed as u64),
             hold: Duration::from_secs(7),
+            grace: Duration::from_millis(250),
             retry: Duration::from_millis(50),
             hello_interval: Duration::from_millis(250),
             hello_interval_settled: Duration::from_secs(10),

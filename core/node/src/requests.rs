@@ -46,6 +46,8 @@ pub(crate) struct Requests {
     by_call: BTreeMap<CallId, Asker>,
     /// When each request has waited long enough, in order; those answered meanwhile are skipped.
     deadlines: VecDeque<(Instant, Asker)>,
+    /// The same for requests that have been given less time since.
+    hurried: VecDeque<(Instant, Asker)>,
     parked: VecDeque<Asker>,
     retry_at: Option<Instant>,
     next_call: u64,
@@ -53,7 +55,17 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(at, _)| *at)
+        let fronts = [self.deadlines.front(), self.hurried.front()];
+        fronts.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    /// The next request that is due.
+    fn pop_due(&mut self, now: Instant) -> Option<Asker> {
+        let queues = [&mut self.hurried, &mut self.deadlines];
+        let due = queues
+            .into_iter()
+            .find(|queue| queue.front().is_some_and(|(at, _)| *at <= now))?;
+        due.pop_front().map(|(_, asker)| asker)
     }
 
     pub(crate) const fn retry_at(&self) -> Option<Instant> {
@@ -248,7 +260,20 @@ impl Node {
     /// A leader appeared or went: try what waits for one.
     pub(crate) fn leader_changed(&mut self, known: bool) {
         if known {
+            self.hurry_calls();
             self.retry_parked();
+        }
+    }
+
+    /// Calls to a former leader: if it lives, it answers presently, and if not, nobody need wait for it to the end.
+    fn hurry_calls(&mut self) {
+        let by = self.now() + self.config.grace;
+        let requests = &mut self.requests;
+        for asker in requests.by_call.values() {
+            if let Some(open) = requests.open.get_mut(asker).filter(|open| open.deadline > by) {
+                open.deadline = by;
+                requests.hurried.push_back((by, *asker));
+            }
         }
     }
 
@@ -261,10 +286,7 @@ impl Node {
 
     pub(crate) fn requests_expired(&mut self) {
         let now = self.now();
-        while self.requests.deadlines.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, asker)) = self.requests.deadlines.pop_front() else {
-                return;
-            };
+        while let Some(asker) = self.requests.pop_due(now) {
             let Some(open) = self.requests.open.get(&asker).filter(|open| open.deadline <= now) else {
                 continue;
             };
