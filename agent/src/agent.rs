@@ -135,21 +135,19 @@ async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
         None
     };
     let ended = async { Some((&mut driving).await) };
-    let outcome = match stopped.or(ended).await {
-        Some(ended) => ended,
-        None => {
-            tracing::info!("stopping: handing over what this server leads");
-            let gone = left.listen();
-            handle.post(Input::Stop).await;
-            let in_time = async { gone.await };
-            let patience = async {
-                async_io::Timer::after(GRACE).await;
-            };
-            in_time.or(patience).await;
-            http.shut_down(GRACE).await;
-            handle.stop();
-            driving.await
-        }
+    let outcome = if let Some(ended) = stopped.or(ended).await {
+        ended
+    } else {
+        tracing::info!("stopping: handing over what this server leads");
+        let gone = left.listen();
+        handle.post(Input::Stop).await;
+        let patience = async {
+            async_io::Timer::after(GRACE).await;
+        };
+        gone.or(patience).await;
+        http.shut_down(GRACE).await;
+        handle.stop();
+        driving.await
     };
     joining.cancel().await;
     receiving.cancel().await;
@@ -231,7 +229,7 @@ async fn find_contacts(join: Vec<JoinAddress>, interval: Duration, handle: Handl
                 JoinHost::Name(name) => match async_net::resolve((name.as_str(), address.port)).await {
                     Ok(found) => contacts.extend(found),
                     Err(error) => {
-                        tracing::warn!(name, %error, "cannot find the address of a server to join; will retry")
+                        tracing::warn!(name, %error, "cannot find the address of a server to join; will retry");
                     }
                 },
             }

@@ -125,15 +125,12 @@ pub(crate) fn node_id(config: &Config, data_dir: Option<&Path>) -> Result<NodeId
 
 /// Opens the stores and reads what they hold.
 pub(crate) fn open_stores(data_dir: Option<&Path>) -> Result<Opened, StartError> {
-    let (mut log, mut state): (Box<dyn LogStore>, Box<dyn StateStore>) = match data_dir {
-        Some(dir) => {
-            let stores = lictor_storage_lmdb::open(dir, &lictor_storage_lmdb::Options::default())?;
-            (Box::new(stores.log), Box::new(stores.state))
-        }
-        None => {
-            let (log, state) = MemoryDisk::new().open()?;
-            (Box::new(log), Box::new(state))
-        }
+    let (mut log, mut state): (Box<dyn LogStore>, Box<dyn StateStore>) = if let Some(dir) = data_dir {
+        let stores = lictor_storage_lmdb::open(dir, &lictor_storage_lmdb::Options::default())?;
+        (Box::new(stores.log), Box::new(stores.state))
+    } else {
+        let (log, state) = MemoryDisk::new().open()?;
+        (Box::new(log), Box::new(state))
     };
     let boot = log.load(TAIL_BYTES)?;
     let mut builder = Builder::new();

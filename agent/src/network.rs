@@ -16,7 +16,7 @@ use lictor_transport_quic::{
 use crate::handle::Handle;
 
 /// How long a complaint about the same peer for the same reason is not repeated.
-const REPEAT_AFTER: Duration = Duration::from_secs(60);
+const REPEAT_AFTER: Duration = Duration::from_mins(1);
 
 /// The node's way out to other agents.
 #[derive(Debug)]

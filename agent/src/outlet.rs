@@ -64,7 +64,7 @@ impl Outlet<Node> for NodeOutlet {
 
     fn effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist(batch) => self.storage.persist(*batch),
+            Effect::Persist(batch) => self.storage.persist(batch),
             Effect::SaveNotes(notes) => self.storage.save_notes(notes),
             Effect::Send { to, cluster, message } => self.network.send(to, cluster, &message),
             Effect::Fetch { id, what } => self.storage.fetch(id, what),
@@ -110,7 +110,7 @@ fn log_event(event: Event) {
             tracing::info!(%leader, %term, "new leader");
         }
         Event::Raft(lictor_raft::Event::Leader { term, leader: None }) => {
-            tracing::info!(%term, "there is no leader")
+            tracing::info!(%term, "there is no leader");
         }
         Event::Raft(lictor_raft::Event::SendingSnapshot { peer, last }) => {
             tracing::info!(%peer, %last, "sending a snapshot to a server that lags behind");
@@ -123,7 +123,7 @@ fn log_event(event: Event) {
         }
         Event::Raft(other) => tracing::debug!(?other, "raft"),
         Event::PeerFound(peer) => {
-            tracing::info!(name = %peer.name, address = %peer.address, id = %peer.id, "found a server")
+            tracing::info!(name = %peer.name, address = %peer.address, id = %peer.id, "found a server");
         }
         Event::Trouble(what) => tracing::warn!("{what}"),
         Event::Founded(founding) => {

@@ -69,7 +69,7 @@ impl<T> Queue<T> {
 
 #[derive(Debug)]
 enum LogJob {
-    Write(WriteBatch),
+    Write(Box<WriteBatch>),
     Notes(Notes),
     /// The log was replaced by this snapshot: have its rows take the place of the state's.
     Installed(SnapshotMeta),
@@ -153,7 +153,7 @@ impl Storage {
         &self.space
     }
 
-    pub(crate) fn persist(&self, batch: WriteBatch) {
+    pub(crate) fn persist(&self, batch: Box<WriteBatch>) {
         self.log.push(LogJob::Write(batch));
     }
 
@@ -255,7 +255,7 @@ impl LogWriter {
         let mut batches = Vec::with_capacity(taken.len());
         for job in taken {
             if let LogJob::Write(batch) = job {
-                batches.push(batch);
+                batches.push(*batch);
                 continue;
             }
             self.write(&mut batches)?;
@@ -296,7 +296,7 @@ impl LogWriter {
             handle,
         } = self;
         match job {
-            LogJob::Write(batch) => self.write(&mut vec![batch])?,
+            LogJob::Write(batch) => self.write(&mut vec![*batch])?,
             LogJob::Notes(notes) => {
                 until_not_full(jobs, space, || log.write_notes(&notes))?;
                 handle.complete(Input::NotesSaved);
@@ -395,6 +395,10 @@ fn read_log(reader: &dyn LogReader, jobs: &Queue<(FetchId, Fetch)>, handle: &Han
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else is reported fails the test"
+)]
 mod tests {
     use std::collections::VecDeque;
 
@@ -448,7 +452,7 @@ mod tests {
                 id: LogId::new(1, seq),
                 payload: Payload::Noop,
             }];
-            self.storage.persist(batch);
+            self.storage.persist(Box::new(batch));
         }
 
         fn await_write(&mut self, seq: u64) {
