@@ -3,15 +3,21 @@
 use lictor_raft::Sabotage;
 use lictor_sim::raft_host::RaftHost;
 use lictor_sim::run::run_options;
-use lictor_sim::swarm::Options;
+use lictor_sim::swarm::{Fault, Options};
 
 /// How many seeds there are to find a mistake in.
 const SEEDS: u64 = 400;
 
 /// Runs seeds until a mistake is noticed, and requires it to be noticed as one of `properties`.
 fn caught(sabotage: Sabotage, properties: &[&str]) {
+    caught_with(sabotage, properties, |_| {});
+}
+
+/// As [`caught`], with faults that fit the mistake.
+fn caught_with(sabotage: Sabotage, properties: &[&str], tune: fn(&mut Options)) {
     for seed in 1..=SEEDS {
         let mut options = Options::of_seed(seed, if seed % 2 == 0 { 3 } else { 5 });
+        tune(&mut options);
         options.setup.raft.sabotage = Some(sabotage);
         if let Err(failure) = run_options::<RaftHost>(options, None) {
             let property = failure.violation.property;
@@ -60,7 +66,16 @@ fn committing_without_a_quorum_is_seen() {
 
 #[test]
 fn a_lease_that_nobody_granted_is_seen() {
-    caught(Sabotage::LeaseWithoutQuorum, &["lease reads never stale"]);
+    caught_with(
+        Sabotage::LeaseWithoutQuorum,
+        &["lease reads never stale"],
+        |options| {
+            // Leaders that sleep through an election, and many clients that ask them as soon as they wake up.
+            let election = options.setup.raft.election_timeout;
+            options.faults = vec![(Fault::Pause, election), (Fault::Partition, election * 3)];
+            (options.clients, options.keys, options.think) = (7, 1, election / 40);
+        },
+    );
 }
 
 #[test]

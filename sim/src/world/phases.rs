@@ -24,6 +24,7 @@ impl<H: Host> World<'_, H> {
         self.suffer()?;
         self.recover()?;
         self.rest()?;
+        self.restart_one()?;
         Ok(Report {
             counters: self.counters.clone(),
             hash: self.trace.hash(),
@@ -131,20 +132,7 @@ impl<H: Host> World<'_, H> {
 
     fn rest(&mut self) -> Check {
         self.record(Record::Phase("rest"));
-        let deadline = self.election_timeouts(REST_TIMEOUTS_MAX);
-        if !self.run_until(deadline, Self::is_at_rest)? {
-            let statuses: Vec<String> = self
-                .statuses()
-                .iter()
-                .map(|status| format!("\n    {status:?}"))
-                .collect();
-            self.oracles.at_rest(&self.statuses())?;
-            return Err(violation(
-                "liveness",
-                format!("the cluster does not come to rest:{}", statuses.concat()),
-            ));
-        }
-        self.oracles.at_rest(&self.statuses())?;
+        self.come_to_rest()?;
         for at in 0..self.seats.len() {
             self.oracles.final_scan(at, self.seats[at].disk.durable())?;
         }
@@ -164,6 +152,34 @@ impl<H: Host> World<'_, H> {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// In a cluster where nothing is written a server that was restarted recovers all the same.
+    fn restart_one(&mut self) -> Check {
+        self.record(Record::Phase("a restart at rest"));
+        let at = self.rng.below(self.seats.len() as u64) as usize;
+        self.crash(at)?;
+        self.start(at)?;
+        self.come_to_rest()
+    }
+
+    /// Waits until everything is applied everywhere and nothing is under way.
+    fn come_to_rest(&mut self) -> Check {
+        let deadline = self.election_timeouts(REST_TIMEOUTS_MAX);
+        if !self.run_until(deadline, Self::is_at_rest)? {
+            let statuses: Vec<String> = self
+                .statuses()
+                .iter()
+                .map(|status| format!("\n    {status:?}"))
+                .collect();
+            self.oracles.at_rest(&self.statuses())?;
+            return Err(violation(
+                "liveness",
+                format!("the cluster does not come to rest:{}", statuses.concat()),
+            ));
+        }
+        self.oracles.at_rest(&self.statuses())?;
         Ok(())
     }
 

@@ -20,12 +20,11 @@ fn entries(stage: &Stage, n: u8) -> Vec<Entry> {
 
 fn matched(stage: &Stage, leader: u8, peer: u8) -> Index {
     let id = lictor_machine::NodeId(u128::from(peer));
-    stage
-        .status(leader)
-        .peers
+    let peers = stage.status(leader).peers;
+    peers
         .iter()
         .find(|status| status.id == id)
-        .unwrap()
+        .expect("every other server is a peer")
         .matched
 }
 
@@ -61,10 +60,7 @@ fn figure_8_an_old_entry_on_a_majority_is_not_committed() {
     stage.elect_silently(1);
     let term = stage.status(1).term;
     assert!(term > stage.disk(5).durable().last().term);
-    let of_new_term = move |flight: &Flight| match &flight.message.body {
-        Body::Append { entries, .. } => entries.iter().any(|entry| entry.id.term == term),
-        _ => false,
-    };
+    let of_new_term = move |flight: &Flight| matches!(&flight.message.body, Body::Append { entries, .. } if entries.iter().any(|entry| entry.id.term == term));
     // S2 holds the old entry, and so is offered the new one only; S3 and S4 are brought up to the old one first.
     stage.settle_but(of_new_term);
     stage.run_but(ELECTION / 2, of_new_term);
@@ -111,7 +107,9 @@ fn a_refusal_that_comes_again_changes_nothing() {
         stage.run_but(ELECTION / 10, is_refusal);
         let found = stage.take(is_refusal);
         refusals.extend(found.iter().cloned());
-        found.into_iter().for_each(|flight| stage.deliver(flight));
+        for flight in found {
+            stage.deliver(flight);
+        }
     }
     assert!(!refusals.is_empty(), "there was nothing to refuse");
     let last = stage.status(2).last.index;

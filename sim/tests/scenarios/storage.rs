@@ -183,7 +183,9 @@ fn chunks_of_two_snapshots_never_mix() {
     }
     let first = stage.take(is_chunk);
     assert!(!first.is_empty(), "{stage:?}");
-    first.iter().for_each(|flight| stage.deliver(flight.clone()));
+    for flight in first.clone() {
+        stage.deliver(flight);
+    }
     stage.write(3);
     stage.take(|_| true);
     stage.isolate(1);
@@ -194,7 +196,9 @@ fn chunks_of_two_snapshots_never_mix() {
         stage.settle();
     }
     // The first leader's chunk comes again in between.
-    first.into_iter().for_each(|flight| stage.deliver(flight));
+    for flight in first {
+        stage.deliver(flight);
+    }
     stage.expect_recovery();
 }
 
