@@ -5,7 +5,9 @@
 //! seed and its options give one run, whatever machine it is run on.
 
 mod clients;
+mod disks;
 mod faults;
+mod links;
 mod phases;
 mod seat;
 
@@ -20,7 +22,7 @@ use lictor_raft::{FetchId, Role, Status};
 
 use crate::disk::{LogWrite, StateWrite};
 use crate::host::{Act, CallLoss, Host, Mark, Stimulus};
-use crate::network::{Channel, Fate, Network, Weather};
+use crate::network::{Channel, Network, Weather};
 use crate::oracles::{Bounds, Check, Oracles, Violation};
 use crate::report::Counters;
 use crate::swarm::{Fault, Options};
@@ -559,148 +561,6 @@ impl<'w, H: Host> World<'w, H> {
             Act::Mark(Mark::QuorumLost) => self.counters.quorums_lost += 1,
             Act::Mark(Mark::Member(cluster)) => self.oracles.member(at, cluster)?,
         }
-        Ok(())
-    }
-
-    fn send(&mut self, packet: Packet, channel: Channel) {
-        match self.network.send(self.now, packet.from, packet.to, channel) {
-            Fate::Arrives { at, again } => {
-                // A call is a stream: it does not come twice, and neither does its reply.
-                if let Some(again) = again.filter(|_| matches!(packet.body, Body::Message { .. })) {
-                    self.counters.duplicates += 1;
-                    self.schedule(again, Event::Arrive(packet.clone()));
-                }
-                self.schedule(at, Event::Arrive(packet));
-            }
-            Fate::Lost { noticed } => self.lose(&packet, noticed),
-        }
-    }
-
-    fn lose(&mut self, packet: &Packet, noticed: Option<Instant>) {
-        let Packet {
-            from,
-            to,
-            life,
-            ref body,
-        } = *packet;
-        self.counters.drops += 1;
-        self.record(Record::Dropped { from, to });
-        let Some(noticed) = noticed else { return };
-        match body {
-            Body::Message { .. } => self.schedule(
-                noticed,
-                Event::Notice {
-                    at: from,
-                    life,
-                    peer: to,
-                },
-            ),
-            Body::Call { id, .. } => self.schedule(
-                noticed,
-                Event::CallOver {
-                    at: from,
-                    life,
-                    id: *id,
-                },
-            ),
-            // The one who waits for a reply learns of its loss by waiting.
-            Body::Reply { .. } => {}
-        }
-    }
-
-    fn arrive(&mut self, packet: Packet) -> Check {
-        let Packet { from, to, .. } = packet;
-        if self.network.is_blocked(from, to) || self.seats[to].host.is_none() {
-            if let Fate::Lost { noticed } = self.network.lost(self.now) {
-                self.lose(&packet, noticed);
-            }
-            return Ok(());
-        }
-        let sender = self.seats[from].id;
-        match packet.body {
-            Body::Message { bytes, gist } => {
-                self.record(Record::Received { from, to, gist });
-                self.stimulate(to, Stimulus::Message { from: sender, bytes })
-            }
-            Body::Call { id, body } => {
-                self.next_call += 1;
-                self.calls.insert(self.next_call, (from, packet.life, id));
-                self.stimulate(
-                    to,
-                    Stimulus::Call {
-                        id: self.next_call,
-                        from: sender,
-                        body,
-                    },
-                )
-            }
-            Body::Reply { id, body } => {
-                if self.lives(to, packet.life) && self.seats[to].calls.remove(&id) {
-                    return self.stimulate(to, Stimulus::CallDone { id, result: Ok(body) });
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn begin_writes(&mut self, at: usize) {
-        let life = self.seats[at].life;
-        if self.seats[at].disk_failed {
-            return;
-        }
-        if self.seats[at].disk.begin().is_some() {
-            let delay = self.disk_delay(at);
-            self.schedule_in(delay, Event::LogWritten { at, life });
-        }
-        if self.seats[at].disk.begin_state() {
-            let delay = self.disk_delay(at);
-            self.schedule_in(delay, Event::StateWritten { at, life });
-        }
-    }
-
-    fn disk_delay(&mut self, at: usize) -> Duration {
-        let (least, most) = self.options.disk_latency;
-        let delay = self.rng.between(least, most);
-        let seat = &self.seats[at];
-        // The slowest disk is one that outlasts an election or two, not the run.
-        let longest = self.options.setup.raft.election_timeout * 8;
-        seat.full_until.since(self.now) + (delay * seat.slowness).min(longest)
-    }
-
-    fn log_written(&mut self, at: usize) -> Check {
-        let seat = &mut self.seats[at];
-        if core::mem::take(&mut seat.fails_next) {
-            seat.disk_failed = true;
-            let Some(id) = seat.disk.failing() else {
-                return self.stopped(at, "its notes could not be written");
-            };
-            self.counters.failed_writes += 1;
-            self.did(at, "disk fails write", id.seq);
-            return self.stimulate(at, Stimulus::PersistFailed(id));
-        }
-        let finished = seat.disk.finish().map_err(storage)?;
-        let life = seat.life;
-        self.counters.snapshots_installed += finished
-            .durable
-            .iter()
-            .filter(|batch| batch.install.is_some())
-            .count() as u64;
-        self.oracles.durable(at, &finished.durable)?;
-        if let Some(through) = finished.through {
-            self.record(Record::Durable { at, through });
-            self.stimulate(at, Stimulus::Persisted(through))?;
-        }
-        if finished.notes > 0 && self.lives(at, life) {
-            self.stimulate(at, Stimulus::NotesSaved(finished.notes))?;
-        }
-        self.begin_writes(at);
-        Ok(())
-    }
-
-    fn state_written(&mut self, at: usize) -> Check {
-        let applied = self.seats[at].disk.finish_state(H::decoder()).map_err(storage)?;
-        self.stimulate(at, Stimulus::StateStored(applied.index))?;
-        self.begin_writes(at);
         Ok(())
     }
 
