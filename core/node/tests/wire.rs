@@ -1,5 +1,7 @@
 //! The bytes of every message that nodes exchange are held still here. A change of any of them is a new version of the protocol.
 
+#![allow(clippy::unwrap_used, clippy::format_collect, reason = "a test")]
+
 use bytes::Bytes;
 use lictor_catalog::{
     Action, KvEntry, KvPair, KvTxnOp, KvWrite, Outcome, SessionRef, TxnError, TxnOp, TxnResult,

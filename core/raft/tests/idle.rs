@@ -1,5 +1,7 @@
 //! What it costs to do nothing, and to have much to do.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::mem::size_of;

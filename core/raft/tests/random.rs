@@ -1,6 +1,8 @@
 //! Raft under random misfortune: loss, duplication, any order, slow disks, crashes at any write, cut links, compaction. The harness asserts
 //! safety at every step; afterwards, when all is calm, the cluster must agree and go on.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::collections::BTreeSet;

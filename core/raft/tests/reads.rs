@@ -39,7 +39,8 @@ fn answer(cluster: &mut Cluster, from: u128, round: u64) {
 }
 
 fn follower(cluster: &Cluster, leader: NodeId) -> NodeId {
-    *cluster.ids().iter().find(|id| **id != leader).unwrap()
+    let follows = |id: &NodeId| *id != leader;
+    cluster.ids().into_iter().find(follows).expect("three servers")
 }
 
 #[test]
