@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
             continue;
         };
         assert_eq!(Command::decode(&command.encode()).as_ref(), Ok(&command));
-        let mut apply = |state: &mut State| state.apply(Index(index), &command, &mut Changes::default());
+        let apply = |state: &mut State| state.apply(Index(index), &command, &mut Changes::default());
         assert_eq!(apply(&mut one), apply(&mut other));
         if index % 3 == 0 {
             other = restored(&other);

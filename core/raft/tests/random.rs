@@ -12,7 +12,7 @@ use common::{Cluster, n};
 use lictor_machine::{Machine, Now, Rng, Token};
 use lictor_raft::{Config, Input, Outcome, ReadMode};
 
-const STEPS: u64 = 3000;
+const STEPS: u64 = 2000;
 
 fn small_windows(config: &mut Config) {
     config.append_bytes_max = 100.try_into().unwrap();
