@@ -55,8 +55,8 @@ impl Config {
         Self {
             id,
             seed,
-            election_timeout: Duration::from_millis(700),
-            heartbeat_interval: Duration::from_millis(300),
+            election_timeout: Duration::from_millis(800),
+            heartbeat_interval: Duration::from_millis(350),
             max_clock_drift_permille: 50,
             disk_stall: Duration::from_secs(2),
             append_bytes_max: nonzero(1 << 20),
