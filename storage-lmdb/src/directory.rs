@@ -1,6 +1,7 @@
 //! The data directory: made durably, and held by one process at a time.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub(crate) fn claim(dir: &Path) -> Result<Lock, StoreError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(|error| io_error(&path.display(), error))?;
     match file.try_lock() {
@@ -31,7 +33,7 @@ pub(crate) fn claim(dir: &Path) -> Result<Lock, StoreError> {
     }
 }
 
-/// Makes the directory and those above it, so that they survive a power cut.
+/// Makes the directory and those above it, so that they survive a power cut. New ones are their owner's alone.
 pub(crate) fn create(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
@@ -40,7 +42,7 @@ pub(crate) fn create(dir: &Path) -> Result<(), StoreError> {
     if let Some(parent) = parent {
         create(parent)?;
     }
-    match fs::create_dir(dir) {
+    match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(io_error(&dir.display(), error)),
@@ -57,7 +59,21 @@ pub(crate) fn sync(dir: &Path) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn what_is_made_is_its_owners_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("deep/down");
+        let _lock = claim(&dir).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&root.path().join("deep")), 0o700);
+        assert_eq!(mode(&dir), 0o700);
+        assert_eq!(mode(&dir.join("lictor.lock")), 0o600);
+    }
 
     #[test]
     fn one_claim_at_a_time() {

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use heed::types::{Bytes, DecodeIgnore};
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::directory::{self, Lock};
 use crate::error::{Failure, explain, io_error, is_full};
+use crate::extent;
 use crate::tree::{Raw, Tree};
 
 /// The newest layout of tables and keys that this program knows.
@@ -52,6 +54,11 @@ pub(crate) struct Environment {
     /// Every transaction lives under a read lock of it, resizing takes the write lock. The value: whether the map is there.
     gate: RwLock<bool>,
     file: Arc<str>,
+    data: File,
+    /// In bytes.
+    page: u64,
+    /// The file is at least so long, in bytes.
+    covered: AtomicU64,
     max_map_bytes: usize,
     /// Dropped after `env`.
     _lock: Lock,
@@ -63,6 +70,7 @@ impl Environment {
         directory::create(dir)?;
         let path = dir.join("data.mdb");
         let file: Arc<str> = path.display().to_string().into();
+        extent::check(&path)?;
         let map_bytes = layout
             .map_bytes
             .clamp(MAP_STEP, usize::MAX / 2)
@@ -76,7 +84,14 @@ impl Environment {
         // SAFETY: while the map is there, nobody may change the file but LMDB itself. The data directory is locked, so no other
         // process of ours has it open, and heed refuses to open it twice in this one. No flag weakens LMDB's own locking.
         let env = unsafe { options.open(dir) }.map_err(|error| explain(&file, error))?;
+        let data = File::options()
+            .write(true)
+            .open(&path)
+            .map_err(|error| io_error(&file, error))?;
         let this = Self {
+            page: env.unnamed_database_stat().page_size.into(),
+            covered: AtomicU64::new(0),
+            data,
             env,
             gate: RwLock::new(true),
             file,
@@ -86,7 +101,8 @@ impl Environment {
         this.env
             .clear_stale_readers()
             .map_err(|error| explain(&this.file, error))?;
-        this.back_the_map(&path)?;
+        // A map that reaches beyond the end of its file kills the process when it is touched there.
+        this.cover()?;
         this.identify(layout)?;
         let trees = this.create_trees(layout)?;
         directory::sync(dir)?;
@@ -119,8 +135,10 @@ impl Environment {
             let usable = self.gate.read().unwrap_or_else(PoisonError::into_inner);
             self.check_map(*usable)?;
             let mut txn = self.env.write_txn()?;
+            self.cover()?;
             let value = work(&mut txn)?;
             txn.commit()?;
+            self.cover_commit();
             Ok(value)
         })
     }
@@ -170,21 +188,28 @@ impl Environment {
         })
     }
 
-    /// A map that reaches beyond the end of its file kills the process when it is touched there. A file may be short because it
-    /// was cut off, or, rightly, because LMDB never wrote a last page that it did not need; extending it is harmless to the latter, and
-    /// turns the former into zeros, which no checksum passes.
-    fn back_the_map(&self, path: &Path) -> Result<(), StoreError> {
-        let page = u64::from(self.env.unnamed_database_stat().page_size);
-        let needed = (self.env.info().last_page_number as u64 + 1) * page;
+    /// Extends the file to the last page that it counts, if it is shorter. No need to sync that: the next commit does, before it counts.
+    fn cover(&self) -> Result<(), StoreError> {
+        let needed = (self.env.info().last_page_number as u64 + 1) * self.page;
+        if needed <= self.covered.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let extend = || {
-            let file = File::options().write(true).open(path)?;
-            if file.metadata()?.len() < needed {
-                tracing::warn!(file = %self.file, bytes = needed, "extending a file that is shorter than its content");
-                file.set_len(needed)?;
+            let length = self.data.metadata()?.len();
+            if length < needed {
+                self.data.set_len(needed)?;
             }
+            self.covered.store(length.max(needed), Ordering::Relaxed);
             Ok(())
         };
         extend().map_err(|error| io_error(&self.file, error))
+    }
+
+    /// After a commit, which is done whatever becomes of this. The next one makes sure.
+    fn cover_commit(&self) {
+        if let Err(error) = self.cover() {
+            tracing::warn!(%error, "the file could not be extended to its last page");
+        }
     }
 
     /// Refuses an environment that is not Lictor's, or not this one, or newer.
@@ -287,6 +312,7 @@ impl Environment {
             let usable = self.gate.read().unwrap_or_else(PoisonError::into_inner);
             self.check_map(*usable)?;
             let txn = self.env.write_txn()?;
+            self.cover()?;
             let made = self
                 .env
                 .create_databases_and_commit(txn, |opener, txn| -> Result<_, Failure> {
@@ -302,6 +328,7 @@ impl Environment {
                     }
                     Ok(CommitOrAbort::<_, ()>::Commit(Handles(handles)))
                 })?;
+            self.cover_commit();
             Ok(made.commit().unwrap_or_default())
         })?;
         let trees = layout.tables.iter().zip(raws);

@@ -11,6 +11,7 @@
 mod directory;
 mod environment;
 mod error;
+mod extent;
 mod frame;
 mod log;
 mod state;

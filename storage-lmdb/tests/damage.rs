@@ -6,9 +6,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{all_entries, append, damage, entries, open_default, row, state_batch};
+use common::{all_entries, all_rows, append, damage, entries, open_default, row, state_batch};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, EnvOpenOptions};
+use lictor_catalog::Row;
 use lictor_machine::Index;
 use lictor_node::store::{LogStore, StateStore, StoreError};
 use lictor_storage_lmdb::{Options, Stores, open};
@@ -212,24 +213,94 @@ fn a_missing_entry_is_damage() {
     assert_damaged(&read, &file, "the entries from 42 to it are missing");
 }
 
-#[test]
-fn a_file_that_was_cut_off_is_an_error_and_not_a_crash() {
-    let dir = tempfile::tempdir().unwrap();
-    let Stores { mut log, state } = open_default(dir.path());
-    log.write(&[append(1..=2000, 1000)]).unwrap();
-    drop((log, state));
-    let file = dir.path().join("raft/data.mdb");
-    let length = fs::metadata(&file).unwrap().len();
+fn set_length(file: &Path, length: u64) {
     fs::File::options()
         .write(true)
-        .open(&file)
+        .open(file)
         .unwrap()
-        .set_len(length / 2)
+        .set_len(length)
         .unwrap();
-    let error = open(dir.path(), &Options::default())
-        .and_then(|mut stores| stores.log.load(0))
-        .map(|_| ());
-    assert!(matches!(error, Err(StoreError::Damaged { .. })), "{error:?}");
+}
+
+#[test]
+fn a_file_that_was_cut_off_is_an_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let Stores { mut log, mut state } = open_default(dir.path());
+    for first in (1..=2000).step_by(50) {
+        log.write(&[append(first..=first + 49, 1000)]).unwrap();
+        let rows = (first..first + 50).map(|key| row(&key.to_string(), vec![b'x'; 1000]));
+        state.write(&state_batch(first, rows.collect())).unwrap();
+    }
+    drop((log, state));
+    for part in ["raft", "state"] {
+        let file = dir.path().join(part).join("data.mdb");
+        let whole = fs::read(&file).unwrap();
+        let length = whole.len() as u64;
+        for left in [100, 4096, 5000, 2 * 4096, length / 2, length - (200 << 10)] {
+            set_length(&file, left);
+            let error = open_error(dir.path());
+            let words = if left < 4096 {
+                "not an LMDB file"
+            } else {
+                "cut off"
+            };
+            assert_damaged(&error, &file, words);
+            if left > 4096 {
+                assert_damaged(&error, &file, &format!("{left} of {length} bytes are there"));
+            }
+            assert_eq!(fs::metadata(&file).unwrap().len(), left, "it was left alone");
+            fs::write(&file, &whole).unwrap();
+        }
+    }
+    let Stores { log, mut state } = open_default(dir.path());
+    assert_eq!(all_entries(&log, 1), entries(1..=2000, 1000));
+    assert_eq!(all_rows(&mut state).len(), 2000);
+}
+
+/// A state that holds one small row, which was `bytes` long for a part of the last transaction; also how long its file is, and how
+/// much of that was ever written.
+fn shrunk(bytes: usize) -> (tempfile::TempDir, u64, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state/data.mdb");
+    let Stores { mut state, .. } = open_default(dir.path());
+    // Only where pages are used again does LMDB take back those that it just gave.
+    for index in 1..5 {
+        state
+            .write(&state_batch(index, vec![row("row", "small")]))
+            .unwrap();
+    }
+    let large = row("row", vec![b'x'; bytes]);
+    let removed = Row {
+        value: None,
+        ..large.clone()
+    };
+    let rows = vec![large, removed, row("row", "small again")];
+    state.write(&state_batch(5, rows)).unwrap();
+    let content = fs::read(&file).unwrap();
+    let unwritten = content.iter().rev().take_while(|byte| **byte == 0).count();
+    let written = (content.len() - unwritten).next_multiple_of(4096);
+    (dir, content.len() as u64, written as u64)
+}
+
+/// LMDB never writes pages that a transaction allocated and freed again. They must neither be missed nor be touched.
+#[test]
+fn pages_that_were_never_written_are_not_missed() {
+    // However much it was, the file is extended at once.
+    let (dir, length, written) = shrunk(4 << 20);
+    assert!(length - written > 3 << 20, "{written} of {length}");
+    let Stores { mut state, .. } = open_default(dir.path());
+    assert_eq!(all_rows(&mut state), [row("row", "small again")]);
+
+    // As if a crash had come before that.
+    let (dir, length, written) = shrunk(500 << 10);
+    assert!(length - written > 400 << 10, "{written} of {length}");
+    let file = dir.path().join("state/data.mdb");
+    set_length(&file, written);
+    let Stores { mut state, .. } = open_default(dir.path());
+    assert_eq!(fs::metadata(&file).unwrap().len(), length);
+    let large = row("row", vec![b'x'; 700 << 10]);
+    state.write(&state_batch(6, vec![large.clone()])).unwrap();
+    assert_eq!(all_rows(&mut state), [large]);
 }
 
 #[test]
