@@ -52,7 +52,7 @@ impl Cluster {
             applied: 0,
             tokens: 0,
         };
-        cluster.now = Instant::from_millis(900);
+        cluster.now = now + Config::lan(NodeId(0), 0).election_timeout;
         cluster.nodes[0]
             .handle(Now::at(cluster.now), Input::Campaign)
             .unwrap();
