@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::directory::{self, Lock};
 use crate::error::{Failure, explain, io_error, is_full};
-use crate::extent;
+use crate::extent::{self, AHEAD};
 use crate::tree::{Raw, Tree};
 
 /// The newest layout of tables and keys that this program knows.
@@ -188,18 +188,20 @@ impl Environment {
         })
     }
 
-    /// Extends the file to the last page that it counts, if it is shorter. No need to sync that: the next commit does, before it counts.
+    /// Keeps the file longer than the pages that it counts. No need to sync that: the next commit does, before it counts itself.
     fn cover(&self) -> Result<(), StoreError> {
-        let needed = (self.env.info().last_page_number as u64 + 1) * self.page;
+        let needed = (self.env.info().last_page_number as u64 + 1) * self.page + AHEAD;
         if needed <= self.covered.load(Ordering::Relaxed) {
             return Ok(());
         }
         let extend = || {
-            let length = self.data.metadata()?.len();
+            let mut length = self.data.metadata()?.len();
             if length < needed {
-                self.data.set_len(needed)?;
+                // More than needed, so that not every commit comes here.
+                length = needed + AHEAD;
+                self.data.set_len(length)?;
             }
-            self.covered.store(length.max(needed), Ordering::Relaxed);
+            self.covered.store(length, Ordering::Relaxed);
             Ok(())
         };
         extend().map_err(|error| io_error(&self.file, error))
@@ -208,7 +210,7 @@ impl Environment {
     /// After a commit, which is done whatever becomes of this. The next one makes sure.
     fn cover_commit(&self) {
         if let Err(error) = self.cover() {
-            tracing::warn!(%error, "the file could not be extended to its last page");
+            tracing::warn!(%error, "the file could not be extended");
         }
     }
 

@@ -1,8 +1,9 @@
 //! How long an environment's file has to be. LMDB trusts it to be whole: where it is not, it ends the process.
 //!
 //! A file may rightly be shorter than the pages it counts: LMDB does not write pages that a transaction allocated and freed again.
-//! [`Environment`](crate::environment::Environment) therefore extends the file to its last page before the next commit begins. So what the
-//! commit before the last one counted is always there, and only what the last one added may be missing, after a crash.
+//! [`Environment`](crate::environment::Environment) therefore keeps the file [`AHEAD`] of its last page (which costs no space, for nothing is
+//! written there) before a commit begins. So what the commit before the last one counted is always there, and that much more;
+//! only the end of a last commit that was larger may be missing, after a crash.
 
 use std::fs::File;
 use std::io;
@@ -13,15 +14,17 @@ use lictor_node::store::StoreError;
 
 use crate::error::io_error;
 
-/// How much of what the last commit added may be missing, in bytes.
+/// How far beyond its last page a file reaches before a commit begins, at least, in bytes.
+pub(crate) const AHEAD: u64 = 1 << 20;
+/// How much of a larger commit may be missing, in bytes.
 const MAX_UNWRITTEN: u64 = 1 << 20;
 
-/// Finds out whether a file that LMDB has not opened yet was cut off, and extends one that was not to its last page.
+/// Finds out whether a file that LMDB has not opened yet was cut off. Changes nothing.
 ///
-/// A file that is not there, is empty, or is not LMDB's is none of this function's business. On `Err` the file is as it was.
+/// A file that is not there, is empty, or is not LMDB's is none of this function's business.
 pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
     let failed = |error| io_error(&path.display(), error);
-    let file = match File::options().read(true).write(true).open(path) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
@@ -45,12 +48,9 @@ pub(crate) fn check(path: &Path) -> Result<(), StoreError> {
         (second, first)
     };
     let needed = newer.bytes();
-    if length < older.bytes() || needed.saturating_sub(length) > MAX_UNWRITTEN {
+    let sure = older.bytes().saturating_add(AHEAD).min(needed);
+    if length < sure || needed.saturating_sub(length) > MAX_UNWRITTEN {
         return Err(cut_off(needed));
-    }
-    if length < needed {
-        tracing::info!(file = %path.display(), bytes = needed, "extending a file whose last pages were never written");
-        file.set_len(needed).map_err(failed)?;
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ fn a_full_disk_refuses_writes_and_heals() {
         return;
     }
     // At the end of a page and within one: LMDB tells the two apart badly.
-    for blocks in [2000, 2001] {
+    for blocks in [6200, 6201] {
         let dir = tempfile::tempdir().unwrap();
         // The signal that comes with the limit would end the child; only a shell can have it ignored.
         let script = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" \"$@\"");
@@ -144,6 +144,9 @@ fn a_full_disk_refuses_writes_and_heals() {
 
 fn fill_up_and_heal(dir: &Path) {
     let Stores { mut log, mut state } = open_default(dir);
+    // In the middle of a commit, and when the file is to be extended for the next one.
+    let full = log.write(&[append(1..=4000, 1000)]);
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
     let mut last = 0;
     let full = loop {
         assert!(last < 100_000, "the limit is not in force");

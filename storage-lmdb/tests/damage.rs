@@ -235,8 +235,8 @@ fn a_file_that_was_cut_off_is_an_error_that_says_so() {
     for part in ["raft", "state"] {
         let file = dir.path().join(part).join("data.mdb");
         let whole = fs::read(&file).unwrap();
-        let length = whole.len() as u64;
-        for left in [100, 4096, 5000, 2 * 4096, length / 2, length - (200 << 10)] {
+        let content = written(&whole);
+        for left in [100, 4096, 5000, 2 * 4096, content / 2, content - 4096] {
             set_length(&file, left);
             let error = open_error(dir.path());
             let words = if left < 4096 {
@@ -246,7 +246,7 @@ fn a_file_that_was_cut_off_is_an_error_that_says_so() {
             };
             assert_damaged(&error, &file, words);
             if left > 4096 {
-                assert_damaged(&error, &file, &format!("{left} of {length} bytes are there"));
+                assert_damaged(&error, &file, &format!("{left} of {content} bytes are there"));
             }
             assert_eq!(fs::metadata(&file).unwrap().len(), left, "it was left alone");
             fs::write(&file, &whole).unwrap();
@@ -257,50 +257,48 @@ fn a_file_that_was_cut_off_is_an_error_that_says_so() {
     assert_eq!(all_rows(&mut state).len(), 2000);
 }
 
-/// A state that holds one small row, which was `bytes` long for a part of the last transaction; also how long its file is, and how
-/// much of that was ever written.
-fn shrunk(bytes: usize) -> (tempfile::TempDir, u64, u64) {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("state/data.mdb");
-    let Stores { mut state, .. } = open_default(dir.path());
-    // Only where pages are used again does LMDB take back those that it just gave.
-    for index in 1..5 {
-        state
-            .write(&state_batch(index, vec![row("row", "small")]))
-            .unwrap();
-    }
-    let large = row("row", vec![b'x'; bytes]);
-    let removed = Row {
-        value: None,
-        ..large.clone()
-    };
-    let rows = vec![large, removed, row("row", "small again")];
-    state.write(&state_batch(5, rows)).unwrap();
-    let content = fs::read(&file).unwrap();
+/// How much of a file was ever written, up to the end of a page.
+fn written(content: &[u8]) -> u64 {
     let unwritten = content.iter().rev().take_while(|byte| **byte == 0).count();
-    let written = (content.len() - unwritten).next_multiple_of(4096);
-    (dir, content.len() as u64, written as u64)
+    (content.len() - unwritten).next_multiple_of(4096) as u64
 }
 
 /// LMDB never writes pages that a transaction allocated and freed again. They must neither be missed nor be touched.
 #[test]
 fn pages_that_were_never_written_are_not_missed() {
-    // However much it was, the file is extended at once.
-    let (dir, length, written) = shrunk(4 << 20);
-    assert!(length - written > 3 << 20, "{written} of {length}");
-    let Stores { mut state, .. } = open_default(dir.path());
-    assert_eq!(all_rows(&mut state), [row("row", "small again")]);
-
-    // As if a crash had come before that.
-    let (dir, length, written) = shrunk(500 << 10);
-    assert!(length - written > 400 << 10, "{written} of {length}");
-    let file = dir.path().join("state/data.mdb");
-    set_length(&file, written);
-    let Stores { mut state, .. } = open_default(dir.path());
-    assert_eq!(fs::metadata(&file).unwrap().len(), length);
-    let large = row("row", vec![b'x'; 700 << 10]);
-    state.write(&state_batch(6, vec![large.clone()])).unwrap();
-    assert_eq!(all_rows(&mut state), [large]);
+    let large = |bytes: usize| row("row", vec![b'x'; bytes]);
+    let removed = || Row {
+        value: None,
+        ..row("row", "")
+    };
+    for (bytes, crash) in [(500 << 10, false), (2500 << 10, true), (8 << 20, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("state/data.mdb");
+        let length = || fs::metadata(&file).unwrap().len();
+        let Stores { mut state, .. } = open_default(dir.path());
+        // Only where pages are used again does LMDB take back those that it just gave.
+        for index in 1..5 {
+            state
+                .write(&state_batch(index, vec![row("row", "small")]))
+                .unwrap();
+        }
+        let before = length();
+        let rows = vec![large(bytes), removed(), row("row", "small again")];
+        state.write(&state_batch(5, rows)).unwrap();
+        drop(state);
+        let content = written(&fs::read(&file).unwrap());
+        assert!(content < 100 << 10, "{content}");
+        if crash {
+            // As if it had come right after the commit.
+            assert!(before < bytes as u64, "{before}");
+            set_length(&file, before);
+        }
+        let Stores { mut state, .. } = open_default(dir.path());
+        assert!(length() > bytes as u64, "{}", length());
+        assert_eq!(all_rows(&mut state), [row("row", "small again")]);
+        state.write(&state_batch(6, vec![large(bytes)])).unwrap();
+        assert_eq!(all_rows(&mut state), [large(bytes)]);
+    }
 }
 
 #[test]

@@ -86,24 +86,6 @@ impl Agent {
         });
     }
 
-    /// Whether it comes to know a leader, rather than to its end.
-    pub(crate) fn leads_before_it_ends(&mut self) -> bool {
-        eventually(&format!("{} leads, or ends", self.name), || {
-            if self
-                .child
-                .as_mut()
-                .expect("it runs")
-                .try_wait()
-                .unwrap()
-                .is_some()
-            {
-                return Ok(false);
-            }
-            let answer = self.try_call("GET", "/v1/status/leader", b"")?;
-            holds(answer.text() != "\"\"", "it knows none").map(|()| true)
-        })
-    }
-
     /// Runs the agent to its end, for those that are not meant to run.
     pub(crate) fn run_to_end(&mut self) -> Ran {
         self.start();
