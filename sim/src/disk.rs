@@ -122,8 +122,14 @@ impl Disk {
 
     /// Power is cut: of what was not durable some prefix stays, the rest is gone. Returns what became durable by it.
     pub fn crash(&mut self, rng: &mut Rng) -> Result<Vec<WriteBatch>, String> {
+        // What waits until the rows are replaced has not been begun.
+        let begun = if self.is_replacing() {
+            self.reported + self.busy
+        } else {
+            self.log.len()
+        };
         let kept = rng.below(self.log.len() as u64 + 1) as usize;
-        self.crash_keeping(kept)
+        self.crash_keeping(kept.min(begun))
     }
 
     /// As [`Disk::crash`], with the number of writes that stay chosen by the caller.

@@ -451,7 +451,11 @@ impl Raft {
         let valid_to = self.writes.persisted(through);
         self.log.durable = self.log.durable.max(valid_to);
         while let Some((to, message)) = self.writes.release() {
-            self.emit(Effect::Send { to, message });
+            // A request for votes in a poll that is over asks for nothing any more.
+            let over = matches!(message.body, Body::Vote { poll, .. } if self.role != Role::Candidate || poll != self.poll);
+            if !over {
+                self.emit(Effect::Send { to, message });
+            }
         }
         self.own_vote_durable();
         self.snapshot_durable();

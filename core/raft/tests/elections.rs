@@ -558,4 +558,10 @@ fn a_follower_of_a_newer_leader_forgets_its_candidacy() {
         "its own late vote elects nobody"
     );
     assert_eq!(cluster.raft(n(1)).leader(), Some(n(3)));
+    let asked =
+        |(_, sent): &(lictor_machine::NodeId, lictor_raft::Message)| matches!(sent.body, Body::Vote { .. });
+    assert!(
+        !cluster.sent().iter().any(asked),
+        "it asks nobody any more, with a log that is another one now"
+    );
 }
