@@ -180,6 +180,14 @@ impl Node {
         }
     }
 
+    /// At the first start: has the stores say whose they are.
+    pub(crate) fn own_notes(&mut self) {
+        if self.society.notes.node.is_none() {
+            self.society.notes.node = Some(self.config.id);
+            self.save_notes(Then::Rest);
+        }
+    }
+
     /// At start: tells the driver where other servers were last reached.
     pub(crate) fn introduce_peers(&mut self) {
         for peer in self.society.notes.peers.clone() {

@@ -65,6 +65,17 @@ pub enum StartError {
         "the state store and the log do not belong together: {0}; restore this server from a backup, or remove its data directory and let it join again"
     )]
     Mismatch(&'static str),
+    /// The stores belong to another node. To go on would give two nodes one past, and one of them two.
+    #[error(
+        "this data directory belongs to node {owner}, but this agent is {this}: was a node-id file copied? \
+         Give the directory back its own node id, or start with an empty directory"
+    )]
+    OtherNode {
+        /// The node that started here first.
+        owner: NodeId,
+        /// The node that was to start now.
+        this: NodeId,
+    },
 }
 
 /// Why a node stopped for good. Start it again from what is durable.
@@ -96,7 +107,7 @@ pub enum Reject {
 }
 
 impl Node {
-    /// Starts a node from what its stores hold.
+    /// Starts a node from what its stores hold. The first one to start from them is their owner for ever.
     pub fn start(
         config: Config,
         boot: LogBoot,
@@ -107,6 +118,10 @@ impl Node {
             raft: mut past,
             notes,
         } = boot;
+        let this = config.id;
+        if let Some(owner) = notes.node.filter(|owner| *owner != this) {
+            return Err(StartError::OtherNode { owner, this });
+        }
         let (state, mark) = stored;
         past.applied = mark.applied.index;
         if state.index() > mark.applied.index {
@@ -144,6 +159,7 @@ impl Node {
             config,
         };
         node.publish(lictor_catalog::Touched::All);
+        node.own_notes();
         node.introduce_peers();
         node.resume_founding();
         Ok(node)

@@ -105,6 +105,8 @@ pub enum StoreError {
 /// Small facts that a node keeps beside its log, each replaced as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Notes {
+    /// The node that all of it belongs to: the one that started here first.
+    pub node: Option<NodeId>,
     /// The cluster that this node has joined; see [`crate::ClusterId`].
     pub cluster: Option<crate::ClusterId>,
     /// The initial members that this node has proposed, or agreed to, for a new cluster.

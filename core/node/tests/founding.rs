@@ -11,9 +11,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{Packet, World, address, n};
+use lictor_catalog::State;
 use lictor_machine::{Machine, NodeId};
+use lictor_node::store::{LogStore, StateMark};
 use lictor_node::{
-    Call, ClusterId, Event, FoundRefusal, Founding, Hello, Input, PeerAddress, Reject, Reply, RequestError,
+    Call, ClusterId, Config, Event, FoundRefusal, Founding, Hello, Input, Node, PeerAddress, Reject, Reply,
+    RequestError, StartError,
 };
 use lictor_raft::{Body, Message, Term};
 
@@ -439,4 +442,35 @@ fn what_strangers_say_is_bounded() {
     let peers = &world.seats[&n(2)].node.notes().peers;
     assert!(peers.len() <= 256, "{}", peers.len());
     assert!(peers.iter().all(|peer| peer.name.len() <= 255));
+}
+
+#[test]
+fn stores_belong_to_the_node_that_started_from_them_first() {
+    let mut world = lone();
+    let notes = |world: &World| world.seats[&n(2)].node.notes().clone();
+    assert_eq!(notes(&world).node, Some(n(2)));
+    world.settle();
+    world.crash(n(2));
+    world.restart(n(2));
+    assert_eq!(notes(&world).node, Some(n(2)));
+
+    // What it left behind, under the name of another.
+    world.crash(n(2));
+    let (mut log, _) = world.seats[&n(2)].disk.open().unwrap();
+    let boot = log.load(1 << 20).unwrap();
+    assert_eq!(boot.notes.node, Some(n(2)), "it was saved");
+    let config = Config {
+        id: n(7),
+        raft: lictor_raft::Config::lan(n(7), 1),
+        ..world.seats[&n(2)].config.clone()
+    };
+    let stored = (State::new(), StateMark::default());
+    let refused = Node::start(config, boot, stored, world.time()).unwrap_err();
+    let (owner, this) = (n(2), n(7));
+    assert_eq!(refused, StartError::OtherNode { owner, this });
+    let words = refused.to_string();
+    assert!(
+        words.contains(&owner.to_string()) && words.contains(&this.to_string()),
+        "{words}"
+    );
 }

@@ -9,9 +9,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{World, n, pair, set};
+use common::{Packet, World, n, pair, set};
 use lictor_catalog::{Action, KvWrite, Outcome};
-use lictor_machine::{Index, Machine, Token};
+use lictor_machine::{Index, Instant, Machine, Token};
 use lictor_node::store::DiskFault;
 use lictor_node::{Answer, Call, Config, Effect, Input, NodeFault, Reject, Reply, Request, RequestError};
 use lictor_raft::{ReadMode, Role};
@@ -135,6 +135,45 @@ fn a_write_is_uncertain_when_the_leader_dies_with_it() {
         failed(world.answer(at, token)),
         Some(&RequestError::LeadershipLost)
     );
+}
+
+/// The network drops the leader without a word, with a write that it has taken: the follower waits for the next leader, and then for
+/// a moment, but not until the time for the whole request is over.
+#[test]
+fn a_write_at_a_silent_leader_is_given_up_soon_after_the_next_leader_is_known() {
+    let (mut world, leader) = World::founded(|config| config.hold = Duration::from_mins(1));
+    let grace = world.seats[&leader].config.grace;
+    let at = world.follower(leader);
+    let token = world.request(at, once("a", "1"));
+    let call =
+        |packet: &Packet| matches!(packet, Packet::Call { call: Call::Write(_), to, .. } if *to == leader);
+    let place = world.wire.iter().position(call).unwrap();
+    let Some(Packet::Call { from, id, to, call }) = world.wire.remove(place) else {
+        panic!("it was found")
+    };
+    world.cut_off(leader);
+    world.deliver_call(from, id, to, call);
+    let next = |world: &World| {
+        let standing = world.seats[&at].standing.as_ref().unwrap();
+        standing.leader.filter(|next| *next != leader)
+    };
+    let step = Duration::from_millis(10);
+    while next(&world).is_none() {
+        assert!(world.now < Instant::from_millis(40_000), "no other leader");
+        assert_eq!(world.answer(at, token), None);
+        world.run(step);
+    }
+    world.run(grace - 2 * step);
+    assert_eq!(world.answer(at, token), None, "it may have been on its way");
+    world.run(3 * step);
+    assert_eq!(
+        failed(world.answer(at, token)),
+        Some(&RequestError::LeadershipLost)
+    );
+    // Nothing of it happened, and nobody does it again.
+    let next = next(&world).unwrap();
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.get(next, "a"), None);
 }
 
 #[test]

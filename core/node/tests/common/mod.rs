@@ -418,25 +418,15 @@ impl World {
                     );
                 }
             }
-            Packet::Call { from, id, to, call } => {
+            Packet::Call { from, id, to, .. }
                 if from != to
-                    && (!alive(self, to) || self.cut.contains(&(from, to)) || self.cut.contains(&(to, from)))
-                {
-                    self.call_failed(from, id, false);
-                    return;
-                }
-                self.next += 1;
-                let inbound = InboundId(self.next);
-                self.inbound.insert(inbound, (from, to, id));
-                let _ = self.input(
-                    to,
-                    Input::Call {
-                        id: inbound,
-                        from,
-                        call,
-                    },
-                );
+                    && (!alive(self, to)
+                        || self.cut.contains(&(from, to))
+                        || self.cut.contains(&(to, from))) =>
+            {
+                self.call_failed(from, id, false);
             }
+            Packet::Call { from, id, to, call } => self.deliver_call(from, id, to, call),
             Packet::Reply { from, to, id, reply } => {
                 let write = matches!(reply, Reply::Written { .. });
                 if self.cut.contains(&(from, to)) || (write && self.deaf.contains(&to)) {
@@ -452,6 +442,21 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Hands a call to a server, wherever links are cut.
+    pub fn deliver_call(&mut self, from: NodeId, id: CallId, to: NodeId, call: Call) {
+        self.next += 1;
+        let inbound = InboundId(self.next);
+        self.inbound.insert(inbound, (from, to, id));
+        let _ = self.input(
+            to,
+            Input::Call {
+                id: inbound,
+                from,
+                call,
+            },
+        );
     }
 
     /// Hands a call to a server as if `from` had made it. Its reply ends up on the wire, to `from`.
