@@ -1,7 +1,7 @@
 //! Lictor's log and state on LMDB: the storage contract of [`lictor_node::store`], kept on a real disk.
 //!
 //! A data directory holds two LMDB environments, because they have two rhythms: `raft` (the log, the hard state, staged
-//! snapshots) commits with every group of writes, `state` (one row per object of the catalog) about once a second.
+//! snapshots) commits with every group of writes, `state` (one row per object of the catalog) every few seconds.
 //! Both are fully durable: no LMDB flag that trades safety for speed is set.
 //!
 //! LMDB has no checksums of its own, so every value carries one, over the name of its table and its key too: a bit that

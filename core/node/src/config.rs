@@ -67,7 +67,7 @@ impl Config {
             hello_interval_settled: Duration::from_secs(10),
             trailing_entries: 10_240,
             trailing_bytes: 64 << 20,
-            store_interval: Duration::from_secs(1),
+            store_interval: Duration::from_secs(4),
             store_bytes: 16 << 20,
             chunk_bytes: 512 << 10,
             tombstone_ttl: Duration::from_mins(15),
