@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Agent, Ran, Scene, Signal};
+use crate::support::{Agent, Cluster, Ran, Scene, Signal};
 
 /// A server that founds a cluster alone, with its data in `data`.
 fn server(scene: &Scene, arguments: &[&str]) -> Agent {
@@ -187,6 +187,25 @@ fn another_node_id() {
             &scene.path("data/node-id").display().to_string(),
         ],
     );
+}
+
+/// Two servers of one cluster with the same id would be one voter that votes twice.
+#[test]
+fn the_node_id_of_another_server() {
+    let scene = Scene::new();
+    let mut cluster = Cluster::of_three(&scene, &[]);
+    cluster.kill_all();
+    let [mine, other] = ["data1", "data2"].map(|data| scene.path(data).join("node-id"));
+    let kept = [&mine, &other].map(|file| fs::read_to_string(file).unwrap());
+    fs::copy(&other, &mine).unwrap();
+    let ran = cluster[0].run_to_end();
+    refused(
+        &ran,
+        &[kept[0].trim(), kept[1].trim(), "was a node-id file copied?"],
+    );
+    // Nothing was lost by it.
+    fs::write(&mine, &kept[0]).unwrap();
+    cluster.start();
 }
 
 #[test]

@@ -96,19 +96,54 @@ fn another_authority() {
     cluster.start();
     tls(&scene, "foreign", &["ca", "create"]);
     tls(&scene, "foreign", &["cert", "create", "-server"]);
-    // One knows the cluster's authority, but its own certificate is of another; one knows only the other.
-    let mixed = config(&scene, "mixed.json", "pki", "foreign/dc1-server-lictor-0");
     let whole = config(&scene, "whole.json", "foreign", "foreign/dc1-server-lictor-0");
-    for (host, data, config) in [(8, "mixed", mixed), (9, "whole", whole)] {
-        let mut stranger = agent(&scene, host, &joining(&scene, data, &config));
-        stranger.start();
-        let words = ["WARN", "is -encrypt (or ca_file) the same on both?"];
-        stranger.wait_log(&words);
-        cluster[0].wait_log(&[&words[..], &[&stranger.ip.to_string()]].concat());
-        let read = stranger.get("/v1/kv/a?stale");
-        assert_eq!((read.status, read.text()), (500, "No cluster leader"));
-    }
+    let mut stranger = agent(&scene, 9, &joining(&scene, "whole", &whole));
+    stranger.start();
+    let words = ["WARN", "is -encrypt (or ca_file) the same on both?"];
+    stranger.wait_log(&words);
+    cluster[0].wait_log(&[&words[..], &[&stranger.ip.to_string()]].concat());
+    let read = stranger.get("/v1/kv/a?stale");
+    assert_eq!((read.status, read.text()), (500, "No cluster leader"));
     cluster[0].put("goes", "on");
+}
+
+/// Files that do not belong together are refused before anybody else has to.
+#[test]
+fn mixed_files() {
+    let scene = Scene::new();
+    for directory in ["pki", "foreign"] {
+        tls(&scene, directory, &["ca", "create"]);
+        tls(&scene, directory, &["cert", "create", "-server"]);
+    }
+    let pair = "dc1-server-lictor-0";
+    let file = config(&scene, "mixed.json", "pki", &format!("foreign/{pair}"));
+    let refused = |file: &str, words: [&str; 3]| {
+        let ran = agent(&scene, 1, &joining(&scene, "data", file)).run_to_end();
+        assert_eq!(ran.code, Some(1), "{}", ran.err);
+        let line = ran.err.lines().last().unwrap();
+        for word in words {
+            assert!(line.contains(word), "no {word:?} in: {line}");
+        }
+    };
+    refused(
+        &file,
+        [
+            "foreign/dc1-server-lictor-0.pem",
+            "no authority in",
+            "pki/lictor-agent-ca.pem",
+        ],
+    );
+    let key = |directory: &str| scene.path(format!("{directory}/{pair}-key.pem"));
+    fs::copy(key("pki"), key("foreign")).unwrap();
+    let file = config(&scene, "key.json", "foreign", &format!("foreign/{pair}"));
+    refused(
+        &file,
+        [
+            "foreign/dc1-server-lictor-0-key.pem",
+            "not the key of",
+            "foreign/dc1-server-lictor-0.pem",
+        ],
+    );
 }
 
 #[test]

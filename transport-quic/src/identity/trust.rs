@@ -7,9 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ring::digest;
-use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring as ring_provider;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::authority::{Authority, LEAF_LIFETIME, expand, hex};
@@ -86,7 +91,7 @@ impl Trust {
             .first()
             .expect("a source of trust has at least one authority");
         let (_, certificate) = X509Certificate::from_der(first)
-            .map_err(|_| TrustError::Authority(rustls::CertificateError::BadEncoding.into()))?;
+            .map_err(|_| TrustError::Authority(CertificateError::BadEncoding.into()))?;
         Ok(hex(
             digest::digest(&digest::SHA256, certificate.public_key().raw).as_ref()
         ))
@@ -109,7 +114,7 @@ impl Trust {
         identity.check()?;
         let mut roots = RootCertStore::empty();
         for authority in self.authorities()? {
-            roots.add(authority).map_err(TrustError::Authority)?;
+            roots.add(authority).map_err(|error| self.unusable(error))?;
         }
         match &self.source {
             Source::Authority(authority) => {
@@ -123,6 +128,16 @@ impl Trust {
                 })
             }
             Source::Files(files) => files.credentials(identity, now, roots),
+        }
+    }
+
+    fn unusable(&self, error: rustls::Error) -> TrustError {
+        match &self.source {
+            Source::Authority(_) => TrustError::Authority(error),
+            Source::Files(files) => TrustError::File {
+                path: files.ca_file.clone(),
+                what: format!("an authority in it cannot be used: {error}"),
+            },
         }
     }
 
@@ -247,15 +262,76 @@ impl TrustFiles {
             path: self.key_file.clone(),
             what: "there is no private key in it".into(),
         })?;
+        let provider = ring_provider::default_provider();
+        self.check_key(&chain, &key, &provider)?;
+        let roots = Arc::new(roots);
+        check_chain(&chain, &roots, now, provider).map_err(|error| unfit(self.complaint(&error)))?;
         let left = u64::try_from(certified.not_after - unix_seconds(now)).unwrap_or(0);
         Ok(Credentials {
             reset_secret: reset_secret(key.secret_der(), identity),
             renew_at: now + Duration::from_secs(left).mul_f64(2.0 / 3.0),
-            roots: Arc::new(roots),
+            roots,
             chain,
             key,
         })
     }
+
+    /// Whether the key is the certificate's.
+    fn check_key(
+        &self,
+        chain: &[CertificateDer<'static>],
+        key: &PrivateKeyDer<'static>,
+        provider: &CryptoProvider,
+    ) -> Result<(), TrustError> {
+        let file = |what| TrustError::File {
+            path: self.key_file.clone(),
+            what,
+        };
+        match CertifiedKey::from_der(chain.to_vec(), key.clone_key(), provider) {
+            Ok(_) => Ok(()),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(file(format!(
+                "it is not the key of the certificate in {}",
+                self.cert_file.display()
+            ))),
+            Err(error) => Err(file(format!("the key cannot be used: {error}"))),
+        }
+    }
+
+    /// Why no peer with the same authorities would believe the certificate.
+    fn complaint(&self, error: &rustls::Error) -> String {
+        let rustls::Error::InvalidCertificate(error) = error else {
+            return error.to_string();
+        };
+        if matches!(
+            error,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature
+        ) {
+            return format!("no authority in {} has issued it", self.ca_file.display());
+        }
+        error.to_string()
+    }
+}
+
+/// Checks a certificate as peers will: those that it calls, and those that call it.
+fn check_chain(
+    chain: &[CertificateDer<'static>],
+    roots: &Arc<RootCertStore>,
+    now: SystemTime,
+    provider: CryptoProvider,
+) -> Result<(), rustls::Error> {
+    let (leaf, between) = chain
+        .split_first()
+        .expect("a file without certificates is an error");
+    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(since_epoch);
+    let algorithms = provider.signature_verification_algorithms.all;
+    let parsed = ParsedCertificate::try_from(leaf)?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, between, now, algorithms)?;
+    let callers = WebPkiClientVerifier::builder_with_provider(roots.clone(), Arc::new(provider))
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    callers.verify_client_cert(leaf, between, now)?;
+    Ok(())
 }
 
 fn reset_secret(secret: &[u8], identity: &Identity) -> [u8; 32] {
@@ -359,21 +435,77 @@ mod tests {
         );
     }
 
-    #[test]
-    fn files_must_fit_the_agent() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
+    /// The files of an authority and of a certificate that it made, in a directory.
+    fn files(directory: &Path, request: &CertRequest) -> TrustFiles {
+        let path = |name: &str| directory.join(name);
         let ca = ca_create(&CaRequest::default()).unwrap();
-        let pair = cert_create(&ca.certificate, &ca.key, &CertRequest::new(Role::Client, "dc1")).unwrap();
+        let pair = cert_create(&ca.certificate, &ca.key, request).unwrap();
         std::fs::write(path("ca"), &ca.certificate).unwrap();
         std::fs::write(path("cert"), &pair.certificate).unwrap();
         std::fs::write(path("key"), &pair.key).unwrap();
-        let files = TrustFiles {
+        TrustFiles {
             ca_file: path("ca"),
             cert_file: path("cert"),
             key_file: path("key"),
             domain: DEFAULT_DOMAIN.into(),
+        }
+    }
+
+    /// Fails unless the files are refused with an error that holds all these words.
+    fn assert_refused(files: TrustFiles, now: SystemTime, words: &[&str]) {
+        let error = Trust::files(files).credentials(&identity(Role::Server), now);
+        let text = error.err().expect("they are refused").to_string();
+        for word in words {
+            assert!(text.contains(word), "no {word:?} in: {text}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_no_peer_would_believe_is_refused() {
+        let [ours, theirs] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let request = CertRequest::new(Role::Server, "dc1");
+        let [ours, theirs] = [&ours, &theirs].map(|directory| files(directory.path(), &request));
+        let now = SystemTime::now();
+        let name = |path: &Path| path.display().to_string();
+        Trust::files(ours.clone())
+            .credentials(&identity(Role::Server), now)
+            .unwrap();
+
+        let mixed = TrustFiles {
+            ca_file: theirs.ca_file.clone(),
+            ..ours.clone()
         };
+        let words = [&name(&ours.cert_file), &name(&theirs.ca_file), "no authority in"];
+        assert_refused(mixed.clone(), now, &words.map(|word| word as &str));
+        // Unless the other authority is believed as well, as during a rotation.
+        Trust::files(mixed)
+            .and_believe(&Trust::files(ours.clone()))
+            .unwrap()
+            .credentials(&identity(Role::Server), now)
+            .unwrap();
+
+        let key = TrustFiles {
+            key_file: theirs.key_file.clone(),
+            ..ours.clone()
+        };
+        let words = [&name(&theirs.key_file), &name(&ours.cert_file), "not the key of"];
+        assert_refused(key, now, &words.map(|word| word as &str));
+
+        let day = Duration::from_secs(86_400);
+        for (now, word) in [(now - 2 * day, "not valid yet"), (now + 400 * day, "expired")] {
+            assert_refused(ours.clone(), now, &[&name(&ours.cert_file), word]);
+        }
+
+        let nothing = "-----BEGIN CERTIFICATE-----\nbm90aGluZw==\n-----END CERTIFICATE-----\n";
+        std::fs::write(&ours.ca_file, nothing).unwrap();
+        assert_refused(ours.clone(), now, &[&name(&ours.ca_file), "cannot be used"]);
+    }
+
+    #[test]
+    fn files_must_fit_the_agent() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let files = files(directory.path(), &CertRequest::new(Role::Client, "dc1"));
         let trust = Trust::files(files.clone());
         let now = SystemTime::now();
         trust.credentials(&identity(Role::Client), now).unwrap();
