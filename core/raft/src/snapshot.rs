@@ -29,6 +29,12 @@ impl Raft {
             .is_some_and(|incoming| incoming.installing.is_some())
     }
 
+    /// Whether the state machine has yet to load the snapshot that has taken the place of the log: nothing else ever moves the base of the
+    /// log beyond what is applied.
+    fn is_restoring(&self) -> bool {
+        self.applying.applied < self.log.base().index
+    }
+
     /// Leader: moves a peer's snapshot on.
     pub(crate) fn continue_snapshot(&mut self, to: NodeId) {
         let Some(peer) = self.leader.as_ref().and_then(|leader| leader.peers.get(&to)) else {
@@ -134,8 +140,9 @@ impl Raft {
         done: bool,
     ) {
         let snapshot = meta.last;
-        if self.is_installing() {
-            // Its reply will come when it is durable.
+        if self.is_installing() || self.is_restoring() {
+            // The chunks that are staged are still needed, and a first chunk would discard them. The reply comes when the
+            // installation is durable; whatever else is dropped here is sent again.
             return;
         }
         if snapshot.index <= self.hard.commit || self.log.contains(snapshot) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Cluster, Disk, append, command, hard, message, n};
-use lictor_machine::{Index, Machine, NodeId};
+use lictor_machine::{Index, Machine, NodeId, Now};
 use lictor_raft::{
     AppendReply, Body, Configuration, Event, Input, LogId, Message, Outcome, Role, SnapshotMeta,
 };
@@ -147,6 +147,35 @@ fn a_node_that_is_installing_campaigns_only_afterwards() {
     assert_eq!(wanted(&mut cluster), [(1, true)]);
     cluster.tick(Duration::from_secs(5));
     assert_eq!(cluster.raft(n(1)).role(), Role::PreCandidate);
+}
+
+/// The first chunk of the next leader's snapshot must not discard what the state machine has yet to load.
+#[test]
+fn nothing_is_staged_while_a_snapshot_waits_to_be_loaded() {
+    let mut cluster = Cluster::lone(Disk::with_log(3, &[1], hard(1, 0)));
+    cluster.server(n(1)).auto_persist = false;
+    cluster.deliver(n(2), n(1), chunk(1, LogId::new(1, 9), 0, "a", true));
+    let now = Now::at(cluster.now);
+    let server = cluster.server(n(1));
+    for batch in std::mem::take(&mut server.writes) {
+        server.disk.write(&batch);
+        let durable = Input::Persisted { through: batch.id };
+        server.raft.handle(now, durable).unwrap();
+    }
+    // In the same turn, before the order to load has been carried out.
+    let next = Input::Message {
+        from: n(3),
+        message: chunk(2, LogId::new(1, 12), 0, "b", true),
+    };
+    server.raft.handle(now, next.clone()).unwrap();
+    cluster.drain(n(1));
+    cluster.persist(n(1));
+    assert_eq!(cluster.state(n(1)), ["a"]);
+    assert_eq!(cluster.server(n(1)).disk.applied, Index(9));
+    // Sent again, it is taken.
+    cluster.input(n(1), next).unwrap();
+    cluster.persist(n(1));
+    assert_eq!(cluster.state(n(1)), ["b"]);
 }
 
 #[test]
