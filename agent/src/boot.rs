@@ -114,7 +114,10 @@ pub(crate) fn node_id(config: &Config, data_dir: Option<&Path>) -> Result<NodeId
                     .open(&aside)?;
                 writeln!(file, "{id}")?;
                 file.sync_all()?;
-                fs::rename(&aside, &path)
+                fs::rename(&aside, &path)?;
+                // Until the directory is synced the name may vanish in a power cut, and with it the identity of what the stores hold.
+                path.parent()
+                    .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
             };
             write().map_err(failed)?;
             Ok(id)
