@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lictor_machine::NodeId;
-use lictor_node::{Call, CallId, ClusterId, InboundId, Input, wire};
+use lictor_node::{Call, CallId, ClusterId, InboundId, Input, Reply, wire};
 use lictor_raft::{Lane, Message};
 use lictor_runtime::Runtime;
 use lictor_transport_quic::{
-    CallError, CallFailure, ConnectError, Event, Incoming, Plane, SendError, Target, Transport,
+    CallError, CallFailure, ConnectError, Event, Identity, Incoming, Plane, Role, SendError, Target,
+    Transport,
 };
 
 use crate::handle::Handle;
@@ -72,11 +73,11 @@ impl Network {
         let calling = async move {
             let answer = transport.call(target, Plane::Rpc, request, timeout).await;
             let result = match answer {
-                Ok((_, answer)) => wire::decode_reply(&answer).map_err(|error| {
-                    complaints.about(target, &format!("its answer cannot be read: {error}"));
+                Ok((peer, answer)) => read_reply(&peer.identity, &answer).map_err(|detail| {
+                    complaints.about(target, &format!("its answer cannot be read: {detail}"));
                     lictor_node::CallFailure {
                         maybe_sent: true,
-                        detail: error.to_string(),
+                        detail,
                     }
                 }),
                 Err(error) => {
@@ -127,7 +128,7 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
                 plane: Plane::Rpc,
                 request,
                 reply,
-            } => match wire::decode_call(&request) {
+            } => match read_call(&peer.identity, &request) {
                 Ok(call) => {
                     calls += 1;
                     let id = InboundId(calls);
@@ -172,6 +173,33 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
     }
 }
 
+/// Reads a call of `peer`. Servers found and join clusters; to anybody else's word on that nobody listens.
+fn read_call(peer: &Identity, request: &[u8]) -> Result<Call, String> {
+    let call = wire::decode_call(request).map_err(|error| error.to_string())?;
+    match call {
+        Call::Hello(_) | Call::Found(_) if peer.role != Role::Server => {
+            Err("it greets as a server, and its certificate is not a server's".to_owned())
+        }
+        Call::Hello(_) | Call::Found(_) | Call::Write(_) => Ok(call),
+    }
+}
+
+/// Reads the reply of `peer`, which speaks for nobody but itself.
+fn read_reply(peer: &Identity, answer: &[u8]) -> Result<Reply, String> {
+    let reply = wire::decode_reply(answer).map_err(|error| error.to_string())?;
+    match &reply {
+        Reply::Hello(hello) if hello.me.id != peer.node => Err(format!(
+            "it says that it is {}, and its certificate that it is {}",
+            hello.me.id, peer.node
+        )),
+        Reply::Hello(_)
+        | Reply::Found(_)
+        | Reply::Written { .. }
+        | Reply::NotLeader(_)
+        | Reply::Failed(_) => Ok(reply),
+    }
+}
+
 /// Whether the call failed only because an attempt before it had, of which enough was said then.
 fn is_echo(error: &CallError) -> bool {
     let (CallError::NotSent(failure) | CallError::MaybeSent(failure)) = error;
@@ -213,7 +241,52 @@ impl Complaints {
 
 #[cfg(test)]
 mod tests {
+    use lictor_catalog::{Action, KvWrite};
+    use lictor_node::{Hello, PeerAddress};
+
     use super::*;
+
+    fn identity(node: u128, role: Role) -> Identity {
+        Identity {
+            node: NodeId(node),
+            name: "n".into(),
+            datacenter: "dc1".into(),
+            role,
+        }
+    }
+
+    fn hello(node: u128) -> Hello {
+        Hello {
+            me: PeerAddress {
+                id: NodeId(node),
+                name: "n".into(),
+                address: "127.0.0.1:8300".parse().unwrap(),
+            },
+            expect: 3,
+            cluster: None,
+            given_up: 0,
+            peers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_servers_take_part_in_a_founding() {
+        let greeting = wire::encode_call(&Call::Hello(hello(1)));
+        assert!(read_call(&identity(1, Role::Server), &greeting).is_ok());
+        assert!(read_call(&identity(1, Role::Client), &greeting).is_err());
+        let write = wire::encode_call(&Call::Write(Action::Kv(KvWrite::Delete("k".into()))));
+        assert!(read_call(&identity(1, Role::Client), &write).is_ok());
+        assert!(read_call(&identity(1, Role::Server), b"").is_err());
+    }
+
+    #[test]
+    fn nobody_answers_in_the_name_of_another() {
+        let answer = wire::encode_reply(&Reply::Hello(hello(1)));
+        assert!(read_reply(&identity(1, Role::Server), &answer).is_ok());
+        let refused = read_reply(&identity(2, Role::Server), &answer).unwrap_err();
+        assert!(refused.contains("certificate"), "{refused}");
+        assert!(read_reply(&identity(1, Role::Server), b"").is_err());
+    }
 
     #[test]
     fn nothing_is_said_twice_in_a_minute() {
