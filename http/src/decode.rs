@@ -135,7 +135,7 @@ impl Fields {
             None => Ok(()),
             Some((name, _)) => Err(format!(
                 "json: unknown field {}",
-                crate::text::quoted(name.as_bytes())
+                lictor_catalog::quote(name.as_bytes())
             )),
         }
     }

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use lictor_catalog::quote;
 use lictor_machine::{Index, Rng};
 use trillium::{Headers, KnownHeaderName};
 
 use crate::backend::{ReadMode, ReadOptions, Secret, WriteOptions};
 use crate::reply::Fault;
-use crate::text::{Signed, escape_query, parse_duration, parse_uint, quoted, unescape};
+use crate::text::{Signed, escape_query, parse_duration, parse_uint, unescape};
 
 /// How long blocking queries wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +146,7 @@ impl<'a> Params<'a> {
                     let text = self.get("max_stale").unwrap_or_default();
                     return Err(Fault::bad_request(format!(
                         "Invalid max_stale value {}",
-                        quoted(text)
+                        quote(text)
                     )));
                 }
             },

@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 
+use lictor_catalog::is_printable;
 use trillium::Method;
 
-use crate::text::{escape_path, is_printable, unescape};
+use crate::text::{escape_path, unescape};
 
 /// Something that answers requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,81 +1,26 @@
-//! Texts as the API's clients know them: quoted strings, durations, unsigned numbers, percent-escapes.
+//! Texts as the API's clients know them: durations, unsigned numbers, percent-escapes.
 //!
 //! The words of the errors are part of the API: clients match on them.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::time::Duration;
 
+use lictor_catalog::quote;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-
-/// Whether a character counts as printable: letters, marks, numbers, punctuation, symbols and the plain space.
-pub(crate) fn is_printable(c: char) -> bool {
-    if c.is_ascii() {
-        return matches!(c, ' '..='~');
-    }
-    // The standard library knows the Unicode categories in question, but tells them only by what it escapes. The
-    // letter in front keeps combining marks from being escaped, too.
-    let mut text = String::with_capacity(8);
-    text.push('a');
-    text.push(c);
-    text.escape_debug().nth(1) != Some('\\')
-}
-
-/// Bytes in double quotes, with escapes for whatever is not printable UTF-8.
-pub(crate) fn quoted(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 2);
-    out.push('"');
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            push_quoted(&mut out, c);
-        }
-        for byte in chunk.invalid() {
-            push_fmt(&mut out, format_args!("\\x{byte:02x}"));
-        }
-    }
-    out.push('"');
-    out
-}
-
-fn push_quoted(out: &mut String, c: char) {
-    match c {
-        '"' | '\\' => {
-            out.push('\\');
-            out.push(c);
-        }
-        '\x07' => out.push_str("\\a"),
-        '\x08' => out.push_str("\\b"),
-        '\x0c' => out.push_str("\\f"),
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        '\x0b' => out.push_str("\\v"),
-        c if is_printable(c) => out.push(c),
-        c => match u32::from(c) {
-            code @ 0..0x20 => push_fmt(out, format_args!("\\x{code:02x}")),
-            code @ 0x20..=0xffff => push_fmt(out, format_args!("\\u{code:04x}")),
-            code => push_fmt(out, format_args!("\\U{code:08x}")),
-        },
-    }
-}
-
-fn push_fmt(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a string cannot fail");
-}
 
 /// Parses an unsigned decimal number of 64 bits. The error is the whole text for the client.
 pub(crate) fn parse_uint(text: &[u8]) -> Result<u64, String> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return Err(format!(
             "strconv.ParseUint: parsing {}: invalid syntax",
-            quoted(text)
+            quote(text)
         ));
     }
     text.iter()
         .try_fold(0_u64, |sum, digit| {
             sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
         })
-        .ok_or_else(|| format!("strconv.ParseUint: parsing {}: value out of range", quoted(text)))
+        .ok_or_else(|| format!("strconv.ParseUint: parsing {}: value out of range", quote(text)))
 }
 
 /// A duration that may be negative.
@@ -226,39 +171,6 @@ const PATH: &AsciiSet = &UNRESERVED
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn printable_follows_the_unicode_categories() {
-        for c in [
-            ' ',
-            'a',
-            '~',
-            '\u{e9}',
-            '\u{301}',
-            '\u{fffd}',
-            '\u{4e16}',
-            '\u{1f600}',
-            '"',
-            '\\',
-        ] {
-            assert!(is_printable(c), "{c:?}");
-        }
-        for c in [
-            '\0', '\n', '\x7f', '\u{85}', '\u{a0}', '\u{ad}', '\u{200b}', '\u{2028}', '\u{e000}', '\u{feff}',
-        ] {
-            assert!(!is_printable(c), "{c:?}");
-        }
-    }
-
-    #[test]
-    fn quotes_what_is_not_printable() {
-        assert_eq!(quoted(b"z\"\nz\xff\xc3\xa9\0"), r#""z\"\nz\xffé\x00""#);
-        assert_eq!(
-            quoted("\u{200b}\u{e0001}\x7f\\\t\x07".as_bytes()),
-            r#""\u200b\U000e0001\u007f\\\t\a""#
-        );
-        assert_eq!(quoted(b""), "\"\"");
-    }
 
     #[test]
     fn uints_are_decimal_and_of_64_bits() {

@@ -1,7 +1,7 @@
 //! `/v1/txn`: several operations at once.
 
 use bytes::Bytes;
-use lictor_catalog::{Action, KvPair, KvTxnOp, Outcome, SessionRef, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{Action, KvPair, KvTxnOp, Outcome, SessionRef, TxnError, TxnOp, TxnResult, quote};
 use lictor_machine::Index;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
@@ -14,7 +14,6 @@ use crate::json::Array;
 use crate::kv::{Entry, size, unexpected};
 use crate::reply::{Fault, Meta, Reply};
 use crate::request::Request;
-use crate::text::quoted;
 
 /// How many operations a transaction may have.
 const MAX_OPS: usize = 64;
@@ -129,7 +128,7 @@ fn plan(body: &[u8], max_value: usize) -> Result<Plan, Fault> {
         if op.value.len() > max_value {
             return Err(Fault::too_large(format!(
                 "Value for key {} is too large ({} > {max_value} bytes)",
-                quoted(op.key.as_bytes()),
+                quote(op.key.as_bytes()),
                 op.value.len()
             )));
         }
@@ -145,7 +144,7 @@ fn plan(body: &[u8], max_value: usize) -> Result<Plan, Fault> {
                 plan.ops.push(TxnOp::Kv(op));
             }
             Err(verb) => {
-                let what = format!("unknown KV verb {}", quoted(verb.as_bytes()));
+                let what = format!("unknown KV verb {}", quote(verb.as_bytes()));
                 unknown.push(TxnError { op: position, what });
             }
         }

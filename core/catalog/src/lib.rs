@@ -47,6 +47,7 @@ pub use command::{
 pub use export::{Cursor, Export};
 pub use import::{Builder, RowError};
 pub use kv::KvEntry;
+pub use quote::{is_printable, quote};
 pub use row::{Row, Table};
 pub use state::{ApplyError, Changes, State, Touched};
 pub use watch::{Interest, WatchId, Watches, WatchesFull};

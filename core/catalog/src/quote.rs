@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// `text` between double quotes, with the escapes that clients know from these messages: `\"`, `\\`, `\n` and the
 /// like, `\x01` for other control bytes and for what is not UTF-8, `\u00a0` for what cannot be printed.
-pub(crate) fn quote(text: &[u8]) -> String {
+pub fn quote(text: &[u8]) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for chunk in text.utf8_chunks() {
@@ -19,7 +19,7 @@ pub(crate) fn quote(text: &[u8]) -> String {
 }
 
 /// Whether `c` can be shown as it is.
-pub(crate) fn is_printable(c: char) -> bool {
+pub fn is_printable(c: char) -> bool {
     // The standard library knows, but only tells when it escapes: combining marks count as printable behind a letter.
     matches!(c, ' '..='~') || (!c.is_ascii() && format!("x{c}").escape_debug().nth(1) == Some(c))
 }
@@ -53,8 +53,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn printable_follows_the_unicode_categories() {
+        for c in [
+            ' ',
+            'a',
+            '~',
+            '\u{e9}',
+            '\u{301}',
+            '\u{fffd}',
+            '\u{4e16}',
+            '\u{1f600}',
+            '"',
+            '\\',
+        ] {
+            assert!(is_printable(c), "{c:?}");
+        }
+        for c in [
+            '\0', '\n', '\x7f', '\u{85}', '\u{a0}', '\u{ad}', '\u{200b}', '\u{2028}', '\u{e000}', '\u{feff}',
+        ] {
+            assert!(!is_printable(c), "{c:?}");
+        }
+    }
+
+    #[test]
     fn quotes_as_the_api_does() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [(&[u8], &str); 8] = [
+            (b"z\"\nz\xff\xc3\xa9\0", r#""z\"\nz\xffé\x00""#),
+            (
+                "\u{200b}\u{e0001}\x7f\\\t\x07".as_bytes(),
+                r#""\u200b\U000e0001\u007f\\\t\a""#,
+            ),
             (b"a/b c", r#""a/b c""#),
             (b"q\"\\\n\t\x01\x7f", r#""q\"\\\n\t\x01\u007f""#),
             (

@@ -163,7 +163,7 @@ fn a_write_at_a_silent_leader_is_given_up_soon_after_the_next_leader_is_known() 
         assert_eq!(world.answer(at, token), None);
         world.run(step);
     }
-    world.run(grace - 2 * step);
+    world.run(grace.saturating_sub(2 * step));
     assert_eq!(world.answer(at, token), None, "it may have been on its way");
     world.run(3 * step);
     assert_eq!(
