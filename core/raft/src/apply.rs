@@ -172,14 +172,16 @@ impl Raft {
         lost.map(|(_, token)| token).collect()
     }
 
-    /// Forgets the log up to `through`, except for what a peer that is receiving a snapshot will need next.
+    /// Forgets the log up to `through`, except for what a peer that is receiving a snapshot, and is not away, will need next.
     pub(crate) fn compact(&mut self, through: Index) {
         let mut through = through.min(self.applying.applied).min(self.log.durable);
+        let now = self.now();
         if let Some(leader) = &self.leader {
             let last = self.log.last().index;
             for peer in leader.peers.values() {
                 if let Mode::Snapshot(sending) = peer.mode
                     && let Some(snapshot) = sending.snapshot
+                    && !peer.is_away(now, &self.config)
                     && last.0 - snapshot.index.0.min(last.0) <= self.config.pinned_entries_max.get()
                 {
                     through = through.min(snapshot.index);

@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::io::FetchId;
 use crate::types::LogId;
 
+/// The longest patience with a silent peer, in election timeouts.
+const PATIENCE_MAX: u32 = 8;
+
 /// How a peer is being served.
 ///
 /// ```text
@@ -47,6 +50,8 @@ pub(crate) struct Progress {
     pub(crate) matched: Index,
     /// The next to send. Always above `matched`.
     pub(crate) next: Index,
+    /// Where the last probe began: an answer that never came says nothing of the log there, so it is asked for again.
+    probed: Index,
     pub(crate) mode: Mode,
     /// When the peer last answered in this leader's term.
     pub(crate) last_heard: Instant,
@@ -72,6 +77,7 @@ impl Progress {
         Self {
             matched: Index::ZERO,
             next,
+            probed: next,
             mode: Mode::Probe { waiting: false },
             last_heard: now,
             acked_round: 0,
@@ -91,6 +97,11 @@ impl Progress {
 
     pub(crate) const fn is_receiving_snapshot(&self) -> bool {
         matches!(self.mode, Mode::Snapshot(_))
+    }
+
+    /// Whether the peer has been silent for so long that nothing is to be kept for it until it is back.
+    pub(crate) fn is_away(&self, now: Instant, config: &Config) -> bool {
+        now.since(self.last_heard) > config.election_timeout * PATIENCE_MAX
     }
 
     /// Whether another append may be sent now.
@@ -152,6 +163,7 @@ impl Progress {
     /// Starts over from `next`, one append at a time.
     pub(crate) fn probe_from(&mut self, next: Index) {
         self.next = next.max(self.matched.next());
+        self.probed = self.next;
         self.mode = Mode::Probe { waiting: false };
         self.in_flight.clear();
         self.bytes_in_flight = 0;
@@ -173,7 +185,8 @@ impl Progress {
     /// What was sent may be lost: send it again.
     pub(crate) fn lost(&mut self) {
         match &mut self.mode {
-            Mode::Probe { .. } | Mode::Replicate => self.probe_from(self.matched.next()),
+            Mode::Probe { .. } => self.probe_from(self.probed),
+            Mode::Replicate => self.probe_from(self.matched.next()),
             Mode::Snapshot(sending) => {
                 sending.waiting = false;
                 self.fetch = None;
@@ -216,7 +229,12 @@ impl Progress {
             Mode::Snapshot(sending) => sending.waiting,
         };
         if waiting && now.since(self.moved) >= self.patience {
-            self.patience = (self.patience * 2).min(config.election_timeout * 8);
+            if self.is_receiving_snapshot() && self.is_away(now, config) {
+                // To read chunks for one who is away would hold the snapshot in memory, and the log behind it, until it is back.
+                self.suspect = true;
+                return;
+            }
+            self.patience = (self.patience * 2).min(config.election_timeout * PATIENCE_MAX);
             self.moved = now;
             self.lost();
         }

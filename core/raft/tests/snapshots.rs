@@ -250,6 +250,73 @@ fn the_log_behind_a_snapshot_stays_for_whom_it_is_sent_to() {
     assert_eq!(cluster.raft(n(1)).status().base.index, Index(11));
 }
 
+/// Time passes in which server 3 answers every round of the lone leader 1, and nobody else says a word. What was sent meanwhile.
+fn pass_with_one_follower(cluster: &mut Cluster, duration: Duration) -> Vec<(NodeId, Message)> {
+    let step = Duration::from_millis(100);
+    let mut sent = Vec::new();
+    for _ in 0..duration.as_millis() / step.as_millis() {
+        cluster.tick(step);
+        let fresh = cluster.sent();
+        for (to, message) in &fresh {
+            if let (true, Body::Heartbeat { round, .. }) = (*to == n(3), &message.body) {
+                let reply = Message {
+                    term: message.term,
+                    body: Body::HeartbeatReply { round: *round },
+                };
+                cluster.deliver(n(3), n(1), reply);
+            }
+        }
+        sent.extend(fresh);
+    }
+    assert_eq!(cluster.raft(n(1)).role(), Role::Leader);
+    sent
+}
+
+/// A probe that nobody answers says nothing of the peer's log, least of all that it is empty.
+#[test]
+fn a_silent_peer_is_probed_where_it_was_and_sent_no_snapshot() {
+    let mut cluster = Cluster::lone(Disk::with_log(3, &[1; 10], hard(1, 10)));
+    cluster.drain(n(1));
+    cluster.input(n(1), Input::Compact { through: Index(8) }).unwrap();
+    cluster.win();
+    cluster.accept(3, 11);
+    cluster.sent();
+    let sent = pass_with_one_follower(&mut cluster, Duration::from_secs(20));
+    let probes: Vec<Index> = sent
+        .iter()
+        .filter_map(|(to, message)| match &message.body {
+            Body::Append { prev, .. } if *to == n(2) => Some(prev.index),
+            Body::Snapshot { .. } => panic!("a snapshot for {to:?}"),
+            _ => None,
+        })
+        .collect();
+    assert!(probes.len() > 1, "it is probed again");
+    assert!(probes.iter().all(|prev| *prev == Index(10)), "{probes:?}");
+}
+
+#[test]
+fn nothing_is_kept_for_a_receiver_that_is_away() {
+    let mut cluster = Cluster::lone(Disk::with_log(3, &[1; 10], hard(1, 10)));
+    cluster.drain(n(1));
+    cluster.input(n(1), Input::Compact { through: Index(8) }).unwrap();
+    cluster.win();
+    let (prev, hint, last) = (Index(10), LogId::ZERO, Index(0));
+    let reply = AppendReply::Rejected { prev, hint, last };
+    cluster.deliver(n(2), n(1), message(2, Body::AppendReply(reply)));
+    cluster.accept(3, 11);
+    pass_with_one_follower(&mut cluster, Duration::from_secs(20));
+    let is_chunk = |(_, message): &(NodeId, Message)| matches!(message.body, Body::Snapshot { .. });
+    let sent = pass_with_one_follower(&mut cluster, Duration::from_secs(20));
+    assert!(!sent.iter().any(is_chunk), "nobody is there to take it");
+    cluster
+        .input(n(1), Input::Compact { through: Index(11) })
+        .unwrap();
+    assert_eq!(cluster.raft(n(1)).status().base.index, Index(11));
+    // Its first word makes the leader go on at once.
+    cluster.deliver(n(2), n(1), message(2, Body::HeartbeatReply { round: 1 }));
+    assert!(cluster.sent().iter().any(is_chunk));
+}
+
 #[test]
 fn proposals_that_a_snapshot_overtook_are_unknown_and_later_ones_lost() {
     let mut cluster = Cluster::lone(Disk::with_log(3, &[1], hard(1, 1)));
