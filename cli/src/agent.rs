@@ -129,7 +129,7 @@ const CLUSTER: Topic = Topic {
         Flag {
             name: "server",
             takes: Takes::Nothing,
-            help: "Be a server. The default value is false: a client agent, which asks the servers.",
+            help: "Be a server. Required in this version, except with -dev: there are no client agents yet.",
         },
     ],
 };

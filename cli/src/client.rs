@@ -63,7 +63,7 @@ pub(crate) const TOPIC: Topic = Topic {
         Flag {
             name: "stale",
             takes: Takes::Nothing,
-            help: "Let any server answer a read, not only the leader: faster, and possibly a little out of date. The default value is false.",
+            help: "Let the agent answer a read from its own state, without asking the leader: faster, and possibly out of date. The default value is false.",
         },
         Flag {
             name: "tls-server-name",

@@ -260,7 +260,7 @@ impl ConnectError {
                     None if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
                         Self::RefusedByPeer {
                             kind: RefusalKind::TooMany,
-                            reason: "it has too many connections already".into(),
+                            reason: "it has too many connections already, or is stopping".into(),
                         }
                     }
                     None => Self::Lost(error.to_string()),
