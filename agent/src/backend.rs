@@ -100,6 +100,10 @@ impl ServerBackend {
         match (self.space.complaint(), error) {
             // Nobody leads because nobody can write: say so.
             (Some(complaint), RequestError::NoLeader) => Failure::Storage(complaint),
+            // Here it waits for space, or did; clients know the words that say that it may still come to pass.
+            (Some(complaint), RequestError::LeadershipLost) => {
+                Failure::Storage(format!("{}: {complaint}", Failure::LeadershipLost))
+            }
             (_, error) => failure(error),
         }
     }
@@ -208,5 +212,93 @@ impl Backend for ServerBackend {
             .into_iter()
             .filter_map(|voter| self.view.address(voter))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use futures_lite::future::{block_on, zip};
+    use lictor_catalog::{KvWrite, State};
+    use lictor_machine::Token;
+    use lictor_raft::{Configuration, Term};
+    use lictor_runtime::channel;
+
+    use super::*;
+    use crate::handle::Tag;
+
+    fn nobody() -> Standing {
+        Standing {
+            role: Role::Follower,
+            term: Term::ZERO,
+            leader: None,
+            lease_until: None,
+            leader_contact: None,
+            members: Configuration::default(),
+        }
+    }
+
+    /// What the API makes of a node's error, for a write and for a read, while the disk is in this state.
+    fn answered(complaint: Option<&str>, error: &RequestError) -> [Failure; 2] {
+        let (inbox, completions, mut inputs) = channel(8);
+        let space = Space::default();
+        space.missing(complaint.map(str::to_owned));
+        let backend = ServerBackend {
+            view: Arc::new(View::new(State::new(), nobody())),
+            handle: Handle::new(inbox, completions),
+            datacenter: "dc1".into(),
+            space,
+        };
+        let node = async {
+            let mut asked = BTreeSet::<Token>::new();
+            while asked.len() < 2 {
+                let mut taken = Vec::new();
+                inputs.take(&mut taken, 8).await;
+                for posted in taken {
+                    let Tag::Request(token, sender) = posted.tag else {
+                        panic!("no request: {:?}", posted.input)
+                    };
+                    assert!(asked.insert(token));
+                    sender.send(Answer::Failed(error.clone())).unwrap();
+                }
+            }
+        };
+        let requests = async {
+            let write = backend
+                .write(Action::Kv(KvWrite::Delete("a".into())), WriteOptions::default())
+                .await
+                .unwrap_err();
+            let read = backend
+                .read(Query::KvGet("a".into()), ReadOptions::default())
+                .await
+                .unwrap_err();
+            [write, read]
+        };
+        block_on(zip(requests, node)).0
+    }
+
+    #[test]
+    fn a_full_disk_is_named_where_it_is_the_reason() {
+        let full = "/data/raft: no space left";
+        let storage = |text: &str| Failure::Storage(text.to_owned());
+        let lost = "leadership lost while committing log: /data/raft: no space left";
+        for (complaint, error, expected) in [
+            (None, RequestError::NoLeader, Failure::NoLeader),
+            (None, RequestError::LeadershipLost, Failure::LeadershipLost),
+            (Some(full), RequestError::NoLeader, storage(full)),
+            (Some(full), RequestError::LeadershipLost, storage(lost)),
+            (
+                Some(full),
+                RequestError::Stopped("by hand".into()),
+                Failure::Stopping,
+            ),
+        ] {
+            assert_eq!(
+                answered(complaint, &error),
+                [expected.clone(), expected],
+                "{complaint:?}, {error:?}"
+            );
+        }
     }
 }

@@ -184,3 +184,6 @@ pub(crate) fn trust(config: &Config, data_dir: Option<&Path>) -> Result<Trust, S
         },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,8 @@ enum StateJob {
 pub(crate) struct Space(Arc<Mutex<Option<String>>>);
 
 impl Space {
-    fn missing(&self, what: Option<String>) {
+    /// Says that there is no space, and why, or that there is some again.
+    pub(crate) fn missing(&self, what: Option<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
@@ -488,7 +489,32 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_waited_for_and_complained_about() {
+    fn while_there_is_no_space_there_is_a_complaint() {
+        let (jobs, space) = (Queue::<LogJob>::new(), Space::default());
+        let full = || StoreError::Full {
+            path: "/data/raft".into(),
+            detail: "quota".into(),
+        };
+        let mut complaints = Vec::new();
+        let done = until_not_full(&jobs, &space, || {
+            complaints.push(space.complaint());
+            if complaints.len() < 3 { Err(full()) } else { Ok(7) }
+        });
+        assert_eq!(done, Ok(7));
+        let said = Some(full().to_string());
+        assert_eq!(complaints, [None, said.clone(), said.clone()]);
+        assert_eq!(space.complaint(), None, "there is space again");
+
+        // An agent that stops waits for nothing.
+        jobs.close();
+        assert_eq!(
+            until_not_full(&jobs, &space, || Err::<(), _>(full())),
+            Err(full())
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for() {
         let mut bench = Bench::new();
         bench.disk.fail_next_log_write(DiskFault::Full);
         bench.write(1);

@@ -138,7 +138,8 @@ pub enum Failure {
     /// The token does not allow it, or is not known. Nothing was done.
     #[error("{0}")]
     Denied(String),
-    /// The servers cannot store anything, for example because a disk is full. Nothing was done.
+    /// The servers cannot store anything, for example because a disk is full. Nothing was done, unless the text begins as that of
+    /// [`Failure::LeadershipLost`] does.
     #[error("{0}")]
     Storage(String),
     /// A server could not be talked to; the text says which one, and how it failed.
