@@ -491,7 +491,7 @@ mod tests {
         let words = [&name(&theirs.key_file), &name(&ours.cert_file), "not the key of"];
         assert_refused(key, now, &words.map(|word| word as &str));
 
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         for (now, word) in [(now - 2 * day, "not valid yet"), (now + 400 * day, "expired")] {
             assert_refused(ours.clone(), now, &[&name(&ours.cert_file), word]);
         }
