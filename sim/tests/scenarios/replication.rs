@@ -61,7 +61,10 @@ fn figure_8_an_old_entry_on_a_majority_is_not_committed() {
     let term = stage.status(1).term;
     assert!(term > stage.disk(5).durable().last().term);
     let of_new_term = move |flight: &Flight| matches!(&flight.message.body, Body::Append { entries, .. } if entries.iter().any(|entry| entry.id.term == term));
-    // S2 holds the old entry, and so is offered the new one only; S3 and S4 are brought up to the old one first.
+    // S2 holds the old entry, and so is offered the new one only. S3 and S4 refuse that, and are brought up to the old one first.
+    for probe in stage.take(move |flight| of_new_term(flight) && [3, 4].contains(&flight.to)) {
+        stage.deliver(probe);
+    }
     stage.settle_but(of_new_term);
     stage.run_but(ELECTION / 2, of_new_term);
     assert!(
