@@ -153,7 +153,7 @@ impl Handler for Api {
             }
         };
         let reply = self.answer(&mut conn, route, rest, &query).await;
-        let mut conn = reply.send(conn);
+        let mut conn = reply.send(conn).await;
         for (name, value) in &self.config.response_headers {
             conn.response_headers_mut()
                 .try_insert(name.clone(), value.clone());

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::ser::SerializeStruct as _;
 use trillium::Method;
 
-use crate::json::{Array, Blob, Text};
+use crate::json::{Blob, Text};
 use crate::reply::{Content, Fault, Meta, Reply};
 use crate::request::Request;
 
@@ -69,10 +69,7 @@ async fn list(request: &mut Request<'_>) -> Result<Reply, Fault> {
         Reply::not_found()
     } else {
         let capacity = entries.iter().map(|entry| size(entry)).sum();
-        request.json(
-            &Array(|| entries.iter().map(|entry| Entry { entry, value: true })),
-            capacity,
-        )
+        request.large_json(Entries(entries), capacity).await
     };
     Ok(reply.with_meta(meta))
 }
@@ -98,7 +95,7 @@ async fn keys(request: &mut Request<'_>) -> Result<Reply, Fault> {
         Reply::not_found()
     } else {
         let capacity = keys.iter().map(|key| key.len() + 3).sum();
-        request.json(&Array(|| keys.iter().map(|key| Text(key))), capacity)
+        request.large_json(Keys(keys), capacity).await
     };
     Ok(reply.with_meta(meta))
 }
@@ -173,6 +170,24 @@ fn changed(request: &Request<'_>, outcome: Outcome, conditional: bool) -> Result
 /// The agent answered another question than was asked.
 pub(crate) fn unexpected() -> Fault {
     Fault::internal("The agent's answer does not fit the request; this is a bug, please report it")
+}
+
+/// Many entries as JSON, with their values.
+struct Entries(Vec<Arc<KvEntry>>);
+
+impl Serialize for Entries {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|entry| Entry { entry, value: true }))
+    }
+}
+
+/// Keys as JSON.
+struct Keys(Vec<Bytes>);
+
+impl Serialize for Keys {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|key| Text(key)))
+    }
 }
 
 /// An entry as JSON. `value`: whether the value is given, or `null` in its place.

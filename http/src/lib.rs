@@ -11,6 +11,7 @@ mod backend;
 mod decode;
 mod json;
 mod kv;
+mod offload;
 mod params;
 mod reply;
 mod request;

@@ -9,6 +9,7 @@ use lictor_machine::Index;
 use trillium::{Conn, Headers, KnownHeaderName, Status};
 
 use crate::backend::{Failure, Reading};
+use crate::offload::offload;
 
 /// What a response says.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Reply {
     }
 
     /// Writes the response into `conn`, compressed if the client takes that.
-    pub(crate) fn send(self, mut conn: Conn) -> Conn {
+    pub(crate) async fn send(self, mut conn: Conn) -> Conn {
         let gzip = accepts_gzip(conn.request_headers());
         conn.set_status(self.status);
         let headers = conn.response_headers_mut();
@@ -163,7 +164,8 @@ impl Reply {
         };
         if gzip && !body.is_empty() {
             headers.insert(KnownHeaderName::ContentEncoding, "gzip");
-            return conn.with_body(compress(&body));
+            let compressed = offload(body.len(), move || compress(&body)).await;
+            return conn.with_body(compressed);
         }
         conn.with_body(body)
     }

@@ -12,6 +12,8 @@ use trillium::{Conn, Headers, KnownHeaderName, Status};
 
 use crate::api::Api;
 use crate::backend::{ReadOptions, Reading, WriteOptions};
+use crate::json::to_vec;
+use crate::offload::offload;
 use crate::params::Params;
 use crate::reply::{Content, Fault, Reply};
 
@@ -53,8 +55,21 @@ impl Request<'_> {
     /// A success with JSON, indented where the client or the configuration asks for it. `capacity` is a guess of its
     /// size in bytes.
     pub(crate) fn json(&self, value: &impl serde::Serialize, capacity: usize) -> Reply {
-        let pretty = self.api.config.always_pretty || self.params.has("pretty");
-        Reply::json(crate::json::to_vec(value, pretty, capacity))
+        Reply::json(to_vec(value, self.pretty(), capacity))
+    }
+
+    /// As [`Request::json`], for what may be large.
+    pub(crate) async fn large_json(
+        &self,
+        value: impl serde::Serialize + Send + 'static,
+        capacity: usize,
+    ) -> Reply {
+        let pretty = self.pretty();
+        Reply::json(offload(capacity, move || to_vec(&value, pretty, capacity)).await)
+    }
+
+    fn pretty(&self) -> bool {
+        self.api.config.always_pretty || self.params.has("pretty")
     }
 
     /// Answers a query, which may take long: a client that leaves ends it, and so does a server that stops, which

@@ -38,7 +38,7 @@ pub(crate) async fn handle(request: &mut Request<'_>) -> Result<Reply, Fault> {
                 Outcome::Done(_) => return Err(unexpected()),
             },
         };
-        return Ok(reply(request, &answer, None));
+        return Ok(reply(request, answer, None).await);
     }
     let mut options = request.read_options()?;
     options.min_index = Index::ZERO;
@@ -61,19 +61,22 @@ pub(crate) async fn handle(request: &mut Request<'_>) -> Result<Reply, Fault> {
         last_contact,
         value: (),
     };
-    Ok(reply(request, &value, Some(&reading)).with_meta(Meta::contact(&reading)))
+    let meta = Meta::contact(&reading);
+    Ok(reply(request, value, Some(reading)).await.with_meta(meta))
 }
 
-fn reply(request: &Request<'_>, answer: &Answer, reading: Option<&Reading<()>>) -> Reply {
-    let capacity: usize = match answer {
+async fn reply(request: &Request<'_>, answer: Answer, reading: Option<Reading<()>>) -> Reply {
+    let failed = answer.is_err();
+    let capacity: usize = match &answer {
         Ok(results) => results
             .iter()
             .map(|TxnResult::Kv { entry, .. }| size(entry) + 8)
             .sum(),
         Err(errors) => errors.iter().map(|error| error.what.len() + 40).sum(),
     };
-    let mut reply = request.json(&Body { answer, reading }, capacity + 128);
-    if answer.is_err() {
+    let body = Body { answer, reading };
+    let mut reply = request.large_json(body, capacity + 128).await;
+    if failed {
         reply.status = Status::Conflict;
     }
     reply
@@ -237,15 +240,15 @@ impl KvOp {
 }
 
 /// The answer as JSON; that of a read says more than that of a write.
-struct Body<'a> {
-    answer: &'a Answer,
-    reading: Option<&'a Reading<()>>,
+struct Body {
+    answer: Answer,
+    reading: Option<Reading<()>>,
 }
 
-impl Serialize for Body<'_> {
+impl Serialize for Body {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("TxnResponse", 6)?;
-        match self.answer {
+        match &self.answer {
             Ok(results) => {
                 fields.serialize_field("Results", &Array(|| results.iter().map(ResultJson)))?;
                 fields.serialize_field("Errors", &())?;
@@ -255,7 +258,7 @@ impl Serialize for Body<'_> {
                 fields.serialize_field("Errors", &Array(|| errors.iter().map(ErrorJson::from)))?;
             }
         }
-        if let Some(reading) = self.reading {
+        if let Some(reading) = &self.reading {
             // The index of a transaction is always 0: there is nothing to wait for.
             fields.serialize_field("Index", &0)?;
             let nanos = u64::try_from(reading.last_contact.as_nanos()).unwrap_or(u64::MAX);
