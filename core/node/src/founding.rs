@@ -360,21 +360,24 @@ impl Node {
     /// Proposes a founding if enough servers are there and it falls to this node.
     fn try_founding(&mut self) {
         let notes = &self.society.notes;
-        if notes.cluster.is_some() || notes.founding.is_some() || self.config.expect == 0 {
+        if notes.cluster.is_some() || notes.founding.is_some() {
             return;
         }
         let formed = self.lively().find_map(|(_, other)| other.cluster);
         if let Some(cluster) = formed {
             if !std::mem::replace(&mut self.society.complained, true) {
                 let trouble = format!(
-                    "the servers found here already form the cluster {cluster} without this one: start it with the data directory of a \
-                     member, or stop it"
+                    "the servers found here already form the cluster {cluster} without this one, and this version cannot add a server to \
+                     a cluster: start it with the data directory of a member, or stop it"
                 );
                 self.event(Event::Trouble(trouble));
             }
             return;
         }
         let expect = self.config.expect;
+        if expect == 0 {
+            return;
+        }
         let candidates = self.candidates();
         let enough =
             usize::try_from(expect).is_ok_and(|expect| candidates.len() >= expect && expect <= VOTERS_MAX);

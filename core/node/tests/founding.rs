@@ -124,6 +124,17 @@ fn of_more_candidates_as_many_as_expected_found_and_the_others_say_that_they_are
 }
 
 #[test]
+fn a_server_that_comes_late_is_told_that_it_is_left_out_whatever_it_expects() {
+    for expect in [0, 3] {
+        let (mut world, leader) = World::founded(|_| {});
+        world.add(4, expect, &[leader.0], |_| {});
+        world.run(Duration::from_secs(5));
+        assert_eq!(world.seats[&n(4)].troubles(), 1);
+        assert_eq!(world.seats[&n(4)].node.raft_status().last.index.0, 0);
+    }
+}
+
+#[test]
 fn servers_find_each_other_through_one_that_they_know() {
     let mut world = World::new();
     world.add(1, 3, &[], |_| {});
