@@ -76,4 +76,19 @@ impl Config {
             command_bytes_max: 4 << 20,
         }
     }
+
+    /// Whether the settings make sense. Raft checks its own.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let intervals = [
+            self.retry,
+            self.hello_interval,
+            self.hello_interval_settled,
+            self.store_interval,
+            self.tombstone_interval,
+        ];
+        if intervals.iter().any(Duration::is_zero) {
+            return Err("the intervals of a node must be above zero");
+        }
+        Ok(())
+    }
 }

@@ -60,6 +60,9 @@ pub enum StartError {
     /// Raft refuses its past or its settings.
     #[error(transparent)]
     Raft(#[from] raft::BootError),
+    /// The node's settings make no sense.
+    #[error("{0}")]
+    Config(&'static str),
     /// The state store is ahead of the log, or has lost what the log no longer holds.
     #[error(
         "the state store and the log do not belong together: {0}; restore this server from a backup, or remove its data directory and let it join again"
@@ -118,6 +121,7 @@ impl Node {
             raft: mut past,
             notes,
         } = boot;
+        config.check().map_err(StartError::Config)?;
         let this = config.id;
         if let Some(owner) = notes.node.filter(|owner| *owner != this) {
             return Err(StartError::OtherNode { owner, this });

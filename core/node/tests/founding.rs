@@ -476,6 +476,15 @@ fn stores_belong_to_the_node_that_started_from_them_first() {
         ..world.seats[&n(2)].config.clone()
     };
     let stored = (State::new(), StateMark::default());
+    let never = Config {
+        retry: Duration::ZERO,
+        ..world.seats[&n(2)].config.clone()
+    };
+    let impossible = Node::start(never, boot.clone(), stored.clone(), world.time()).unwrap_err();
+    assert!(
+        matches!(impossible, StartError::Config(_)),
+        "an interval of nothing would never end"
+    );
     let refused = Node::start(config, boot, stored, world.time()).unwrap_err();
     let (owner, this) = (n(2), n(7));
     assert_eq!(refused, StartError::OtherNode { owner, this });
