@@ -2,7 +2,7 @@
 //! where it does (Figure 3).
 //!
 //! They are fed with every write, every message, every turn and every answer, never with samples. What they
-//! share is the [`chronicle`]: what each server's log holds, which entries were ever made, and what is committed.
+//! share is the `chronicle`: what each server's log holds, which entries were ever made, and what is committed.
 //!
 //! To add one: a new file with a struct that has the state it needs and a method for each kind of fact it wants to
 //! see, returning a [`Check`]; a field in [`Oracles`]; a call where the fact is reported below. A variant in
