@@ -1,0 +1,38 @@
+//! Who is there: membership by gossip, as a pure state machine.
+//!
+//! [`Gossip`] is one member of one pool. It finds others, notices when one fails, and tells everybody what it hears, in packets
+//! whose number and size do not depend on how many members there are. The protocol is SWIM (Das, Gupta and Motivala, DSN 2002) with
+//! Lifeguard (Dadgar, Phillips and Currey, DSN 2018), and Serf's intents, events, queries and coordinates on top.
+
+#![forbid(unsafe_code)]
+
+mod config;
+pub mod coordinate;
+pub mod event;
+mod io;
+pub mod lamport;
+mod member;
+
+pub use config::Config;
+pub use coordinate::Coordinate;
+pub use event::{IncomingQuery, QueryId, QueryParams, QueryResponse, UserEvent};
+pub use io::{
+    Answer, CallId, Effect, Event, InboundId, Input, Memory, Refusal, RememberedPeer, Sender, Target,
+};
+pub use lamport::LamportTime;
+pub use member::{Incarnation, Member, MemberEvent, MemberState, Tags};
+
+/// The longest name of a member, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// The longest encoded tags of a member, in bytes.
+pub const MAX_TAGS_BYTES: usize = 512;
+
+/// The most addresses in one [`Input::Join`].
+pub const MAX_JOIN_ADDRESSES: usize = 256;
+
+/// The largest name and payload of a user event together, in bytes.
+pub const MAX_USER_EVENT_BYTES: usize = 512;
+
+/// The most peers that are remembered.
+pub const MAX_REMEMBERED: usize = 128;
