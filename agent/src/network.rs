@@ -1,10 +1,13 @@
 //! Between the node and the transport.
+//!
+//! On the planes that carry requests, RPC and WAN, a call's first byte says whom it is for ([`Purpose`]); its answer is
+//! bare. Whoever serves a purpose gets what is behind that byte, and may rely on the plane's rule of who may call.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use lictor_machine::NodeId;
 use lictor_node::{Call, CallId, ClusterId, InboundId, Input, Reply, wire};
 use lictor_raft::{Lane, Message};
@@ -15,6 +18,38 @@ use lictor_transport_quic::{
 };
 
 use crate::handle::Handle;
+
+/// Whom a call on the RPC or WAN plane is for: its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Purpose {
+    /// For the node's core ([`lictor_node::wire`]).
+    Core = 0,
+    /// For the pool's gossip, where the plane is shared with it.
+    Gossip = 1,
+    /// For the agent: a request of its API, passed on by another agent.
+    Agent = 2,
+}
+
+impl Purpose {
+    /// A call for this purpose.
+    pub(crate) fn wrap(self, mut body: Vec<u8>) -> Bytes {
+        body.insert(0, self as u8);
+        Bytes::from(body)
+    }
+
+    /// Takes a call apart; `None` if it is empty, or for nobody that is known here.
+    pub(crate) fn unwrap(mut call: Bytes) -> Option<(Self, Bytes)> {
+        let purpose = match call.first()? {
+            0 => Self::Core,
+            1 => Self::Gossip,
+            2 => Self::Agent,
+            _ => return None,
+        };
+        call.advance(1);
+        Some((purpose, call))
+    }
+}
 
 /// How long a complaint about the same peer for the same reason is not repeated.
 const REPEAT_AFTER: Duration = Duration::from_mins(1);
@@ -64,7 +99,7 @@ impl Network {
             lictor_node::Target::Node(node) => Target::Node(node),
             lictor_node::Target::Address(address) => Target::Address(address),
         };
-        let request = Bytes::from(wire::encode_call(call));
+        let request = Purpose::Core.wrap(wire::encode_call(call));
         let (transport, handle, complaints) = (
             self.transport.clone(),
             self.handle.clone(),
@@ -125,31 +160,34 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
             },
             Event::Call {
                 peer,
-                plane: Plane::Rpc,
+                plane: plane @ (Plane::Rpc | Plane::Wan),
                 request,
                 reply,
-            } => match read_call(&peer.identity, &request) {
-                Ok(call) => {
-                    calls += 1;
-                    let id = InboundId(calls);
-                    handle
-                        .call(
-                            Input::Call {
-                                id,
-                                from: peer.node(),
-                                call,
-                            },
-                            id,
-                            reply,
+            } => {
+                // Wherever the reply handle is dropped, the caller learns that there will be no answer.
+                let refused = match (Purpose::unwrap(request), plane) {
+                    (Some((Purpose::Core, request)), Plane::Rpc) => {
+                        match read_call(&peer.identity, &request) {
+                            Ok(call) => {
+                                calls += 1;
+                                let id = InboundId(calls);
+                                let from = peer.node();
+                                handle.call(Input::Call { id, from, call }, id, reply).await;
+                                continue;
+                            }
+                            Err(error) => format!("a call cannot be read: {error}"),
+                        }
+                    }
+                    (Some((purpose, _)), plane) => {
+                        format!(
+                            "nobody here takes {purpose:?} calls on the {} plane",
+                            plane.alpn()
                         )
-                        .await;
-                }
-                // The reply handle is dropped: the caller learns that there will be no answer.
-                Err(error) => complaints.about(
-                    Target::Node(peer.node()),
-                    &format!("a call cannot be read: {error}"),
-                ),
-            },
+                    }
+                    (None, _) => "a call does not say whom it is for".to_owned(),
+                };
+                complaints.about(Target::Node(peer.node()), &refused);
+            }
             Event::Unreachable {
                 target,
                 plane,
@@ -267,6 +305,19 @@ mod tests {
             given_up: 0,
             peers: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_call_says_whom_it_is_for() {
+        for purpose in [Purpose::Core, Purpose::Gossip, Purpose::Agent] {
+            let call = purpose.wrap(vec![7, 8]);
+            assert_eq!(
+                Purpose::unwrap(call),
+                Some((purpose, Bytes::from_static(&[7, 8])))
+            );
+        }
+        assert_eq!(Purpose::unwrap(Bytes::new()), None);
+        assert_eq!(Purpose::unwrap(Bytes::from_static(&[3, 1])), None);
     }
 
     #[test]
