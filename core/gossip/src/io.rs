@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lictor_machine::{NodeId, Token};
@@ -147,6 +148,13 @@ pub enum Effect {
         /// The answer.
         response: QueryResponse,
     },
+    /// A query of this member's has reached another, which was asked to say so.
+    QueryAck {
+        /// The query's token.
+        token: Token,
+        /// Whom it has reached.
+        from: NodeId,
+    },
     /// An answer.
     Answer {
         /// To which request.
@@ -233,7 +241,7 @@ pub enum Event {
     /// Two members go by one name. The one that was there first keeps it.
     NameConflict {
         /// Who has the name.
-        holder: Member,
+        holder: Arc<Member>,
         /// Who wants it.
         other: NodeId,
         /// Where that one is.
@@ -242,7 +250,7 @@ pub enum Event {
     /// Two agents go by one id: a data directory was copied. The one that was there first keeps it.
     IdConflict {
         /// Who was there first.
-        holder: Member,
+        holder: Arc<Member>,
         /// Where the other one is.
         other_address: SocketAddr,
     },

@@ -9,18 +9,26 @@
 mod config;
 pub mod coordinate;
 pub mod event;
+mod gossip;
 mod io;
 pub mod lamport;
 mod member;
+#[cfg(feature = "sabotage")]
+mod sabotage;
+mod stats;
 
-pub use config::Config;
+pub use config::{Config, ConfigError, Interner};
 pub use coordinate::Coordinate;
 pub use event::{IncomingQuery, QueryId, QueryParams, QueryResponse, UserEvent};
+pub use gossip::{Gossip, Reject, Timer};
 pub use io::{
     Answer, CallId, Effect, Event, InboundId, Input, Memory, Refusal, RememberedPeer, Sender, Target,
 };
 pub use lamport::LamportTime;
 pub use member::{Incarnation, Member, MemberEvent, MemberState, Tags};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
+pub use stats::Stats;
 
 /// The longest name of a member, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -36,3 +44,9 @@ pub const MAX_USER_EVENT_BYTES: usize = 512;
 
 /// The most peers that are remembered.
 pub const MAX_REMEMBERED: usize = 128;
+
+/// The tag that says what a member is.
+pub const ROLE_TAG: &str = "role";
+
+/// The value of [`ROLE_TAG`] that only a member with a server's certificate may have.
+pub const SERVER_ROLE: &str = "consul";

@@ -3,6 +3,7 @@
 use core::fmt;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use lictor_machine::NodeId;
 use serde::{Deserialize, Serialize};
@@ -61,24 +62,24 @@ impl MemberState {
     }
 }
 
-/// A change of the pool, in order, with the member as it is after the change.
+/// A change of the pool, in order, with the member as it is after the change. Shared, so that telling costs nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberEvent {
     /// It is new, or back after it had failed or left.
-    Joined(Member),
+    Joined(Arc<Member>),
     /// Its address, name or tags are others, or it came under suspicion, was cleared of it, or began to leave.
-    Updated(Member),
+    Updated(Arc<Member>),
     /// It failed.
-    Failed(Member),
+    Failed(Arc<Member>),
     /// It left.
-    Left(Member),
+    Left(Arc<Member>),
     /// It has been gone for so long that it is forgotten, or it was pruned.
-    Reaped(Member),
+    Reaped(Arc<Member>),
 }
 
 impl MemberEvent {
     /// The member.
-    pub const fn member(&self) -> &Member {
+    pub fn member(&self) -> &Arc<Member> {
         match self {
             Self::Joined(member)
             | Self::Updated(member)
