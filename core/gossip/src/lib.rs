@@ -9,13 +9,16 @@
 mod config;
 pub mod coordinate;
 pub mod event;
+mod fingerprint;
 mod gossip;
 mod io;
 pub mod lamport;
 mod member;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod statement;
 mod stats;
+pub mod wire;
 
 pub use config::{Config, ConfigError, Interner};
 pub use coordinate::Coordinate;
