@@ -72,7 +72,7 @@ impl ServerBackend {
             match self.handle.request(Request::Read(mode)).await {
                 Answer::Readable { .. } => {}
                 Answer::Failed(error) => return Err(self.failure(error)),
-                Answer::Written { .. } | Answer::Transferred => return Err(Failure::Stopping),
+                Answer::Written { .. } | Answer::Transferred | Answer::Operator(_) => return Err(Failure::Stopping),
             }
         }
         Ok(fresh)
@@ -117,7 +117,7 @@ fn failure(error: RequestError) -> Failure {
             limit: "requests in flight",
             retry_after: Duration::from_secs(1),
         },
-        RequestError::TooLarge { .. } => Failure::Refused(error.to_string()),
+        RequestError::TooLarge { .. } | RequestError::Refused(_) => Failure::Refused(error.to_string()),
         RequestError::Stopped(_) => Failure::Stopping,
         RequestError::NotTransferred(_) => Failure::Unreachable(error.to_string()),
     }
@@ -195,7 +195,7 @@ impl Backend for ServerBackend {
         match self.handle.request(Request::Write(action)).await {
             Answer::Written { outcome, .. } => Ok(outcome),
             Answer::Failed(error) => Err(self.failure(error)),
-            Answer::Readable { .. } | Answer::Transferred => Err(Failure::Stopping),
+            Answer::Readable { .. } | Answer::Transferred | Answer::Operator(_) => Err(Failure::Stopping),
         }
     }
 

@@ -215,10 +215,10 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
 fn read_call(peer: &Identity, request: &[u8]) -> Result<Call, String> {
     let call = wire::decode_call(request).map_err(|error| error.to_string())?;
     match call {
-        Call::Hello(_) | Call::Found(_) if peer.role != Role::Server => {
+        Call::Hello(_) | Call::Found(_) | Call::Adopt(_) if peer.role != Role::Server => {
             Err("it greets as a server, and its certificate is not a server's".to_owned())
         }
-        Call::Hello(_) | Call::Found(_) | Call::Write(_) => Ok(call),
+        Call::Hello(_) | Call::Found(_) | Call::Adopt(_) | Call::Write(_) | Call::Operator(_) => Ok(call),
     }
 }
 
@@ -234,7 +234,9 @@ fn read_reply(peer: &Identity, answer: &[u8]) -> Result<Reply, String> {
         | Reply::Found(_)
         | Reply::Written { .. }
         | Reply::NotLeader(_)
-        | Reply::Failed(_) => Ok(reply),
+        | Reply::Failed(_)
+        | Reply::Adopted(_)
+        | Reply::Operator(_) => Ok(reply),
     }
 }
 

@@ -94,6 +94,7 @@ impl Outlet<Node> for NodeOutlet {
                 self.view.set_address(peer.id, peer.address);
             }
             Effect::Event(event) => log_event(event),
+            Effect::Expel(_) | Effect::Removed => {}
             Effect::Stopped => {
                 self.left.notify(usize::MAX);
             }

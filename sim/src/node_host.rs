@@ -279,7 +279,7 @@ impl NodeHost {
                 self.acts.extend(mark(&event));
                 return Ok(());
             }
-            Effect::Address(_) | Effect::Stopped => return Ok(()),
+            Effect::Address(_) | Effect::Expel(_) | Effect::Removed | Effect::Stopped => return Ok(()),
         };
         self.acts.push_back(act);
         Ok(())
@@ -315,7 +315,9 @@ impl NodeHost {
 
 fn failure(error: &RequestError) -> Answer {
     match error {
-        RequestError::NoLeader | RequestError::Busy | RequestError::TooLarge { .. } => Answer::Refused,
+        RequestError::NoLeader | RequestError::Busy | RequestError::TooLarge { .. } | RequestError::Refused(_) => {
+            Answer::Refused
+        }
         RequestError::LeadershipLost | RequestError::Stopped(_) => Answer::Unknown,
         RequestError::NotTransferred(_) => Answer::Transferred(false),
     }

@@ -240,13 +240,20 @@ impl Node {
             through = applying.marks.pop_front().map(|(_, index)| index);
         }
         if let Some(through) = through.filter(|through| self.state.has_tombstones_through(*through)) {
-            let token = self.token();
-            let data = Command {
-                stamp: self.wall,
-                action: Action::ReapTombstones(through),
-            }
-            .encode();
             // Refused when busy: then the next look does it.
+            self.do_duty(Action::ReapTombstones(through));
+        }
+    }
+
+    /// Proposes a change that nobody waits for, if this node leads.
+    pub(crate) fn do_duty(&mut self, action: Action) {
+        let token = self.token();
+        let data = Command {
+            stamp: self.wall,
+            action,
+        }
+        .encode();
+        if data.len() <= self.config.command_bytes_max {
             let _ = self.raft_input(raft::Input::Propose { token, data });
         }
     }

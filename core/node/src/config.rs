@@ -44,10 +44,41 @@ pub struct Config {
     pub tombstone_ttl: Duration,
     /// How often tombstones are looked through.
     pub tombstone_interval: Duration,
+    /// How often the leader looks whether the right servers are in the configuration.
+    pub autopilot_interval: Duration,
+    /// How the leader cares for the configuration, until an operator says otherwise.
+    pub autopilot: Autopilot,
     /// The most requests that may be open at once.
     pub requests_max: usize,
     /// The largest command in bytes.
     pub command_bytes_max: usize,
+}
+
+/// How the leader cares for the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Autopilot {
+    /// Take servers out that failed, once there are enough others.
+    pub cleanup_dead_servers: bool,
+    /// A server that was not heard from for longer is not healthy. Never taken for less than three heartbeats.
+    pub last_contact_threshold: Duration,
+    /// A server that is further behind is not healthy.
+    pub max_trailing_logs: u64,
+    /// Take no server out that failed, if fewer voters than this would be left.
+    pub min_quorum: usize,
+    /// How long a new server must be healthy before it votes.
+    pub server_stabilization_time: Duration,
+}
+
+impl Default for Autopilot {
+    fn default() -> Self {
+        Self {
+            cleanup_dead_servers: true,
+            last_contact_threshold: Duration::from_millis(200),
+            max_trailing_logs: 250,
+            min_quorum: 0,
+            server_stabilization_time: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Config {
@@ -72,6 +103,8 @@ impl Config {
             chunk_bytes: 512 << 10,
             tombstone_ttl: Duration::from_mins(15),
             tombstone_interval: Duration::from_secs(30),
+            autopilot_interval: Duration::from_secs(1),
+            autopilot: Autopilot::default(),
             requests_max: 100_000,
             command_bytes_max: 4 << 20,
         }
@@ -85,6 +118,7 @@ impl Config {
             self.hello_interval_settled,
             self.store_interval,
             self.tombstone_interval,
+            self.autopilot_interval,
         ];
         if intervals.iter().any(Duration::is_zero) {
             return Err("the intervals of a node must be above zero");

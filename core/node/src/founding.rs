@@ -20,7 +20,7 @@ use lictor_raft::{self as raft, Configuration, LogId};
 
 use crate::io::{
     Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Reply,
-    RequestError, Target,
+    Request, RequestError, Target,
 };
 use crate::node::Node;
 use crate::store::{Notes, PeerAddress};
@@ -51,16 +51,19 @@ struct Acquaintance {
 
 /// An outbound call of this module.
 #[derive(Debug)]
-enum Errand {
+pub(crate) enum Errand {
     Greet(Target),
     Ask { voter: NodeId, cluster: ClusterId },
+    Adopt(NodeId),
 }
 
 /// What is to happen once the notes that were last changed are durable.
 #[derive(Debug)]
-enum Then {
+pub(crate) enum Then {
     /// Tell another founder that this node agrees.
     Agree(InboundId),
+    /// Tell the leader of a cluster that this node belongs to it now.
+    Belong(InboundId),
     /// Ask the voters of this node's own founding.
     AskVoters,
     /// All have agreed: begin the log.
@@ -87,7 +90,6 @@ pub(crate) struct Society {
     /// This node's attempts up to this one are given up, durably.
     given_up: u64,
     hello_at: Instant,
-    complained: bool,
     rng: Rng,
 }
 
@@ -103,7 +105,6 @@ impl Society {
             errands: BTreeMap::new(),
             agreed: BTreeSet::new(),
             hello_at: now,
-            complained: false,
             rng: rng.fork(),
         }
     }
@@ -112,7 +113,17 @@ impl Society {
         self.hello_at
     }
 
-    fn peer(&self, id: NodeId) -> Option<&PeerAddress> {
+    /// Greets everybody at the next opportunity.
+    pub(crate) fn greet_at(&mut self, now: Instant) {
+        self.hello_at = self.hello_at.min(now);
+    }
+
+    /// Counts on this server no more.
+    pub(crate) fn forget_acquaintance(&mut self, id: NodeId) {
+        self.known.remove(&id);
+    }
+
+    pub(crate) fn peer(&self, id: NodeId) -> Option<&PeerAddress> {
         self.notes.peers.iter().find(|peer| peer.id == id)
     }
 }
@@ -152,7 +163,7 @@ impl Node {
         }
     }
 
-    fn save_notes(&mut self, then: Then) {
+    pub(crate) fn save_notes(&mut self, then: Then) {
         self.society.saving.push_back(then);
         self.emit(Effect::SaveNotes(self.society.notes.clone()));
     }
@@ -162,6 +173,10 @@ impl Node {
             Some(Then::Agree(id)) => self.emit(Effect::Reply {
                 id,
                 reply: Reply::Found(Ok(())),
+            }),
+            Some(Then::Belong(id)) => self.emit(Effect::Reply {
+                id,
+                reply: Reply::Adopted(Ok(())),
             }),
             Some(Then::AskVoters) => self.ask_voters(),
             Some(Then::Begin) => self.begin_log(),
@@ -173,7 +188,7 @@ impl Node {
     /// This node stops: whoever waits for its agreement is told so.
     pub(crate) fn fail_promises(&mut self, error: &RequestError) {
         for then in std::mem::take(&mut self.society.saving) {
-            if let Then::Agree(id) = then {
+            if let Then::Agree(id) | Then::Belong(id) = then {
                 let reply = Reply::Failed(error.clone());
                 self.emit(Effect::Reply { id, reply });
             }
@@ -262,7 +277,7 @@ impl Node {
         self.ask_voters();
     }
 
-    fn call(&mut self, to: Target, call: Call, errand: Errand) {
+    pub(crate) fn call(&mut self, to: Target, call: Call, errand: Errand) {
         let id = self.requests.new_call();
         self.society.errands.insert(id, errand);
         self.emit(Effect::Call {
@@ -331,7 +346,7 @@ impl Node {
         stalest.and_then(|id| known.remove(&id));
     }
 
-    fn learn_address(&mut self, peer: &PeerAddress) -> bool {
+    pub(crate) fn learn_address(&mut self, peer: &PeerAddress) -> bool {
         if peer.name.len() > NAME_MAX {
             return false;
         }
@@ -363,15 +378,8 @@ impl Node {
         if notes.cluster.is_some() || notes.founding.is_some() {
             return;
         }
-        let formed = self.lively().find_map(|(_, other)| other.cluster);
-        if let Some(cluster) = formed {
-            if !std::mem::replace(&mut self.society.complained, true) {
-                let trouble = format!(
-                    "the servers found here already form the cluster {cluster} without this one, and this version cannot add a server to \
-                     a cluster: start it with the data directory of a member, or stop it"
-                );
-                self.event(Event::Trouble(trouble));
-            }
+        if self.lively().any(|(_, other)| other.cluster.is_some()) {
+            // The others form a cluster already. Its leader asks this server to be in it.
             return;
         }
         let expect = self.config.expect;
@@ -500,7 +508,9 @@ impl Node {
                 self.emit(Effect::Reply { id, reply });
             }
             Call::Found(founding) => self.handle_found(id, from, founding),
-            Call::Write(action) => self.handle_write_call(id, action),
+            Call::Write(action) => self.handle_call_request(id, Request::Write(action)),
+            Call::Operator(request) => self.handle_call_request(id, Request::Operator(request)),
+            Call::Adopt(cluster) => self.handle_adopt(id, cluster),
         }
     }
 
@@ -537,7 +547,7 @@ impl Node {
     }
 
     /// Gives up this node's own founding, which has not begun.
-    fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         if let Some(attempt) = self.proposal().map(|founding| founding.attempt) {
             self.society.notes.founding = None;
             self.society.notes.given_up = attempt;
@@ -586,6 +596,7 @@ impl Node {
                     }
                 }
             }
+            (Errand::Adopt(server), result) => self.adoption_done(server, result),
             // Nobody there, or nonsense: the next greeting tries again.
             (Errand::Greet(_) | Errand::Ask { .. }, _) => {}
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use core::time::Duration;
 
 use lictor_catalog::{Action, Outcome, State, Touched};
+use lictor_gossip::MemberState;
 use lictor_machine::{Index, Instant, NodeId, Token};
 use lictor_raft::{
     Configuration, Fetch, FetchId, Fetched, LogId, Message, ReadMode, Role, SnapshotMeta, Term, WriteBatch,
@@ -12,6 +13,7 @@ use lictor_raft::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::agent::ServerFacts;
 use crate::store::{Notes, StateBatch};
 use crate::{ClusterId, Founding, PeerAddress};
 
@@ -88,7 +90,17 @@ pub enum Input {
     },
     /// Addresses at which other servers may be found: what `-retry-join` resolved to. Replaces the previous list.
     Contacts(Vec<SocketAddr>),
-    /// Leave in good order: hand leadership over if this node leads.
+    /// What gossip knows of a server of this data center, this one included. Whoever relies on it: the address, and on a leader who
+    /// is to be in the cluster.
+    Known(ServerFacts),
+    /// Gossip has forgotten a server, or knows that it will not come back.
+    Forgotten(NodeId),
+    /// Commit this change if this node leads; it is nobody's request, and may get lost.
+    Duty(Action),
+    /// This node is about to leave the cluster for good: hand leadership over if it leads, and have the others take it out of the
+    /// configuration. [`Effect::Removed`] comes when that is done. [`Input::Stop`] is still needed.
+    Leave,
+    /// Stop in good order: hand leadership over if this node leads.
     Stop,
 }
 
@@ -101,6 +113,78 @@ pub enum Request {
     Read(ReadMode),
     /// Hand leadership to another server (`None`: the one that is furthest).
     TransferLeadership(Option<NodeId>),
+    /// What operators want to know or to have done.
+    Operator(OperatorRequest),
+}
+
+/// What operators want of a cluster's servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorRequest {
+    /// Who is in the configuration.
+    Servers {
+        /// Any server may answer, from what it knows.
+        stale: bool,
+    },
+    /// How the servers are, as the leader sees them.
+    Health,
+    /// Take a server out of the configuration, whatever it says of itself.
+    Remove(NodeId),
+}
+
+/// The answer to an [`OperatorRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperatorAnswer {
+    /// To `Servers`.
+    Servers(Vec<RaftServer>),
+    /// To `Health`.
+    Health(ServersHealth),
+    /// To `Remove`: it is done, and agreed on.
+    Removed,
+}
+
+/// A server in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaftServer {
+    /// Who.
+    pub id: NodeId,
+    /// Its name, if anybody has ever said it.
+    pub name: Option<String>,
+    /// Where it was reached last.
+    pub address: Option<SocketAddr>,
+    /// Whether it leads.
+    pub leader: bool,
+    /// Whether it votes.
+    pub voter: bool,
+}
+
+/// How a cluster's servers are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServersHealth {
+    /// All of them, by id.
+    pub servers: Vec<ServerHealth>,
+    /// How many voters may be lost before there is no majority.
+    pub failure_tolerance: usize,
+}
+
+/// How one server is, as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerHealth {
+    /// Who, and what part it has.
+    pub server: RaftServer,
+    /// What gossip says of it; `None`: nothing.
+    pub member: Option<MemberState>,
+    /// The version that it says it is.
+    pub build: String,
+    /// How long ago the leader heard from it; 0 for the leader itself. `None`: not since it leads.
+    pub last_contact: Option<Duration>,
+    /// The term of its last entry.
+    pub last_term: Term,
+    /// Its last entry.
+    pub last_index: Index,
+    /// Whether it is well, in time and not far behind.
+    pub healthy: bool,
+    /// For how long that has been so.
+    pub stable_for: Duration,
 }
 
 /// The answer to a [`Request`].
@@ -120,6 +204,8 @@ pub enum Answer {
     },
     /// Leadership is with another server now.
     Transferred,
+    /// To an operator.
+    Operator(OperatorAnswer),
     /// It did not work.
     Failed(RequestError),
 }
@@ -150,6 +236,9 @@ pub enum RequestError {
     /// Leadership could not be handed over.
     #[error("leadership was not transferred: {0}")]
     NotTransferred(String),
+    /// It makes no sense, as the text says. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Names an inbound call. Chosen by the driver.
@@ -178,6 +267,10 @@ pub enum Call {
     Found(Founding),
     /// "Change the catalog for me." Only a leader does.
     Write(Action),
+    /// "Be a server of this cluster." Says its leader to a server that is in none.
+    Adopt(ClusterId),
+    /// "Do this for an operator." Only a leader does.
+    Operator(OperatorRequest),
 }
 
 /// The reply to a [`Call`].
@@ -194,10 +287,14 @@ pub enum Reply {
         /// What became of it.
         outcome: Outcome,
     },
-    /// To `Write`: not the leader; nothing was changed. Try this one.
+    /// To `Write` and `Operator`: not the leader; nothing was changed. Try this one.
     NotLeader(Option<NodeId>),
-    /// To `Write`: it did not work.
+    /// To `Write` and `Operator`: it did not work.
     Failed(RequestError),
+    /// To `Adopt`: agreed, and durable; or why not.
+    Adopted(Result<(), FoundRefusal>),
+    /// To `Operator`.
+    Operator(OperatorAnswer),
 }
 
 /// Why a server does not agree to found a cluster.
@@ -298,6 +395,10 @@ pub enum Effect {
     },
     /// A server is now reached at this address.
     Address(PeerAddress),
+    /// A server that failed is no longer needed: let gossip say that it left.
+    Expel(NodeId),
+    /// This node is in the configuration no more, as it wanted.
+    Removed,
     /// Something happened that people may want to know.
     Event(Event),
     /// The node has left in good order, with everything that it had applied in the state store, and may be dropped.
@@ -351,6 +452,17 @@ pub enum Event {
     Founded(Founding),
     /// A snapshot was installed.
     Restored(LogId),
+    /// The leader changes the configuration: these join without a vote, these get one, these go.
+    Changing {
+        /// New learners.
+        added: Vec<NodeId>,
+        /// Learners that become voters.
+        promoted: Vec<NodeId>,
+        /// Who is taken out.
+        removed: Vec<NodeId>,
+    },
+    /// This server now belongs to a cluster that had been founded without it.
+    Adopted(ClusterId),
 }
 
 /// Why a node wants to be woken.
@@ -368,4 +480,6 @@ pub enum Timer {
     Hello,
     /// The leader looks for tombstones to reap.
     Tombstones,
+    /// The leader looks whether the right servers are in the configuration.
+    Autopilot,
 }

@@ -9,15 +9,21 @@
 //! - `applying`: committed entries into the state, rows into the store, the log trimmed behind it;
 //! - `snapshots`: serving and receiving the state as chunks of rows;
 //! - `founding`: how servers find each other and found one cluster, exactly once;
+//! - `joining`: how a server comes to belong to a cluster that was founded without it;
+//! - `autopilot`: the leader's care for who is in the configuration;
+//! - [`agent`]: the whole of an agent: its gossip pools, and the server within, if it is one;
 //! - `wire`: what nodes say to each other, as bytes;
 //! - `store`: what a log store and a state store promise.
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 mod applying;
+mod autopilot;
 mod config;
 mod founding;
 mod io;
+mod joining;
 mod node;
 mod requests;
 mod snapshots;
@@ -30,7 +36,8 @@ use serde::{Deserialize, Serialize};
 pub use config::Config;
 pub use io::{
     Answer, Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Input,
-    Published, Reply, Request, RequestError, Standing, Target, Timer,
+    OperatorAnswer, OperatorRequest, Published, RaftServer, Reply, Request, RequestError, ServerHealth,
+    ServersHealth, Standing, Target, Timer,
 };
 pub use node::{Node, NodeFault, Reject, StartError};
 pub use store::PeerAddress;

@@ -7,6 +7,7 @@ use lictor_machine::{Clamped, Deadline, Index, Instant, Machine, NodeId, Now, Rn
 use lictor_raft::{self as raft, Body, Fetch, Raft, Role};
 
 use crate::applying::Applying;
+use crate::autopilot::Autopilot;
 use crate::config::Config;
 use crate::founding::Society;
 use crate::io::{Answer, Effect, Event, Input, Reply, Request, RequestError, Standing, Timer};
@@ -29,6 +30,7 @@ pub struct Node {
     pub(crate) serving: Serving,
     pub(crate) receiving: Receiving,
     pub(crate) society: Society,
+    pub(crate) autopilot: Autopilot,
     pub(crate) next_token: u64,
     out: VecDeque<Effect>,
     /// Messages leave last: nobody may hear of a commit, and show it to a reader, before this node's own readers see it or have
@@ -150,6 +152,7 @@ impl Node {
             serving: Serving::default(),
             receiving: Receiving::default(),
             society: Society::new(notes, now.mono, &mut rng),
+            autopilot: Autopilot::default(),
             next_token: 0,
             out: VecDeque::new(),
             sends: VecDeque::new(),
@@ -248,6 +251,7 @@ impl Node {
             Request::Write(action) => self.write(token, action),
             Request::Read(mode) => self.read(token, mode),
             Request::TransferLeadership(to) => self.transfer(token, to),
+            Request::Operator(request) => self.operator(token, request),
         }
     }
 
@@ -310,14 +314,19 @@ impl Node {
             raft::Effect::Resolve { token, outcome } => {
                 if self.stopping == Stopping::HandingOver(token) {
                     self.handed_over();
-                } else {
+                } else if !self.changed_by_autopilot(token) {
                     self.resolved(token, outcome);
                 }
             }
             raft::Effect::Event(event) => {
-                if let raft::Event::Leader { leader, .. } = &event {
-                    self.leader_changed(leader.is_some());
-                    self.watch_tombstones();
+                match &event {
+                    raft::Event::Leader { leader, .. } => {
+                        self.leader_changed(leader.is_some());
+                        self.watch_tombstones();
+                        self.autopilot_leads(*leader == Some(self.config.id));
+                    }
+                    raft::Event::Members(_) => self.see_whether_removed(),
+                    _ => {}
                 }
                 self.event(Event::Raft(event));
             }
@@ -389,6 +398,10 @@ impl Machine for Node {
                 | Input::StateFailed { .. }
                 | Input::CallDone { .. }
                 | Input::Contacts(_)
+                | Input::Known(_)
+                | Input::Forgotten(_)
+                | Input::Duty(_)
+                | Input::Leave
                 | Input::Stop => return Err(Reject::Faulted(fault.clone())),
             }
             return Ok(());
@@ -424,6 +437,10 @@ impl Machine for Node {
             Input::Call { id, from, call } => self.handle_call(id, from, call),
             Input::CallDone { id, result } => self.call_done(id, result),
             Input::Contacts(contacts) => self.set_contacts(contacts),
+            Input::Known(facts) => self.known(facts),
+            Input::Forgotten(server) => self.forgotten(server),
+            Input::Duty(action) => self.do_duty(action),
+            Input::Leave => self.leave_cluster(),
             Input::Stop => self.stop(),
         }
         self.stop_with_raft();
@@ -447,6 +464,7 @@ impl Machine for Node {
                 Timer::Store => self.store_rows(),
                 Timer::Hello => self.greet(),
                 Timer::Tombstones => self.look_for_tombstones(),
+                Timer::Autopilot => self.look_after_servers(),
             }
         }
     }
@@ -501,6 +519,7 @@ impl Node {
             (self.applying.store_at(), Timer::Store),
             (Some(self.society.hello_at()), Timer::Hello),
             (self.applying.tombstones_at(), Timer::Tombstones),
+            (self.autopilot.at(), Timer::Autopilot),
         ];
         let offered = deadlines
             .into_iter()

@@ -9,7 +9,10 @@ use lictor_catalog::{Action, Command, Outcome};
 use lictor_machine::{Index, Instant, NodeId, Token};
 use lictor_raft::{self as raft, ReadMode};
 
-use crate::io::{Answer, Call, CallFailure, CallId, Effect, InboundId, Reply, Request, RequestError, Target};
+use crate::io::{
+    Answer, Call, CallFailure, CallId, Effect, InboundId, OperatorAnswer, OperatorRequest, Reply, Request,
+    RequestError, Target,
+};
 use crate::node::{Node, Tokens};
 
 /// Who waits for an answer.
@@ -91,8 +94,13 @@ impl Node {
         self.accept(Asker::Local(token), Request::TransferLeadership(to));
     }
 
-    pub(crate) fn handle_write_call(&mut self, id: InboundId, action: Action) {
-        self.accept(Asker::Inbound(id), Request::Write(action));
+    pub(crate) fn operator(&mut self, token: Token, request: OperatorRequest) {
+        self.accept(Asker::Local(token), Request::Operator(request));
+    }
+
+    /// Another agent wants this of the leader.
+    pub(crate) fn handle_call_request(&mut self, id: InboundId, request: Request) {
+        self.accept(Asker::Inbound(id), request);
     }
 
     fn accept(&mut self, asker: Asker, request: Request) {
@@ -133,15 +141,26 @@ impl Node {
                 };
                 self.propose(asker, &command);
             }
-            (Request::Write(action), Some(leader)) => match asker {
+            (Request::Operator(OperatorRequest::Servers { stale: true }), _) => {
+                self.operate_now(asker, &OperatorRequest::Servers { stale: true });
+            }
+            (Request::Operator(request), Some(leader)) if leader == me => {
+                let request = request.clone();
+                self.operate_now(asker, &request);
+            }
+            (Request::Write(_) | Request::Operator(_), Some(leader)) => match asker {
                 Asker::Local(_) => {
-                    let call = Call::Write(action.clone());
+                    let call = match &open.request {
+                        Request::Operator(request) => Call::Operator(request.clone()),
+                        Request::Write(action) => Call::Write(action.clone()),
+                        Request::Read(_) | Request::TransferLeadership(_) => return,
+                    };
                     self.forward(asker, leader, call);
                 }
                 // A request travels at most once; its sender asks on.
                 Asker::Inbound(id) => self.not_leader(asker, id, Some(leader)),
             },
-            (Request::Write(_), None) => match asker {
+            (Request::Write(_) | Request::Operator(_), None) => match asker {
                 Asker::Local(_) => self.park(asker),
                 Asker::Inbound(id) => self.not_leader(asker, id, None),
             },
@@ -166,6 +185,30 @@ impl Node {
                     }
                 }
             }
+        }
+    }
+
+    /// Does at this node, which leads or need not, what an operator asked for.
+    fn operate_now(&mut self, asker: Asker, request: &OperatorRequest) {
+        if let Some(answer) = self.operate(request) {
+            self.finish(asker, Answer::Operator(answer));
+            return;
+        }
+        let OperatorRequest::Remove(server) = request else {
+            return;
+        };
+        let token = self.token();
+        let change = match self.without(*server, token) {
+            Ok(change) => change,
+            Err(reason) => {
+                self.finish(asker, Answer::Failed(RequestError::Refused(reason)));
+                return;
+            }
+        };
+        match self.raft_input(change) {
+            Ok(()) => self.wait_for_raft(asker, token),
+            // Another change is under way, or this term has committed nothing yet.
+            Err(_) => self.park(asker),
         }
     }
 
@@ -248,8 +291,9 @@ impl Node {
             Asker::Inbound(id) => {
                 let reply = match answer {
                     Answer::Written { index, outcome } => Reply::Written { index, outcome },
+                    Answer::Operator(answer) => Reply::Operator(answer),
                     Answer::Failed(error) => Reply::Failed(error),
-                    // Only writes come from other agents.
+                    // Other requests do not come from other agents.
                     Answer::Readable { .. } | Answer::Transferred => return,
                 };
                 self.emit(Effect::Reply { id, reply });
@@ -292,8 +336,11 @@ impl Node {
             };
             let error = match (&open.request, &open.stage) {
                 // It may still come to pass.
-                (Request::Write(_), Stage::Raft(_) | Stage::Called(_)) => RequestError::LeadershipLost,
-                (Request::Write(_) | Request::Read(_), _) => RequestError::NoLeader,
+                (
+                    Request::Write(_) | Request::Operator(OperatorRequest::Remove(_)),
+                    Stage::Raft(_) | Stage::Called(_),
+                ) => RequestError::LeadershipLost,
+                (Request::Write(_) | Request::Read(_) | Request::Operator(_), _) => RequestError::NoLeader,
                 (Request::TransferLeadership(_), _) => {
                     RequestError::NotTransferred("it took too long".into())
                 }
@@ -332,6 +379,9 @@ impl Node {
                 Asker::Inbound(id) => self.not_leader(asker, id, None),
             },
             raft::Outcome::Unknown => self.finish(asker, Answer::Failed(RequestError::LeadershipLost)),
+            raft::Outcome::Reconfigured { .. } => {
+                self.finish(asker, Answer::Operator(OperatorAnswer::Removed));
+            }
             raft::Outcome::Transferred => self.finish(asker, Answer::Transferred),
             raft::Outcome::TransferFailed => {
                 let failed =
@@ -348,12 +398,14 @@ impl Node {
         };
         match result {
             Ok(Reply::Written { index, outcome }) => self.finish(asker, Answer::Written { index, outcome }),
+            Ok(Reply::Operator(answer)) => self.finish(asker, Answer::Operator(answer)),
             Ok(Reply::Failed(error)) => self.finish(asker, Answer::Failed(error)),
             Ok(Reply::NotLeader(_))
             | Err(CallFailure {
                 maybe_sent: false, ..
             }) => self.park(asker),
-            Ok(Reply::Hello(_) | Reply::Found(_)) | Err(CallFailure { maybe_sent: true, .. }) => {
+            Ok(Reply::Hello(_) | Reply::Found(_) | Reply::Adopted(_))
+            | Err(CallFailure { maybe_sent: true, .. }) => {
                 self.finish(asker, Answer::Failed(RequestError::LeadershipLost));
             }
         }
