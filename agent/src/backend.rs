@@ -114,7 +114,7 @@ fn failure(error: RequestError) -> Failure {
         RequestError::NoLeader => Failure::NoLeader,
         RequestError::LeadershipLost => Failure::LeadershipLost,
         RequestError::Busy => Failure::Busy {
-            limit: "requests in flight",
+            limit: "requests in flight".into(),
             retry_after: Duration::from_secs(1),
         },
         RequestError::TooLarge { .. } | RequestError::Refused(_) => Failure::Refused(error.to_string()),
@@ -149,7 +149,7 @@ impl Backend for ServerBackend {
         loop {
             // First listen, then look: a change in between is not missed.
             let mut watch = self.view.watch(query.interest()).map_err(|_| Failure::Busy {
-                limit: "blocking queries",
+                limit: "blocking queries".into(),
                 retry_after: Duration::from_secs(1),
             })?;
             found = self.view.state().query(&query);

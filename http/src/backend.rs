@@ -1,5 +1,6 @@
 //! What the API needs from the agent that it speaks for.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lictor_catalog::{Action, Found, Outcome, Query, TxnError, TxnOp, TxnResult};
 use lictor_machine::Index;
+use serde::{Deserialize, Serialize};
 
 /// The agent, as the API sees it. Every method may be called from many tasks at once, and may be cancelled by
 /// dropping its future: a cancelled read leaves nothing behind, a cancelled write may or may not happen.
@@ -36,7 +38,7 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// How fresh a read must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ReadMode {
     /// By the leader while its lease holds.
     #[default]
@@ -51,7 +53,7 @@ pub enum ReadMode {
 }
 
 /// How to read.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReadOptions {
     /// How fresh the answer must be.
     pub mode: ReadMode,
@@ -66,7 +68,7 @@ pub struct ReadOptions {
 }
 
 /// How to write.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WriteOptions {
     /// The data center to change; `None` is the agent's own.
     pub datacenter: Option<String>,
@@ -75,7 +77,7 @@ pub struct WriteOptions {
 }
 
 /// An answer, and how good it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading<T> {
     /// The version of the answer: the index to wait on for a newer one.
     pub index: Index,
@@ -87,8 +89,8 @@ pub struct Reading<T> {
     pub value: T,
 }
 
-/// A secret that a client proves itself with. Debug output hides it.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret that a client proves itself with. Debug output hides it; encoded it is in the clear, for the encrypted way between agents.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret(String);
 
 impl Secret {
@@ -110,7 +112,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Why the agent could not do what was asked. Its text is what clients see, in the words that they match on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Failure {
     /// No server leads, and none came to lead within the agent's patience.
     #[error("No cluster leader")]
@@ -125,7 +127,7 @@ pub enum Failure {
     #[error("Too busy: the limit {limit} is reached; try again later")]
     Busy {
         /// The limit's name.
-        limit: &'static str,
+        limit: Cow<'static, str>,
         /// When to try again; sent in whole seconds, at least one.
         retry_after: Duration,
     },

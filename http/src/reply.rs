@@ -357,7 +357,7 @@ mod tests {
             assert_eq!(reply.retry_after, None);
         }
         let busy = Failure::Busy {
-            limit: "proposal queue",
+            limit: "proposal queue".into(),
             retry_after: Duration::from_secs(2),
         };
         let reply = Reply::from(Fault::from(busy));
