@@ -100,6 +100,7 @@ impl Raft {
             if entry.id.term > self.applying.handed_term {
                 self.applying.handed_term = entry.id.term;
                 lost.extend(self.proposals_before(entry.id.term));
+                lost.extend(self.lost_change(entry.id.term));
             }
             let mut token = None;
             while let Some(open) = self
@@ -163,6 +164,7 @@ impl Raft {
         for token in self.proposals_before(last.term) {
             self.resolve(token, Outcome::Lost);
         }
+        self.change_behind_snapshot(last);
     }
 
     /// Takes the open proposals of terms before `term`, of which an entry is committed and handed out: terms only grow along a log, so

@@ -12,10 +12,16 @@ use crate::types::{LogId, Term};
 pub(crate) const TERM_MAX: Term = Term(u64::MAX >> 8);
 
 impl Raft {
-    /// Whether this node could win an election at all.
+    /// Whether this node could win an election at all, and is to try.
+    ///
+    /// That includes one that has just lost its vote, until it knows that this is committed: it may be the only one that holds the entry, and
+    /// the others would wait for its vote in vain (thesis §4.2.2). Its own vote counts for nothing then.
     pub(crate) fn may_campaign(&self) -> bool {
+        let me = self.config.id;
+        let has_vote = self.log.members().is_voter(me)
+            || !self.is_members_committed() && self.log.members_before().is_voter(me);
         self.role != Role::Leader
-            && self.log.members().is_voter(self.config.id)
+            && has_vote
             && self.hard.term < TERM_MAX
             && !self.is_installing()
     }
@@ -187,15 +193,19 @@ impl Raft {
     }
 
     fn poll_result(&self) -> quorum::Poll {
+        #[cfg(feature = "sabotage")]
+        if self.miscounted_votes() {
+            return quorum::Poll::Won;
+        }
         quorum::poll(self.log.members(), |id| self.votes.get(&id).copied())
     }
 
     fn other_voters(&self) -> Vec<NodeId> {
         let members = self.log.members();
-        self.others()
-            .into_iter()
-            .filter(|id| members.is_voter(*id))
-            .collect()
+        let is_asked = |id: &NodeId| members.is_voter(*id);
+        #[cfg(feature = "sabotage")]
+        let is_asked = |id: &NodeId| is_asked(id) || self.is_miscounted(*id);
+        self.others().into_iter().filter(is_asked).collect()
     }
 
     fn send_to_voters(&mut self, term: Term, body: &Body) {

@@ -2,7 +2,7 @@
 
 use lictor_machine::{Index, NodeId};
 
-use crate::io::{Effect, Event, Fault, Role};
+use crate::io::{Fault, Role};
 use crate::message::{AppendReply, Body};
 use crate::raft::Raft;
 use crate::types::{Configuration, Entry, HardState, LogId, Payload};
@@ -81,11 +81,6 @@ impl Raft {
         if self.log.truncate_from(index) {
             self.members_changed();
         }
-    }
-
-    fn members_changed(&mut self) {
-        let members = self.log.members().clone();
-        self.emit(Effect::Event(Event::Members(members)));
     }
 
     /// The log equals the leader's up to `through`, and the leader has committed up to `commit`.

@@ -1,5 +1,7 @@
 //! What goes into the Raft machine and what comes out of it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use lictor_machine::{Index, NodeId, Token};
 
@@ -65,6 +67,19 @@ pub enum Input {
         token: Token,
         /// To whom; `None`: the voter that is furthest.
         to: Option<NodeId>,
+    },
+    /// Make these the members of the cluster (§6). Only a leader accepts it, one change at a time, and only once an entry of its own term
+    /// is committed. If the voters change, the cluster passes through joint consensus; whoever leads then ends it without being asked.
+    ///
+    /// Any set may be asked for, this node may be missing in it. Whether a new voter has caught up is for the caller to see to: until it
+    /// has, it counts and cannot yet help, so it should be a learner first.
+    Reconfigure {
+        /// Comes back in [`Effect::Resolve`].
+        token: Token,
+        /// Who is to vote.
+        voters: BTreeSet<NodeId>,
+        /// Who is to receive the log without voting.
+        learners: BTreeSet<NodeId>,
     },
     /// Campaign now, without waiting for the rest of the election timeout. Refused while a leader may still hold a lease. For tests and
     /// for operators.
@@ -192,10 +207,15 @@ pub enum Outcome {
     },
     /// A read could not be confirmed; ask again, perhaps elsewhere.
     ReadFailed,
-    /// The proposed entry was overwritten: it was never applied and never will be.
+    /// The proposed entry, or the change of members, was overwritten: it never took effect for good and never will.
     Lost,
-    /// Whether the proposed entry was applied is not known here, because a snapshot took its place.
+    /// Whether the proposed entry was applied, or the change of members made, is not known here, because a snapshot took its place.
     Unknown,
+    /// The members that were asked for are the members: the last entry of the change is committed.
+    Reconfigured {
+        /// Where that entry stands.
+        index: Index,
+    },
     /// Leadership has left this node.
     Transferred,
     /// The transfer did not finish in time; this node leads on, if it still does.
@@ -213,8 +233,11 @@ pub enum Event {
         /// The leader, if one is known.
         leader: Option<NodeId>,
     },
-    /// A configuration took effect.
+    /// A configuration took effect. It does so when it is appended, before it is committed, and may be taken back.
     Members(Configuration),
+    /// This node is not a member any more, for good: the configuration that leaves it out is committed. It takes part in nothing from now on
+    /// unless it is added again.
+    Removed,
     /// A peer is being sent a snapshot because its log ends before ours begins.
     SendingSnapshot {
         /// The peer.
@@ -247,6 +270,9 @@ pub enum Reject {
     /// Leadership is being handed over. Try again shortly.
     #[error("leadership is being transferred")]
     Transferring,
+    /// The members cannot be changed so, or not now.
+    #[error("the members of the cluster cannot be changed: {0}")]
+    Members(#[from] MembersError),
     /// The message contradicts itself or the protocol; it was ignored.
     #[error("malformed message: {0}")]
     Malformed(&'static str),
@@ -256,6 +282,29 @@ pub enum Reject {
     /// The node has stopped for good, see [`Fault`].
     #[error("stopped: {0}")]
     Faulted(Fault),
+}
+
+/// Why members cannot be what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembersError {
+    /// An earlier change is not finished. Try again once it is.
+    #[error("an earlier change is not finished")]
+    InProgress,
+    /// This leader is new, and does not know yet which members its predecessors left. Try again shortly.
+    #[error("the leader is new and has yet to finish an entry of its own")]
+    NotReady,
+    /// They are what was asked for already.
+    #[error("they are what was asked for already")]
+    Unchanged,
+    /// Somebody must vote.
+    #[error("no voter would be left")]
+    NoVoters,
+    /// A server votes or it does not.
+    #[error("{0} is to be a voter and a learner at once")]
+    VoterAndLearner(NodeId),
+    /// See [`MEMBERS_MAX`](crate::MEMBERS_MAX).
+    #[error("there would be {0} members, more than {max}", max = crate::MEMBERS_MAX)]
+    TooMany(usize),
 }
 
 /// Why a node stopped for good. It keeps its first reason, emits nothing any more, and is to be restarted from
@@ -349,6 +398,20 @@ pub struct Status {
     pub writes_in_flight: usize,
     /// The configuration in force.
     pub members: Configuration,
-    /// On a leader: everybody else.
+    /// The entry that holds it; the base of the log, if that entry has been compacted away.
+    pub members_id: LogId,
+    /// On a leader: every other member, voter or learner.
     pub peers: Vec<PeerStatus>,
+}
+
+impl Status {
+    /// Whether a change of members is not finished, as far as this node knows.
+    pub fn is_changing_members(&self) -> bool {
+        self.members.is_joint() || self.members_id.index > self.commit
+    }
+
+    /// Whether this node knows that it is not a member of its cluster: it never was, or it has been removed.
+    pub fn is_outside(&self) -> bool {
+        !self.is_changing_members() && !self.members.contains(self.id)
+    }
 }

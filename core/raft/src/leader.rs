@@ -50,13 +50,11 @@ impl Raft {
     pub(crate) fn become_leader(&mut self) {
         let now = self.now();
         let next = self.log.last().index.next();
-        let progress = |id| (id, Progress::new(next, now, &self.config));
-        let peers = self.others().into_iter().map(progress).collect();
         self.role = Role::Leader;
         self.votes.clear();
         self.leader = Some(Leader {
             term_start: next,
-            peers,
+            peers: BTreeMap::new(),
             heartbeat_at: now,
             round: 0,
             rounds: VecDeque::new(),
@@ -67,6 +65,9 @@ impl Raft {
             lease_void: false,
             uncommitted_bytes: self.log.bytes_between(self.hard.commit, self.log.last().index),
         });
+        self.serve_members();
+        // A joint configuration that an earlier leader left is now for this one to end.
+        self.members_settled = false;
         self.set_leader(Some(self.config.id));
         // Entries of earlier terms are committed only together with one of this term (§5.4.2).
         self.append(Payload::Noop);
@@ -99,7 +100,7 @@ impl Raft {
         Ok(())
     }
 
-    fn append(&mut self, payload: Payload) -> LogId {
+    pub(crate) fn append(&mut self, payload: Payload) -> LogId {
         let id = LogId {
             term: self.hard.term,
             index: self.log.last().index.next(),
@@ -135,6 +136,7 @@ impl Raft {
         for peer in leader.peers.values_mut() {
             peer.check_silence(now, &self.config);
         }
+        self.forget_leaving();
         self.send_round();
     }
 
@@ -153,6 +155,9 @@ impl Raft {
         for (to, peer) in &mut leader.peers {
             let commit = commit.min(peer.matched);
             peer.commit_told = commit;
+            if let Some(leaving) = &mut peer.leaving {
+                leaving.tell(round, commit);
+            }
             heartbeats.push((*to, Body::Heartbeat { commit, round }));
         }
         for (to, heartbeat) in heartbeats {
@@ -174,7 +179,7 @@ impl Raft {
     }
 
     /// Works out which rounds a quorum has answered.
-    fn note_confirmed(&mut self) {
+    pub(crate) fn note_confirmed(&mut self) {
         let me = self.config.id;
         #[cfg(feature = "sabotage")]
         let blind = self.sabotaged(crate::Sabotage::LeaseWithoutQuorum);
@@ -218,6 +223,8 @@ impl Raft {
 
     /// Commits what a quorum holds durably (§5.3, §5.4.2).
     pub(crate) fn advance_commit(&mut self) {
+        #[cfg(feature = "sabotage")]
+        let miscounted = self.miscounted_commit();
         let Some(leader) = &mut self.leader else { return };
         let me = self.config.id;
         let durable = self.log.durable;
@@ -238,6 +245,10 @@ impl Raft {
                 own_term = self.log.term_at(index) == Some(self.hard.term);
             }
             Some(crate::Sabotage::CommitOldTerm) => own_term = true,
+            Some(crate::Sabotage::CountRemovedVoter | crate::Sabotage::LearnerVotes) => {
+                index = index.max(miscounted);
+                own_term = self.log.term_at(index) == Some(self.hard.term);
+            }
             _ => {}
         }
         // An entry of an older term may still be overwritten although a quorum holds it (Figure 8).
@@ -250,8 +261,8 @@ impl Raft {
     }
 
     pub(crate) fn disk_stall_at(&self) -> Option<Instant> {
-        let leader = self.leader.as_ref()?;
-        if leader.peers.is_empty() {
+        if self.leader.is_none() || self.is_only_voter() {
+            // Nobody could do better.
             return None;
         }
         self.writes

@@ -2,8 +2,8 @@
 //!
 //! [`Raft`] implements the protocol of Ongaro and Ousterhout ("In Search of an Understandable Consensus Algorithm", the extended
 //! version; section numbers refer to it) and of Ongaro's thesis ("thesis §"): elections with pre-vote and check-quorum, which
-//! are always on; pipelined replication; snapshots in resumable chunks; linearizable reads by lease or by quorum; and
-//! leadership transfer. Commands are opaque bytes.
+//! are always on; pipelined replication; snapshots in resumable chunks; linearizable reads by lease or by quorum;
+//! leadership transfer; and changes of members by joint consensus. Commands are opaque bytes.
 //!
 //! # Driving it
 //!
@@ -22,7 +22,7 @@
 //! go on after a failed write.
 //!
 //! The files are named after the parts of the protocol: `election`, `replication` (leader), `follower`, `writes` (durability),
-//! `snapshot`, `reads`, `transfer`, `apply`, `quorum`.
+//! `snapshot`, `reads`, `transfer`, `membership`, `recovery`, `apply`, `quorum`.
 
 #![forbid(unsafe_code)]
 
@@ -33,11 +33,13 @@ mod follower;
 mod io;
 mod leader;
 mod log;
+mod membership;
 mod message;
 mod progress;
 mod quorum;
 mod raft;
 mod reads;
+mod recovery;
 mod replication;
 #[cfg(feature = "sabotage")]
 mod sabotage;
@@ -48,14 +50,15 @@ mod writes;
 
 pub use config::{Config, ConfigError};
 pub use io::{
-    Committed, Effect, Event, Fault, Fetch, FetchId, Fetched, Input, Outcome, PeerStatus, ReadMode, Reject,
-    Role, Status, Timer,
+    Committed, Effect, Event, Fault, Fetch, FetchId, Fetched, Input, MembersError, Outcome, PeerStatus,
+    ReadMode, Reject, Role, Status, Timer,
 };
 pub use message::{AppendReply, Body, Lane, Message, Poll};
 pub use raft::{BootError, Raft};
+pub use recovery::{Recovery, RecoveryError, recover};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
 pub use types::{
-    Boot, Configuration, Entry, HardState, LogId, Payload, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch,
+    Boot, Configuration, Entry, HardState, LogId, MEMBERS_MAX, Payload, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch,
     WriteId,
 };

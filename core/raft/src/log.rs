@@ -88,6 +88,22 @@ impl Log {
             .map_or(&self.base.members, |(_, members)| members)
     }
 
+    /// The entry that holds the configuration in force; the base, if it is from there.
+    pub(crate) fn members_id(&self) -> LogId {
+        self.members.back().map_or(self.base.last, |(id, _)| *id)
+    }
+
+    /// The configuration that would be in force if the entry that holds the present one were taken back.
+    pub(crate) fn members_before(&self) -> &Configuration {
+        self.members_at(self.members_id().index.prev())
+    }
+
+    /// The first entry at or behind `index` that holds a configuration which is not joint.
+    pub(crate) fn plain_members_from(&self, index: Index) -> Option<LogId> {
+        let mut plain = self.members.iter().filter(|(_, members)| !members.is_joint());
+        plain.find(|(id, _)| id.index >= index).map(|(id, _)| *id)
+    }
+
     /// The configuration in force at `index`.
     pub(crate) fn members_at(&self, index: Index) -> &Configuration {
         let after = self.members.partition_point(|(id, _)| id.index <= index);

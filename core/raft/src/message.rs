@@ -5,7 +5,7 @@ use lictor_machine::Index;
 use serde::{Deserialize, Serialize};
 
 use crate::election::TERM_MAX;
-use crate::types::{Configuration, Entry, LogId, Payload, SnapshotMeta, Term};
+use crate::types::{Configuration, Entry, LogId, MEMBERS_MAX, Payload, SnapshotMeta, Term};
 
 /// A message from one node to another. The transport names the sender and vouches for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,9 +177,6 @@ impl Body {
 /// No honest log is this long.
 const INDEX_MAX: Index = Index(u64::MAX >> 8);
 
-/// More members than any cluster has.
-const MEMBERS_MAX: usize = 1024;
-
 impl Message {
     /// Whether the message is possible at all. Whatever passes is safe to handle, from whomever it comes.
     pub fn check(&self) -> Result<(), &'static str> {
@@ -275,8 +272,9 @@ fn check_id(id: LogId) -> Result<(), &'static str> {
 }
 
 fn check_members(members: &Configuration) -> Result<(), &'static str> {
-    let overlap = members.learners.iter().any(|id| members.is_voter(*id));
-    if members.voters.is_empty() || overlap || members.len() > MEMBERS_MAX {
+    let overlap = !members.learners.is_disjoint(&members.voters);
+    let most = MEMBERS_MAX + members.outgoing.len().min(MEMBERS_MAX);
+    if members.voters.is_empty() || overlap || members.len() > most {
         return Err("a configuration is impossible");
     }
     Ok(())

@@ -8,6 +8,7 @@ use lictor_machine::{Index, Instant};
 
 use crate::config::Config;
 use crate::io::FetchId;
+use crate::membership::Leaving;
 use crate::types::LogId;
 
 /// The longest patience with a silent peer, in election timeouts.
@@ -57,6 +58,8 @@ pub(crate) struct Progress {
     pub(crate) last_heard: Instant,
     /// The latest heartbeat round that the peer answered.
     pub(crate) acked_round: u64,
+    /// It is not a member any more, and is served only until it knows.
+    pub(crate) leaving: Option<Leaving>,
     /// The commit index that the peer was last told.
     pub(crate) commit_told: Index,
     /// The last index and the size of each unacknowledged append.
@@ -81,6 +84,7 @@ impl Progress {
             mode: Mode::Probe { waiting: false },
             last_heard: now,
             acked_round: 0,
+            leaving: None,
             commit_told: Index::ZERO,
             in_flight: VecDeque::new(),
             bytes_in_flight: 0,

@@ -11,6 +11,7 @@ use crate::io::{
 };
 use crate::leader::Leader;
 use crate::log::Log;
+use crate::membership::Change;
 use crate::message::{Body, Message, Poll};
 use crate::reads::FollowerReads;
 use crate::snapshot::Incoming;
@@ -54,6 +55,12 @@ pub struct Raft {
     pub(crate) applying: Applying,
     /// Where and in which term each open proposal of this node was put into the log.
     pub(crate) proposals: BTreeMap<(Index, Term), Token>,
+    /// A change of members that was asked for here and is not settled.
+    pub(crate) change: Option<Change>,
+    /// What follows from the configuration in force being committed has been done.
+    pub(crate) members_settled: bool,
+    /// Whether this node was a member by the latest configuration that is known committed.
+    pub(crate) is_member: bool,
     pub(crate) follower_reads: FollowerReads,
     pub(crate) incoming: Option<Incoming>,
     next_fetch: u64,
@@ -90,6 +97,7 @@ impl Raft {
         }
         let hard = boot.hard_state;
         let commit = hard.commit.min(boot.last_index).max(boot.applied);
+        let is_member = log.members_at(commit).contains(config.id);
         let mut raft = Self {
             rng: Rng::new(config.seed ^ boot.boot.rotate_left(32)),
             clock: Clamped::new(now.mono),
@@ -113,6 +121,9 @@ impl Raft {
             ack_due: false,
             applying: Applying::new(boot.applied),
             proposals: BTreeMap::new(),
+            change: None,
+            members_settled: false,
+            is_member,
             follower_reads: FollowerReads::new(boot.boot),
             incoming: None,
             next_fetch: 0,
@@ -177,6 +188,7 @@ impl Raft {
     /// A view for people, metrics and tests.
     pub fn status(&self) -> Status {
         let members = self.log.members().clone();
+        let is_member = |(_, peer): &(&NodeId, &crate::progress::Progress)| peer.leaving.is_none();
         let peers = self.leader.as_ref().map_or_else(Vec::new, |leader| {
             let status = |(id, peer): (&NodeId, &crate::progress::Progress)| PeerStatus {
                 id: *id,
@@ -187,7 +199,7 @@ impl Raft {
                 bytes_in_flight: peer.bytes_in_flight(),
                 snapshot: peer.is_receiving_snapshot(),
             };
-            leader.peers.iter().map(status).collect()
+            leader.peers.iter().filter(is_member).map(status).collect()
         });
         Status {
             id: self.config.id,
@@ -202,6 +214,7 @@ impl Raft {
             durable: self.log.durable,
             writes_in_flight: self.writes.in_flight(),
             members,
+            members_id: self.log.members_id(),
             peers,
         }
     }
@@ -362,7 +375,9 @@ impl Raft {
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => {
                 if term > self.hard.term {
-                    self.follow(term, None);
+                    if !self.is_outsider_to_leader(from) {
+                        self.follow(term, None);
+                    }
                 } else if term == self.hard.term {
                     self.heard_in_this_term(from);
                     self.handle_reply(from, body);
@@ -466,6 +481,7 @@ impl Raft {
     /// Turns everything decided since the last flush into effects: one write for all of it, one append per peer.
     fn flush(&mut self) {
         self.dirty = false;
+        self.settle_members();
         if let Some(batch) = self.writes.close(self.clock.latest(), self.hard) {
             self.emit(Effect::Persist(Box::new(batch)));
         }
@@ -519,6 +535,11 @@ impl Machine for Raft {
             Input::Propose { token, data } => self.propose(token, data),
             Input::Read { token, mode } => self.read(token, mode),
             Input::Transfer { token, to } => self.transfer(token, to),
+            Input::Reconfigure {
+                token,
+                voters,
+                learners,
+            } => self.reconfigure(token, voters, learners),
             Input::Campaign => self.campaign(),
             Input::Compact { through } => {
                 self.compact(through);

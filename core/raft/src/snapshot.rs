@@ -220,10 +220,10 @@ impl Raft {
         incoming.installing = Some(self.writes.latest());
         // Entries that are being read to be applied are of the old log; what they would do, the snapshot has done.
         self.applying.fetch = None;
-        self.log.reset(meta.clone());
+        self.log.reset(meta);
         self.hard.commit = self.hard.commit.max(last);
         self.matched = last;
-        self.emit(Effect::Event(Event::Members(meta.members)));
+        self.members_changed();
     }
 
     /// Follower: writes became durable. A snapshot that is installed now can be loaded.

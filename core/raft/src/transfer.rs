@@ -24,8 +24,10 @@ impl Raft {
         if to == self.config.id {
             return Err(Reject::Invalid("this node leads already"));
         }
-        if !self.log.members().is_voter(to) {
-            return Err(Reject::Invalid("leadership can only be handed to a voter"));
+        if !self.log.members().voters.contains(&to) {
+            return Err(Reject::Invalid(
+                "leadership can only be handed to a voter that is to stay one",
+            ));
         }
         if let Some(leader) = &mut self.leader {
             leader.transfer = Some(Transfer {
@@ -66,13 +68,13 @@ impl Raft {
         }
     }
 
-    /// The voter, other than this node, that holds most of the log and was heard lately.
+    /// The voter, other than this node and not about to lose its vote, that holds most of the log and was heard lately.
     pub(crate) fn furthest_voter(&self) -> Option<NodeId> {
         let now = self.now();
         let members = self.log.members();
         let leader = self.leader.as_ref()?;
         let lively = leader.peers.iter().filter(|(id, peer)| {
-            members.is_voter(**id) && now.since(peer.last_heard) <= self.config.election_timeout
+            members.voters.contains(*id) && now.since(peer.last_heard) <= self.config.election_timeout
         });
         lively.max_by_key(|(_, peer)| peer.matched).map(|(id, _)| *id)
     }

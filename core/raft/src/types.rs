@@ -107,9 +107,12 @@ pub struct Configuration {
     pub voters: BTreeSet<NodeId>,
     /// The voters of the configuration that is being left; empty outside joint consensus.
     pub outgoing: BTreeSet<NodeId>,
-    /// Members that receive the log and do not vote.
+    /// Members that receive the log and do not vote. One that is `outgoing` as well votes until joint consensus ends.
     pub learners: BTreeSet<NodeId>,
 }
+
+/// The most members, voting or not, that a cluster may be given.
+pub const MEMBERS_MAX: usize = 256;
 
 impl Configuration {
     /// A plain configuration of voters.
@@ -128,6 +131,16 @@ impl Configuration {
     /// How many ids it holds in all.
     pub fn len(&self) -> usize {
         self.voters.len() + self.outgoing.len() + self.learners.len()
+    }
+
+    /// Whether this is joint consensus (§6).
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `id` is a member, voting or not.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.is_voter(id) || self.learners.contains(&id)
     }
 
     /// Whether `id` votes, in either half of a joint configuration.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Cluster, n};
 use lictor_machine::{Machine, Now, Rng, Token};
-use lictor_raft::{Config, Input, Outcome, ReadMode};
+use lictor_raft::{Config, Event, Input, MembersError, Outcome, ReadMode};
 
 const STEPS: u64 = 2000;
 
@@ -33,6 +33,8 @@ struct Met {
     crashes: usize,
     snapshots: u64,
     transfers: usize,
+    reconfigured: usize,
+    removed: usize,
 }
 
 struct Run {
@@ -49,6 +51,11 @@ impl Run {
         let mut rng = Rng::new(seed);
         let size = if rng.chance(1, 2) { 3 } else { 5 };
         let mut cluster = Cluster::with(size, small_windows);
+        if rng.chance(1, 2) {
+            for spare in 1..=2 {
+                cluster.add(n(size + spare), common::Disk::default());
+            }
+        }
         for id in cluster.ids() {
             cluster.server(id).auto_persist = false;
         }
@@ -99,7 +106,8 @@ impl Run {
                 }
             }
             97 => self.cluster.heal(),
-            98 => self.transfer(id),
+            98 if self.rng.chance(1, 2) => self.transfer(id),
+            98 => self.reconfigure(),
             _ => {
                 let peer = self.somebody();
                 if self.alive(id) && peer != id {
@@ -188,6 +196,24 @@ impl Run {
         }
     }
 
+    /// Any members at all.
+    fn reconfigure(&mut self) {
+        let Some(leader) = self.cluster.leader() else {
+            return;
+        };
+        let (mut voters, mut learners) = (Vec::new(), Vec::new());
+        for id in self.cluster.ids() {
+            match self.rng.below(5) {
+                0 => {}
+                1 => learners.push(id.0),
+                _ => voters.push(id.0),
+            }
+        }
+        if let Ok(token) = self.cluster.reconfigure(leader, voters, learners) {
+            self.open.insert((leader.0, token));
+        }
+    }
+
     /// Takes the answered requests off the list.
     fn settle_accounts(&mut self) {
         let (cluster, met) = (&self.cluster, &mut self.met);
@@ -204,6 +230,7 @@ impl Run {
                 Some(Outcome::Lost) => met.lost += 1,
                 // Rare: a snapshot has to overtake a leader that was.
                 Some(Outcome::Unknown) => {}
+                Some(Outcome::Reconfigured { .. }) => met.reconfigured += 1,
                 Some(Outcome::Transferred | Outcome::TransferFailed) => met.transfers += 1,
             }
             false
@@ -223,6 +250,18 @@ impl Run {
         }
         cluster.run(Duration::from_secs(10));
         let leader = cluster.leader().expect("a leader, when all is well");
+        let status = cluster.raft(leader).status();
+        assert!(!status.is_changing_members(), "a change without an end: {status:?}");
+        // Everybody becomes a member again, so that everybody learns what became of its requests.
+        let everybody: Vec<u128> = cluster.ids().into_iter().map(|id| id.0).collect();
+        match cluster.reconfigure(leader, everybody, []) {
+            Ok(token) => {
+                cluster.run(Duration::from_secs(5));
+                assert!(cluster.is_reconfigured(leader, token));
+            }
+            Err(reject) => assert_eq!(reject, MembersError::Unchanged.into()),
+        }
+        let leader = cluster.leader().expect("a leader, when all is well");
         let last = cluster.propose(leader, "last");
         cluster.run(Duration::from_secs(5));
         assert!(cluster.server(leader).committed.contains_key(&last));
@@ -230,6 +269,8 @@ impl Run {
         for id in cluster.ids() {
             assert_eq!(cluster.state(id), state, "{id:?}");
             self.met.snapshots += cluster.server(id).disk.installs;
+            let events = &cluster.server(id).events;
+            self.met.removed += events.iter().filter(|event| **event == Event::Removed).count();
             let status = cluster.raft(id).status();
             assert_eq!(status.applied, status.last.index, "{id:?}");
             assert_eq!(status.writes_in_flight, 0);
@@ -266,6 +307,8 @@ fn safety_always_and_progress_in_calm() {
         met.crashes += run.met.crashes;
         met.snapshots += run.met.snapshots;
         met.transfers += run.met.transfers;
+        met.reconfigured += run.met.reconfigured;
+        met.removed += run.met.removed;
     }
     assert!(met.committed > 2000 && met.reads > 1000, "{met:?}");
     assert!(met.lost > 0 && met.reads_failed > 0, "{met:?}");
@@ -273,6 +316,7 @@ fn safety_always_and_progress_in_calm() {
         met.crashes > 200 && met.snapshots > 20 && met.transfers > 20,
         "{met:?}"
     );
+    assert!(met.reconfigured > 100 && met.removed > 20, "{met:?}");
 }
 
 /// A driver that wakes the machine at its deadlines, and only then, is never asked to do so twice for nothing.

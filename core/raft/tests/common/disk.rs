@@ -190,7 +190,7 @@ pub fn fetch_from(disk: &Disk, raft: &Raft, what: Fetch) -> Fetched {
             }
             let meta = SnapshotMeta {
                 last,
-                members: raft.members().clone(),
+                members: raft.members_at(last.index).clone(),
             };
             // Two commands a chunk.
             let all: Vec<u8> = disk.state.concat();

@@ -280,21 +280,29 @@ impl Cluster {
         }
     }
 
-    /// Whatever is applied is durable on a quorum.
-    fn check_quorum(&self, members: &Configuration, id: LogId) {
-        if !members.voters.iter().all(|id| self.servers.contains_key(id)) {
-            // The test plays the others, and answers for them.
-            return;
+    /// Whatever is applied is durable on a quorum: of the configuration in force there, or of a later one that somebody has in its log, by
+    /// which it may have been counted.
+    fn check_quorum(&self, id: LogId) {
+        let mut tried = BTreeSet::new();
+        for server in self.servers.values() {
+            let last = server.raft.status().last.index;
+            for index in id.index.0..=last.0.max(id.index.0) {
+                let members = server.raft.members_at(Index(index));
+                if !members.members().iter().all(|id| self.servers.contains_key(id)) {
+                    // The test plays the others, and answers for them.
+                    return;
+                }
+                let fresh = tried.insert((members.voters.clone(), members.outgoing.clone()));
+                let enough = |group: &BTreeSet<NodeId>| {
+                    let holders = group.iter().filter(|member| self.servers[*member].disk.holds(id));
+                    group.is_empty() || holders.count() * 2 > group.len()
+                };
+                if fresh && !members.is_empty() && enough(&members.voters) && enough(&members.outgoing) {
+                    return;
+                }
+            }
         }
-        let holders = self.servers.iter().filter(|(_, server)| server.disk.holds(id));
-        let voters = holders
-            .filter(|(server, _)| members.voters.contains(server))
-            .count();
-        assert!(
-            voters * 2 > members.voters.len(),
-            "{id} was applied, and {voters} of {} hold it durably",
-            members.voters.len()
-        );
+        panic!("{id} was applied, and no majority holds it durably: {tried:?}");
     }
 
     /// Carries out whatever the node wants done; messages are put on the wire.
@@ -369,9 +377,9 @@ impl Cluster {
                 }
             }
             let leads = server.raft.role() == Role::Leader;
-            let (term, members) = (server.raft.term().0, server.raft.members().clone());
+            let term = server.raft.term().0;
             for entry in fresh {
-                self.check_quorum(&members, entry);
+                self.check_quorum(entry);
             }
             if leads && !self.leaders.contains_key(&term) {
                 self.check_leader(id);
@@ -491,6 +499,28 @@ impl Cluster {
         assert_eq!(data.len(), 8);
         self.input(at, Input::Propose { token, data }).unwrap();
         token
+    }
+
+    /// Asks for other members.
+    pub fn reconfigure(
+        &mut self,
+        at: NodeId,
+        voters: impl IntoIterator<Item = u128>,
+        learners: impl IntoIterator<Item = u128>,
+    ) -> Result<Token, lictor_raft::Reject> {
+        let token = self.token();
+        let input = Input::Reconfigure {
+            token,
+            voters: voters.into_iter().map(n).collect(),
+            learners: learners.into_iter().map(n).collect(),
+        };
+        self.input(at, input).map(|()| token)
+    }
+
+    /// Whether the change of members that was asked for at `at` has been made.
+    pub fn is_reconfigured(&self, at: NodeId, token: Token) -> bool {
+        let outcome = self.servers[&at].resolved.get(&token);
+        matches!(outcome, Some(Outcome::Reconfigured { .. }))
     }
 
     pub fn state(&self, id: NodeId) -> Vec<String> {
