@@ -18,7 +18,7 @@ use lictor_node::Standing;
 /// How many may wait for changes at once.
 const WATCHES_MAX: usize = 250_000;
 
-/// More keys than this, waiting to be looked up, are taken for "everything".
+/// More touches than this, waiting to be looked up, are taken for "everything".
 const TOUCHED_MAX: usize = 1 << 20;
 
 /// What readers see.
@@ -149,13 +149,11 @@ impl View {
 
 fn merge(before: Touched, after: Touched) -> Touched {
     match (before, after) {
-        (Touched::These { kv: mut before }, Touched::These { kv: after })
-            if before.len() + after.len() <= TOUCHED_MAX =>
-        {
+        (Touched::These(mut before), Touched::These(after)) if before.len() + after.len() <= TOUCHED_MAX => {
             before.extend(after);
-            Touched::These { kv: before }
+            Touched::These(before)
         }
-        (Touched::These { .. } | Touched::All, Touched::These { .. } | Touched::All) => Touched::All,
+        (Touched::These(_) | Touched::All, Touched::These(_) | Touched::All) => Touched::All,
     }
 }
 
@@ -167,7 +165,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use futures_lite::future::{block_on, poll_once};
-    use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, Query};
+    use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, Query, Touch};
     use lictor_machine::{Index, UnixMillis};
     use lictor_raft::{Configuration, Role, Term};
 
@@ -265,10 +263,8 @@ mod tests {
 
     #[test]
     fn too_many_touched_keys_are_taken_for_everything() {
-        let many = |count: usize| Touched::These {
-            kv: vec!["k".into(); count],
-        };
-        assert!(matches!(merge(many(2), many(3)), Touched::These { kv } if kv.len() == 5));
+        let many = |count: usize| Touched::These(vec![Touch::Kv("k".into()); count]);
+        assert!(matches!(merge(many(2), many(3)), Touched::These(touches) if touches.len() == 5));
         assert_eq!(merge(many(TOUCHED_MAX), many(1)), Touched::All);
         assert_eq!(merge(Touched::All, many(1)), Touched::All);
     }

@@ -35,9 +35,8 @@ async fn get(request: &mut Request<'_>) -> Result<Reply, Fault> {
     let key = key(request)?;
     let reading = request.read(Query::KvGet(key), options).await?;
     let meta = Meta::blocking(&reading);
-    let found = match reading.value {
-        Found::Entry(found) => found,
-        Found::Entries(_) | Found::Keys(_) => return Err(unexpected()),
+    let Found::Entry(found) = reading.value else {
+        return Err(unexpected());
     };
     let reply = match found {
         None => Reply::not_found(),
@@ -61,9 +60,8 @@ async fn list(request: &mut Request<'_>) -> Result<Reply, Fault> {
     let prefix = request.take_rest();
     let reading = request.read(Query::KvList(prefix), options).await?;
     let meta = Meta::blocking(&reading);
-    let entries = match reading.value {
-        Found::Entries(entries) => entries,
-        Found::Entry(_) | Found::Keys(_) => return Err(unexpected()),
+    let Found::Entries(entries) = reading.value else {
+        return Err(unexpected());
     };
     let reply = if entries.is_empty() {
         Reply::not_found()
@@ -87,9 +85,8 @@ async fn keys(request: &mut Request<'_>) -> Result<Reply, Fault> {
     let root = prefix.is_empty();
     let reading = request.read(Query::KvKeys { prefix, separator }, options).await?;
     let meta = Meta::blocking(&reading);
-    let keys = match reading.value {
-        Found::Keys(keys) => keys,
-        Found::Entry(_) | Found::Entries(_) => return Err(unexpected()),
+    let Found::Keys(keys) = reading.value else {
+        return Err(unexpected());
     };
     let reply = if keys.is_empty() && !root {
         Reply::not_found()

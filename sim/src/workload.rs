@@ -2,10 +2,11 @@
 //! oracles share.
 
 use core::fmt;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use lictor_catalog::{Action, Command, Found, Key, KvPair, KvWrite, Query, State};
-use lictor_machine::Index;
+use lictor_machine::{Index, NodeId};
 
 /// What a key holds: the value's number and the index that wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +68,37 @@ pub enum Op {
     },
     /// Hand leadership to another server.
     Transfer,
+    /// Change who is a member.
+    Reconfigure(Target),
+}
+
+/// The members that a change is to bring about: sets of servers, the lowest bit standing for the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Who is to vote.
+    pub voters: u16,
+    /// Who is to receive the log without voting. Whoever is to vote is left out.
+    pub learners: u16,
+}
+
+impl Target {
+    /// Everybody votes.
+    pub const fn everybody(servers: usize) -> Self {
+        Self {
+            voters: ((1_u32 << servers) - 1) as u16,
+            learners: 0,
+        }
+    }
+
+    /// The voters and the learners, of these servers.
+    pub fn of(self, servers: &[NodeId]) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+        let pick = |bits: u16| {
+            let numbered = servers.iter().enumerate();
+            let picked = numbered.filter(|(at, _)| bits >> at & 1 == 1);
+            picked.map(|(_, id)| *id).collect()
+        };
+        (pick(self.voters), pick(self.learners & !self.voters))
+    }
 }
 
 /// What a server answers.
@@ -88,6 +120,11 @@ pub enum Answer {
     },
     /// Leadership was handed over, or not.
     Transferred(bool),
+    /// The members are those that were asked for, by the entry at `index`.
+    Reconfigured {
+        /// Where.
+        index: Index,
+    },
     /// Nothing was done and nothing will be; try again, perhaps elsewhere.
     Refused,
     /// It may be done already, or later, or never.
@@ -135,7 +172,10 @@ impl Change {
                 KvWrite::Lock(..) | KvWrite::Unlock(..) | KvWrite::DeleteCas(..) | KvWrite::DeleteTree(_),
             )
             | Action::Txn(_)
-            | Action::ReapTombstones(_) => None,
+            | Action::ReapTombstones(_)
+            | Action::SetAutopilot { .. }
+            | Action::Coordinates(_)
+            | Action::ForgetCoordinates(_) => None,
         }
     }
 }
@@ -148,6 +188,9 @@ impl fmt::Display for Op {
             Self::Write(Change::Delete { key }) => write!(f, "delete k{key}"),
             Self::Get { key, freshness } => write!(f, "get k{key} {freshness:?}"),
             Self::Transfer => f.write_str("transfer leadership"),
+            Self::Reconfigure(target) => {
+                write!(f, "voters {:b}, learners {:b}", target.voters, target.learners)
+            }
         }
     }
 }
@@ -167,7 +210,7 @@ pub fn held(state: &State, key: u8) -> Option<Held> {
                 index: entry.modify_index,
             })
         }
-        Found::Entries(_) | Found::Keys(_) => None,
+        Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_) | Found::Coordinates(_) => None,
     }
 }
 

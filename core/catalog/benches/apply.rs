@@ -6,7 +6,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use lictor_catalog::{
-    Action, Changes, Command, Interest, Key, KvPair, KvWrite, Query, State, Touched, Watches,
+    Action, Changes, Command, Interest, Key, KvPair, KvWrite, Query, State, Touch, Touched, Watches,
 };
 use lictor_machine::{Index, UnixMillis};
 
@@ -95,14 +95,12 @@ fn wake(c: &mut Criterion) {
         let directory = key(number % 1000).slice(.."service-000/".len());
         subscribe(Interest::KvPrefix(directory));
     }
-    let elsewhere = Touched::These {
-        kv: vec![Key::from_static(b"other-000/key-00000")],
-    };
+    let elsewhere = Touched::These(vec![Touch::Kv(Key::from_static(b"other-000/key-00000"))]);
     let mut woken = Vec::new();
     c.bench_function("take_touched, none of 10k watchers", |b| {
         b.iter(|| watches.take_touched(black_box(&elsewhere), &mut woken));
     });
-    let touched = Touched::These { kv: vec![key(1)] };
+    let touched = Touched::These(vec![Touch::Kv(key(1))]);
     let subscribe = |woken: Vec<u64>| (woken, Interest::KvKey(key(1)));
     c.bench_function("subscribe, and take_touched, one of 10k watchers", |b| {
         b.iter_batched(

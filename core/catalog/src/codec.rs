@@ -1,10 +1,11 @@
 //! Commands as bytes: what the log holds.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
-use serde::Deserializer;
 use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::command::{Command, TxnOp};
 
@@ -70,26 +71,43 @@ impl Command {
 
 /// Reads the operations of a transaction without trusting the number that they claim to be.
 pub(crate) fn bounded_ops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TxnOp>, D::Error> {
-    struct Ops;
+    bounded(deserializer, MAX_TXN_OPS, "operations")
+}
 
-    impl<'de> Visitor<'de> for Ops {
-        type Value = Vec<TxnOp>;
+/// Reads a list of at most `limit` items without trusting the number that they claim to be. `what` names them in errors.
+pub(crate) fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+    limit: usize,
+    what: &'static str,
+) -> Result<Vec<T>, D::Error> {
+    struct Items<T> {
+        limit: usize,
+        what: &'static str,
+        item: PhantomData<T>,
+    }
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX_TXN_OPS} operations")
+            write!(f, "at most {} {}", self.limit, self.what)
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut ops = Vec::new();
-            while let Some(op) = seq.next_element()? {
-                if ops.len() == MAX_TXN_OPS {
-                    return Err(A::Error::invalid_length(ops.len() + 1, &self));
+            let mut items = Vec::new();
+            while let Some(item) = seq.next_element()? {
+                if items.len() == self.limit {
+                    return Err(A::Error::invalid_length(items.len() + 1, &self));
                 }
-                ops.push(op);
+                items.push(item);
             }
-            Ok(ops)
+            Ok(items)
         }
     }
 
-    deserializer.deserialize_seq(Ops)
+    deserializer.deserialize_seq(Items {
+        limit,
+        what,
+        item: PhantomData,
+    })
 }

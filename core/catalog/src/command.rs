@@ -6,7 +6,9 @@ use bytes::Bytes;
 use lictor_machine::{Index, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::autopilot::{Autopilot, AutopilotConfig};
 use crate::codec::bounded_ops;
+use crate::coordinate::{CoordinateEntry, NodeCoordinate, bounded_names, bounded_updates};
 use crate::kv::KvEntry;
 
 /// A key of the key-value store: any bytes, ordered bytewise. HTTP keys are UTF-8, but nothing here needs that.
@@ -30,6 +32,18 @@ pub enum Action {
     Txn(#[serde(deserialize_with = "bounded_ops")] Vec<TxnOp>),
     /// Forget the tombstones of keys deleted at or before this index.
     ReapTombstones(Index),
+    /// Set the settings of autopilot as a whole. The answer is [`Outcome::Done`] with whether they are as asked for now, or
+    /// [`Outcome::Refused`].
+    SetAutopilot {
+        /// The settings.
+        config: AutopilotConfig,
+        /// Only if their modify index is this, or, for 0, if nobody has set any.
+        cas: Option<Index>,
+    },
+    /// Take over where nodes are, at most [`crate::MAX_COORDINATE_UPDATES`] updates. Later ones win.
+    Coordinates(#[serde(deserialize_with = "bounded_updates")] Vec<NodeCoordinate>),
+    /// Forget where these nodes, at most [`crate::MAX_COORDINATE_UPDATES`], are.
+    ForgetCoordinates(#[serde(deserialize_with = "bounded_names")] Vec<String>),
 }
 
 /// A change of the key-value store. The answer is [`Outcome::Done`] with whether it happened, or [`Outcome::Refused`].
@@ -151,6 +165,12 @@ pub enum Query {
         /// Where to cut; empty means nowhere.
         separator: Bytes,
     },
+    /// The settings of autopilot.
+    Autopilot,
+    /// Where all nodes are.
+    Coordinates,
+    /// Where the node of this name is, in any of the network's segments.
+    Coordinate(String),
 }
 
 /// The answer to a [`Query`].
@@ -162,4 +182,8 @@ pub enum Found {
     Entries(Vec<Arc<KvEntry>>),
     /// To `KvKeys`.
     Keys(Vec<Key>),
+    /// To `Autopilot`.
+    Autopilot(Arc<Autopilot>),
+    /// To `Coordinates` and `Coordinate`: in order of the nodes' names, in lower case, and of the segments'.
+    Coordinates(Vec<Arc<CoordinateEntry>>),
 }

@@ -91,18 +91,31 @@ impl State {
                 .iter_from(from)
                 .map(|(key, index)| Row::of_tombstone(key.clone(), index))
         });
-        let counters = from.bound(Table::Meta).map(|from| {
-            let row = (self.kv.index > Index::ZERO).then(|| Row::of_kv_index(self.kv.index));
-            row.into_iter().filter(move |row| match from {
-                Bound::Unbounded => true,
-                Bound::Included(key) => row.key >= *key,
-                Bound::Excluded(key) => row.key > *key,
-            })
+        let few = |table, rows: Vec<Row>| {
+            let from = from.bound(table);
+            let behind = move |row: &Row| match from {
+                None => false,
+                Some(Bound::Unbounded) => true,
+                Some(Bound::Included(key)) => row.key >= *key,
+                Some(Bound::Excluded(key)) => row.key > *key,
+            };
+            rows.into_iter().filter(behind)
+        };
+        let counters = few(Table::Meta, self.counters().collect());
+        let settings = few(Table::Settings, self.settings().collect());
+        let coordinates = from.bound(Table::Coordinates).map(|from| {
+            let range = self
+                .coordinates
+                .entries
+                .range::<_, [u8]>((from, Bound::Unbounded));
+            range.map(|(key, entry)| Row::of_coordinate(key.clone(), entry))
         });
         entries
             .into_iter()
             .flatten()
             .chain(tombstones.into_iter().flatten())
-            .chain(counters.into_iter().flatten())
+            .chain(counters)
+            .chain(settings)
+            .chain(coordinates.into_iter().flatten())
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use lictor_machine::Index;
 
+use crate::autopilot::{AUTOPILOT, AutopilotStore};
 use crate::command::Key;
+use crate::coordinate::Coordinates;
 use crate::quote::quote;
 use crate::row::{self, Row, Table, ValueError};
 use crate::session::Sessions;
@@ -15,8 +17,12 @@ use crate::store::KvStore;
 #[derive(Debug, Default)]
 pub struct Builder {
     kv: KvStore,
-    /// The highest index in any row but that of the table's index.
-    highest: Index,
+    autopilot: AutopilotStore,
+    coordinates: Coordinates,
+    /// The highest index in any row of the key-value store.
+    kv_highest: Index,
+    /// The highest index of any coordinate.
+    coordinates_highest: Index,
 }
 
 /// Why rows are not a state. Whatever it is, none of the rows should be used: restore from elsewhere.
@@ -73,7 +79,7 @@ pub enum RowError {
     Inconsistent {
         /// The highest index of any object.
         highest: Index,
-        /// The index of the key-value table.
+        /// The index of the objects' table.
         table_index: Index,
         /// What was applied, as the caller knows.
         applied: Index,
@@ -98,8 +104,11 @@ impl Builder {
         let taken = match table {
             Table::Kv => self.kv.entries.contains_key(&key),
             Table::KvTombstones => self.kv.graveyard.get(&key).is_some(),
+            Table::Coordinates => self.coordinates.entries.contains_key(&key),
             Table::Meta if key == row::KV_INDEX => self.kv.index > Index::ZERO,
-            Table::Meta => {
+            Table::Meta if key == row::COORDINATES_INDEX => self.coordinates.index > Index::ZERO,
+            Table::Settings if key == AUTOPILOT => self.autopilot.stored.is_some(),
+            Table::Meta | Table::Settings => {
                 return Err(RowError::Unknown {
                     table,
                     name: name(&key),
@@ -124,7 +133,7 @@ impl Builder {
                 detail,
             },
         };
-        if table != Table::Meta && key.is_empty() {
+        if key.is_empty() {
             let detail = "it has no key".to_owned();
             return Err(RowError::Damaged {
                 table,
@@ -136,16 +145,30 @@ impl Builder {
             Table::Kv => {
                 let entry =
                     row::decode_entry(key.clone(), &value).map_err(|error| unreadable(&key, error))?;
-                self.highest = self.highest.max(entry.modify_index);
+                self.kv_highest = self.kv_highest.max(entry.modify_index);
                 self.kv.entries.insert(key, Arc::new(entry));
             }
             Table::KvTombstones => {
                 let index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
-                self.highest = self.highest.max(index);
+                self.kv_highest = self.kv_highest.max(index);
                 self.kv.graveyard.bury(key, index);
             }
             Table::Meta => {
-                self.kv.index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
+                let index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
+                if key == row::KV_INDEX {
+                    self.kv.index = index;
+                } else {
+                    self.coordinates.index = index;
+                }
+            }
+            Table::Settings => {
+                let autopilot = row::decode_autopilot(&value).map_err(|error| unreadable(&key, error))?;
+                self.autopilot.stored = Some(Arc::new(autopilot));
+            }
+            Table::Coordinates => {
+                let entry = row::decode_coordinate(&key, &value).map_err(|error| unreadable(&key, error))?;
+                self.coordinates_highest = self.coordinates_highest.max(entry.modify_index);
+                self.coordinates.entries.insert(key, Arc::new(entry));
             }
         }
         Ok(())
@@ -154,18 +177,26 @@ impl Builder {
     /// The state that the rows describe, `applied` being the last index whose effects are in them. Fails if rows are missing that there
     /// must be, or are from the future.
     pub fn finish(self, applied: Index) -> Result<State, RowError> {
-        let (highest, table_index) = (self.highest, self.kv.index);
-        if highest > table_index || table_index > applied {
-            return Err(RowError::Inconsistent {
-                highest,
-                table_index,
-                applied,
-            });
+        let (settings, _) = self.autopilot.get();
+        for (highest, table_index) in [
+            (self.kv_highest, self.kv.index),
+            (self.coordinates_highest, self.coordinates.index),
+            (settings, settings),
+        ] {
+            if highest > table_index || table_index > applied {
+                return Err(RowError::Inconsistent {
+                    highest,
+                    table_index,
+                    applied,
+                });
+            }
         }
         Ok(State {
             applied,
             kv: self.kv,
             sessions: Sessions::default(),
+            autopilot: self.autopilot,
+            coordinates: self.coordinates,
         })
     }
 }

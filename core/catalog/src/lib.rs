@@ -16,13 +16,19 @@
 //! | one key that does not | that of the whole table |
 //! | a prefix | the highest of its entries and tombstones; without any, that of the whole table |
 //! | the empty prefix | that of the whole table |
+//! | the settings of autopilot | their modify index; 0 while nobody has set any |
+//! | all coordinates | that of the whole table, in which removals count |
+//! | one node's coordinates | the highest of its modify indexes; without any, that of the whole table |
 //!
 //! An empty table has index 0. The HTTP API never says 0; it answers 1 in its place.
 
 #![forbid(unsafe_code)]
 
+mod autopilot;
 mod codec;
 mod command;
+mod coordinate;
+mod edit;
 mod export;
 mod graveyard;
 mod import;
@@ -39,15 +45,21 @@ mod tests;
 mod txn;
 mod watch;
 
+pub use autopilot::{Autopilot, AutopilotConfig, MAX_AUTOPILOT_TAG_BYTES};
 pub use codec::{DecodeError, MAX_TXN_OPS};
 pub use command::{
     Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionRef, TxnError, TxnOp,
     TxnResult,
 };
+pub use coordinate::{
+    COORDINATE_DIMENSIONS, Coordinate, CoordinateEntry, InvalidCoordinate, MAX_COORDINATE_NAME_BYTES,
+    MAX_COORDINATE_UPDATES, NodeCoordinate,
+};
+pub use edit::{Touch, Touched};
 pub use export::{Cursor, Export};
 pub use import::{Builder, RowError};
 pub use kv::KvEntry;
 pub use quote::{is_printable, quote};
 pub use row::{Row, Table};
-pub use state::{ApplyError, Changes, State, Touched};
+pub use state::{ApplyError, Changes, State};
 pub use watch::{Interest, WatchId, Watches, WatchesFull};

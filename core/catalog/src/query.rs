@@ -1,4 +1,4 @@
-//! Reading the key-value store.
+//! Answering queries; most of all, reading the key-value store.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -8,45 +8,69 @@ use lictor_machine::Index;
 
 use crate::command::{Found, Key, Query};
 use crate::kv::KvEntry;
+use crate::state::State;
 use crate::store::KvStore;
 
-impl KvStore {
-    /// The answer and its index, see the crate's documentation. Costs as much as the entries under the prefix; for keys that are
-    /// cut at a separator under the empty prefix, only as much as the keys in the answer.
-    pub(crate) fn query(&self, query: &Query) -> (Index, Found) {
+impl State {
+    /// Answers a query, with the index of the answer (see the crate's documentation): 0 while the table has never changed, for which
+    /// the HTTP API says 1.
+    pub fn query(&self, query: &Query) -> (Index, Found) {
         match query {
-            Query::KvGet(key) => {
-                let entry = self.entries.get(key).cloned();
-                (
-                    entry.as_ref().map_or(self.index, |entry| entry.modify_index),
-                    Found::Entry(entry),
-                )
+            Query::KvGet(key) => self.kv.get(key),
+            Query::KvList(prefix) => self.kv.list(prefix),
+            Query::KvKeys { prefix, separator } => self.kv.keys(prefix, separator),
+            Query::Autopilot => {
+                let (index, autopilot) = self.autopilot.get();
+                (index, Found::Autopilot(autopilot))
             }
-            Query::KvList(prefix) => {
-                let mut latest = Index::ZERO;
-                let entries = self.under(prefix);
-                let entries = entries
-                    .inspect(|entry| latest = latest.max(entry.modify_index))
-                    .cloned()
-                    .collect();
-                (self.prefix_index(prefix, latest), Found::Entries(entries))
+            Query::Coordinates => {
+                let (index, entries) = self.coordinates.all();
+                (index, Found::Coordinates(entries))
             }
-            Query::KvKeys { prefix, separator } if prefix.is_empty() => {
-                (self.index, Found::Keys(self.top_keys(separator)))
-            }
-            Query::KvKeys { prefix, separator } => {
-                let mut latest = Index::ZERO;
-                let mut keys: Vec<Key> = Vec::new();
-                for entry in self.under(prefix) {
-                    latest = latest.max(entry.modify_index);
-                    let key = cut(&entry.key, prefix.len(), separator);
-                    if keys.last() != Some(&key) {
-                        keys.push(key);
-                    }
-                }
-                (self.prefix_index(prefix, latest), Found::Keys(keys))
+            Query::Coordinate(node) => {
+                let (index, entries) = self.coordinates.of_node(node);
+                (index, Found::Coordinates(entries))
             }
         }
+    }
+}
+
+impl KvStore {
+    fn get(&self, key: &Key) -> (Index, Found) {
+        let entry = self.entries.get(key).cloned();
+        (
+            entry.as_ref().map_or(self.index, |entry| entry.modify_index),
+            Found::Entry(entry),
+        )
+    }
+
+    /// Costs as much as the entries under the prefix.
+    fn list(&self, prefix: &Key) -> (Index, Found) {
+        let mut latest = Index::ZERO;
+        let entries = self.under(prefix);
+        let entries = entries
+            .inspect(|entry| latest = latest.max(entry.modify_index))
+            .cloned()
+            .collect();
+        (self.prefix_index(prefix, latest), Found::Entries(entries))
+    }
+
+    /// Costs as much as the entries under the prefix; if they are cut at a separator under the empty prefix, only as much as the keys in
+    /// the answer.
+    fn keys(&self, prefix: &Key, separator: &Bytes) -> (Index, Found) {
+        if prefix.is_empty() {
+            return (self.index, Found::Keys(self.top_keys(separator)));
+        }
+        let mut latest = Index::ZERO;
+        let mut keys: Vec<Key> = Vec::new();
+        for entry in self.under(prefix) {
+            latest = latest.max(entry.modify_index);
+            let key = cut(&entry.key, prefix.len(), separator);
+            if keys.last() != Some(&key) {
+                keys.push(key);
+            }
+        }
+        (self.prefix_index(prefix, latest), Found::Keys(keys))
     }
 
     /// The entries with `prefix`, in order.

@@ -5,8 +5,11 @@ use lictor_machine::Index;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::autopilot::{AUTOPILOT, Autopilot};
 use crate::command::Key;
+use crate::coordinate::{CoordinateEntry, NodeCoordinate, place};
 use crate::kv::KvEntry;
+use crate::quote::quote;
 
 /// A kind of row. The numbers are on disk and on the wire: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,15 +21,34 @@ pub enum Table {
     KvTombstones = 2,
     /// Counters of the catalog, such as the highest index of each table, by name.
     Meta = 3,
+    /// What operators set for the whole data center, by name.
+    Settings = 4,
+    /// Where nodes are, by node and segment.
+    Coordinates = 5,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 3] = [Self::Kv, Self::KvTombstones, Self::Meta];
+    pub const ALL: [Self; 5] = [
+        Self::Kv,
+        Self::KvTombstones,
+        Self::Meta,
+        Self::Settings,
+        Self::Coordinates,
+    ];
 
     /// The table with this number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
+
+    /// The name of the row in [`Table::Meta`] that holds the index of this table, if it has one of its own.
+    pub(crate) const fn counter(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Kv => Some(KV_INDEX),
+            Self::Coordinates => Some(COORDINATES_INDEX),
+            Self::KvTombstones | Self::Meta | Self::Settings => None,
+        }
     }
 }
 
@@ -45,6 +67,9 @@ pub struct Row {
 
 /// The name of the row in [`Table::Meta`] that holds the index of the key-value table.
 pub(crate) const KV_INDEX: &[u8] = b"kv-index";
+
+/// The same for the table of coordinates.
+pub(crate) const COORDINATES_INDEX: &[u8] = b"coordinates-index";
 
 /// The format that row values are written in.
 pub(crate) const VERSION: u8 = 1;
@@ -106,11 +131,27 @@ impl Row {
         }
     }
 
-    pub(crate) fn of_kv_index(index: Index) -> Self {
+    pub(crate) fn of_counter(name: &'static [u8], index: Index) -> Self {
         Self {
             table: Table::Meta,
-            key: Key::from_static(KV_INDEX),
+            key: Key::from_static(name),
             value: Some(encode(&index, 0)),
+        }
+    }
+
+    pub(crate) fn of_autopilot(autopilot: &Autopilot) -> Self {
+        Self {
+            table: Table::Settings,
+            key: Key::from_static(AUTOPILOT),
+            value: Some(encode(autopilot, 64)),
+        }
+    }
+
+    pub(crate) fn of_coordinate(key: Key, entry: &CoordinateEntry) -> Self {
+        Self {
+            table: Table::Coordinates,
+            key,
+            value: Some(encode(entry, 128)),
         }
     }
 }
@@ -125,10 +166,7 @@ pub(crate) fn decode_entry(key: Key, value: &[u8]) -> Result<KvEntry, ValueError
         modify_index,
         value,
     } = decode(value)?;
-    if create_index == Index::ZERO || create_index > modify_index {
-        let detail = format!("created at index {create_index} and changed at {modify_index}");
-        return Err(ValueError::Damaged(detail));
-    }
+    check_indexes(create_index, modify_index)?;
     if session.as_ref().is_some_and(String::is_empty) {
         return Err(ValueError::Damaged(
             "locked by a session without a name".to_owned(),
@@ -151,6 +189,35 @@ pub(crate) fn decode_index(value: &[u8]) -> Result<Index, ValueError> {
         Index::ZERO => Err(ValueError::Damaged("its index is 0".to_owned())),
         index => Ok(index),
     }
+}
+
+/// The settings that the row of autopilot holds.
+pub(crate) fn decode_autopilot(value: &[u8]) -> Result<Autopilot, ValueError> {
+    let autopilot: Autopilot = decode(value)?;
+    check_indexes(autopilot.create_index, autopilot.modify_index)?;
+    autopilot.config.check().map_err(ValueError::Damaged)?;
+    Ok(autopilot)
+}
+
+/// The coordinate in the row with `key`.
+pub(crate) fn decode_coordinate(key: &Key, value: &[u8]) -> Result<CoordinateEntry, ValueError> {
+    let entry: CoordinateEntry = decode(value)?;
+    check_indexes(entry.modify_index, entry.modify_index)?;
+    let NodeCoordinate { node, segment, .. } = &entry.update;
+    entry.update.check().map_err(ValueError::Damaged)?;
+    if place(node, segment) != *key {
+        let node = quote(node.as_bytes());
+        return Err(ValueError::Damaged(format!("it is that of another node, {node}")));
+    }
+    Ok(entry)
+}
+
+fn check_indexes(create: Index, modify: Index) -> Result<(), ValueError> {
+    if create == Index::ZERO || create > modify {
+        let detail = format!("created at index {create} and changed at {modify}");
+        return Err(ValueError::Damaged(detail));
+    }
+    Ok(())
 }
 
 fn encode<T: Serialize>(object: &T, payload_len: usize) -> Bytes {

@@ -4,11 +4,14 @@ use std::fmt;
 
 use lictor_machine::Index;
 
-use crate::command::{Action, Command, Found, Key, KvWrite, Outcome, Query, TxnError, TxnOp, TxnResult};
+use crate::autopilot::AutopilotStore;
+use crate::command::{Action, Command, Key, KvWrite, Outcome, TxnError, TxnOp, TxnResult};
+use crate::coordinate::Coordinates;
+use crate::edit::{Edit, Touched};
 use crate::export::{Cursor, Export};
-use crate::row::{Row, Table};
+use crate::row::{self, Row, Table};
 use crate::session::Sessions;
-use crate::store::{Edit, KvStore};
+use crate::store::KvStore;
 use crate::txn;
 
 /// Everything that a data center's servers agree on, as of one index.
@@ -19,6 +22,8 @@ pub struct State {
     pub(crate) applied: Index,
     pub(crate) kv: KvStore,
     pub(crate) sessions: Sessions,
+    pub(crate) autopilot: AutopilotStore,
+    pub(crate) coordinates: Coordinates,
 }
 
 /// What one or more commands changed, in their order.
@@ -34,43 +39,6 @@ impl Changes {
     /// Whether nothing was changed at all.
     pub const fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.touched.is_empty()
-    }
-}
-
-/// Which parts of the state have changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Touched {
-    /// Exactly these. A key may be named more than once.
-    These {
-        /// Keys whose entry was written or removed.
-        kv: Vec<Key>,
-    },
-    /// Possibly everything: the state was replaced as a whole.
-    All,
-}
-
-impl Default for Touched {
-    /// Nothing.
-    fn default() -> Self {
-        Self::These { kv: Vec::new() }
-    }
-}
-
-impl Touched {
-    /// Whether nothing was touched.
-    pub const fn is_empty(&self) -> bool {
-        match self {
-            Self::These { kv } => kv.is_empty(),
-            Self::All => false,
-        }
-    }
-
-    fn extend_kv(&mut self, keys: Vec<Key>) {
-        match self {
-            Self::These { kv } if kv.is_empty() => *kv = keys,
-            Self::These { kv } => kv.extend(keys),
-            Self::All => {}
-        }
     }
 }
 
@@ -117,8 +85,20 @@ impl State {
                 self.kv.reap(&mut edit, *through);
                 Outcome::Done(true)
             }
+            Action::SetAutopilot { config, cas } => self
+                .autopilot
+                .set(&mut edit, config, *cas)
+                .map_or_else(Outcome::Refused, Outcome::Done),
+            Action::Coordinates(updates) => self
+                .coordinates
+                .update(&mut edit, updates)
+                .map_or_else(Outcome::Refused, |()| Outcome::Done(true)),
+            Action::ForgetCoordinates(nodes) => {
+                self.coordinates.forget(&mut edit, nodes);
+                Outcome::Done(true)
+            }
         };
-        self.report(edit, changes);
+        edit.report(self, changes);
         Ok(outcome)
     }
 
@@ -132,12 +112,6 @@ impl State {
         }
         self.applied = index;
         Ok(())
-    }
-
-    /// Answers a query, with the index of the answer (see the crate's documentation): 0 while the table has never changed, for which
-    /// the HTTP API says 1.
-    pub fn query(&self, query: &Query) -> (Index, Found) {
-        self.kv.query(query)
     }
 
     /// Carries out a transaction of [read-only](TxnOp::is_read_only) operations. Any other among them fails.
@@ -187,35 +161,37 @@ impl State {
         Ok(results)
     }
 
-    /// Adds to `changes` what `edit` did: each object once, as it is now.
-    fn report(&self, mut edit: Edit, changes: &mut Changes) {
-        // The table's index goes last, where the next command finds it: one such row is enough for many commands.
-        let index_row = |row: &Row| row.table == Table::Meta;
-        if !edit.keys.is_empty() && changes.rows.last().is_some_and(index_row) {
-            changes.rows.pop();
+    /// The object at this place as a row; `None` if there is none.
+    pub(crate) fn row(&self, table: Table, key: &Key) -> Option<Row> {
+        match table {
+            Table::Kv => self.kv.entries.get(key).map(|entry| Row::of_entry(entry)),
+            Table::KvTombstones => {
+                let index = self.kv.graveyard.get(key)?;
+                Some(Row::of_tombstone(key.clone(), index))
+            }
+            Table::Meta => self.counters().find(|row| row.key == *key),
+            Table::Settings => self.settings().find(|row| row.key == *key),
+            Table::Coordinates => {
+                let entry = self.coordinates.entries.get(key)?;
+                Some(Row::of_coordinate(key.clone(), entry))
+            }
         }
-        for keys in [&mut edit.keys, &mut edit.stones] {
-            keys.sort_unstable();
-            keys.dedup();
-        }
-        changes
-            .rows
-            .extend(edit.keys.iter().map(|key| match self.kv.entries.get(key) {
-                Some(entry) => Row::of_entry(entry),
-                None => Row::removal(Table::Kv, key.clone()),
-            }));
-        changes.rows.extend(
-            edit.stones
-                .into_iter()
-                .map(|key| match self.kv.graveyard.get(&key) {
-                    Some(index) => Row::of_tombstone(key, index),
-                    None => Row::removal(Table::KvTombstones, key),
-                }),
-        );
-        if !edit.keys.is_empty() {
-            changes.rows.push(Row::of_kv_index(self.kv.index));
-        }
-        changes.touched.extend_kv(edit.keys);
+    }
+
+    /// The rows of [`Table::Meta`], in order.
+    pub(crate) fn counters(&self) -> impl Iterator<Item = Row> + use<> {
+        let counters = [
+            (row::COORDINATES_INDEX, self.coordinates.index),
+            (row::KV_INDEX, self.kv.index),
+        ];
+        let set = counters.into_iter().filter(|(_, index)| *index > Index::ZERO);
+        set.map(|(name, index)| Row::of_counter(name, index))
+    }
+
+    /// The rows of [`Table::Settings`], in order.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = Row> + use<> {
+        let autopilot = self.autopilot.stored.as_ref();
+        autopilot.map(|stored| Row::of_autopilot(stored)).into_iter()
     }
 }
 
@@ -227,6 +203,7 @@ impl fmt::Debug for State {
             .field("kv_index", &self.kv.index.0)
             .field("keys", &self.kv.entries.len())
             .field("tombstones", &self.kv.graveyard.len())
+            .field("coordinates", &self.coordinates.entries.len())
             .finish_non_exhaustive()
     }
 }

@@ -6,8 +6,10 @@ use imbl::OrdMap;
 use lictor_machine::Index;
 
 use crate::command::{Key, KvPair, KvWrite, SessionRef};
+use crate::edit::Edit;
 use crate::graveyard::Graveyard;
 use crate::kv::KvEntry;
+use crate::row::Table;
 use crate::session::{SessionError, Sessions};
 
 /// The key-value store. Clones are O(1).
@@ -17,26 +19,6 @@ pub(crate) struct KvStore {
     pub(crate) graveyard: Graveyard,
     /// The last index that changed any entry. Deletions count, reaping does not.
     pub(crate) index: Index,
-}
-
-/// The changes of one command: the index they all get, and where they happened.
-#[derive(Debug)]
-pub(crate) struct Edit {
-    pub(crate) index: Index,
-    /// Keys whose entry was written or removed, possibly several times.
-    pub(crate) keys: Vec<Key>,
-    /// Keys whose tombstone was written or removed, possibly several times.
-    pub(crate) stones: Vec<Key>,
-}
-
-impl Edit {
-    pub(crate) const fn new(index: Index) -> Self {
-        Self {
-            index,
-            keys: Vec::new(),
-            stones: Vec::new(),
-        }
-    }
 }
 
 /// The answer to an operation that needs a key and has none.
@@ -149,8 +131,8 @@ impl KvStore {
         if let Some((key, _)) = self.entries.remove_with_key(key) {
             self.index = edit.index;
             self.graveyard.bury(key.clone(), edit.index);
-            edit.stones.push(key.clone());
-            edit.keys.push(key);
+            edit.changed(Table::KvTombstones, key.clone());
+            edit.changed(Table::Kv, key);
         }
     }
 
@@ -183,18 +165,24 @@ impl KvStore {
                 self.entries.remove(key);
             }
         }
-        edit.keys.extend(doomed);
-        edit.stones.append(&mut self.graveyard.clear_under(prefix));
+        for key in doomed {
+            edit.changed(Table::Kv, key);
+        }
+        for key in self.graveyard.clear_under(prefix) {
+            edit.changed(Table::KvTombstones, key);
+        }
         if !prefix.is_empty() {
             self.graveyard.bury(prefix.clone(), edit.index);
-            edit.stones.push(prefix.clone());
+            edit.changed(Table::KvTombstones, prefix.clone());
         }
         self.index = edit.index;
     }
 
     /// Forgets tombstones whose index is not later than `through`. No index moves, but those of prefixes may fall back.
     pub(crate) fn reap(&mut self, edit: &mut Edit, through: Index) {
-        edit.stones.append(&mut self.graveyard.reap(through));
+        for key in self.graveyard.reap(through) {
+            edit.changed(Table::KvTombstones, key);
+        }
     }
 
     /// Writes an entry, unless that would change nothing: then it keeps its modify index, and nothing is touched.
@@ -228,7 +216,7 @@ impl KvStore {
             modify_index: edit.index,
         });
         self.entries.insert(key.clone(), Arc::clone(&entry));
-        edit.keys.push(key);
+        edit.changed(Table::Kv, key);
         self.index = edit.index;
         entry
     }

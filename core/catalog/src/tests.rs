@@ -1,6 +1,8 @@
 //! Tests of the crate as a whole.
 
+mod autopilot;
 mod commands;
+mod coordinates;
 mod indexes;
 mod kv;
 mod model;
@@ -78,7 +80,9 @@ impl Bench {
     fn get(&self, key: &str) -> Option<Arc<KvEntry>> {
         match self.state.query(&Query::KvGet(bytes(key))).1 {
             Found::Entry(entry) => entry,
-            other @ (Found::Entries(_) | Found::Keys(_)) => panic!("not an entry: {other:?}"),
+            other @ (Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_) | Found::Coordinates(_)) => {
+                panic!("not an entry: {other:?}")
+            }
         }
     }
 
@@ -98,7 +102,9 @@ impl Bench {
                 .iter()
                 .map(|key| String::from_utf8(key.to_vec()).unwrap())
                 .collect(),
-            other @ (Found::Entries(_) | Found::Entry(_)) => panic!("not keys: {other:?}"),
+            other @ (Found::Entries(_) | Found::Entry(_) | Found::Autopilot(_) | Found::Coordinates(_)) => {
+                panic!("not keys: {other:?}")
+            }
         }
     }
 

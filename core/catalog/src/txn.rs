@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::command::{Key, KvTxnOp, TxnError, TxnOp, TxnResult};
+use crate::edit::Edit;
 use crate::kv::KvEntry;
 use crate::quote::quote;
 use crate::session::Sessions;
-use crate::store::{Edit, KvStore, NO_KEY};
+use crate::store::{KvStore, NO_KEY};
 
 impl TxnOp {
     /// Whether it changes nothing. A transaction of such operations alone need not go through the log.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Key, Query};
-use crate::state::Touched;
+use crate::coordinate::folded;
+use crate::edit::{Touch, Touched};
 
 /// The part of the state that an answer depends on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +15,12 @@ pub enum Interest {
     KvPrefix(Key),
     /// Every key.
     KvTable,
+    /// The settings of autopilot.
+    Autopilot,
+    /// Where one node is; its name in lower case.
+    Coordinate(Key),
+    /// Where all nodes are.
+    Coordinates,
 }
 
 impl Query {
@@ -24,6 +31,9 @@ impl Query {
             Self::KvGet(key) => Interest::KvKey(key.clone()),
             Self::KvList(prefix) | Self::KvKeys { prefix, .. } if prefix.is_empty() => Interest::KvTable,
             Self::KvList(prefix) | Self::KvKeys { prefix, .. } => Interest::KvPrefix(prefix.clone()),
+            Self::Autopilot => Interest::Autopilot,
+            Self::Coordinates => Interest::Coordinates,
+            Self::Coordinate(node) => Interest::Coordinate(folded(node).into()),
         }
     }
 }
@@ -49,10 +59,10 @@ pub struct Watches<W> {
     limit: usize,
     next: u64,
     watchers: BTreeMap<WatchId, Watcher<W>>,
-    keys: Group,
+    /// By what they wait for, but for prefixes of keys.
+    plain: Group<Interest>,
     /// By length of the prefix, so that a changed key is looked up once per length.
-    prefixes: BTreeMap<usize, Group>,
-    table: BTreeSet<WatchId>,
+    prefixes: BTreeMap<usize, Group<Key>>,
 }
 
 #[derive(Debug)]
@@ -61,7 +71,7 @@ struct Watcher<W> {
     value: W,
 }
 
-type Group = BTreeMap<Key, BTreeSet<WatchId>>;
+type Group<K> = BTreeMap<K, BTreeSet<WatchId>>;
 
 impl<W> Watches<W> {
     /// Nobody waits yet, and never more than `limit` will at once.
@@ -70,9 +80,8 @@ impl<W> Watches<W> {
             limit,
             next: 0,
             watchers: BTreeMap::new(),
-            keys: Group::new(),
+            plain: Group::new(),
             prefixes: BTreeMap::new(),
-            table: BTreeSet::new(),
         }
     }
 
@@ -94,15 +103,16 @@ impl<W> Watches<W> {
         let id = WatchId(self.next);
         self.next += 1;
         let interest = match interest {
-            Interest::KvKey(key) => Interest::KvKey(join(&mut self.keys, &key, id)),
             Interest::KvPrefix(prefix) if !prefix.is_empty() => {
                 let group = self.prefixes.entry(prefix.len()).or_default();
-                Interest::KvPrefix(join(group, &prefix, id))
+                Interest::KvPrefix(join(group, prefix, id, |prefix| Key::copy_from_slice(prefix)))
             }
-            Interest::KvPrefix(_) | Interest::KvTable => {
-                self.table.insert(id);
-                Interest::KvTable
-            }
+            Interest::KvPrefix(_) => join(&mut self.plain, Interest::KvTable, id, Interest::clone),
+            interest @ (Interest::KvKey(_)
+            | Interest::KvTable
+            | Interest::Autopilot
+            | Interest::Coordinate(_)
+            | Interest::Coordinates) => join(&mut self.plain, interest, id, detached),
         };
         self.watchers.insert(
             id,
@@ -118,7 +128,6 @@ impl<W> Watches<W> {
     pub fn cancel(&mut self, id: WatchId) -> Option<W> {
         let Watcher { interest, value } = self.watchers.remove(&id)?;
         match interest {
-            Interest::KvKey(key) => leave(&mut self.keys, &key, id),
             Interest::KvPrefix(prefix) => {
                 if let Some(group) = self.prefixes.get_mut(&prefix.len()) {
                     leave(group, &prefix, id);
@@ -127,9 +136,11 @@ impl<W> Watches<W> {
                     }
                 }
             }
-            Interest::KvTable => {
-                self.table.remove(&id);
-            }
+            plain @ (Interest::KvKey(_)
+            | Interest::KvTable
+            | Interest::Autopilot
+            | Interest::Coordinate(_)
+            | Interest::Coordinates) => leave(&mut self.plain, &plain, id),
         }
         Some(value)
     }
@@ -137,11 +148,10 @@ impl<W> Watches<W> {
     /// Removes every watcher whose interest was touched, and appends each once to `woken`.
     pub fn take_touched(&mut self, touched: &Touched, woken: &mut Vec<W>) {
         match touched {
-            Touched::These { kv } => kv.iter().for_each(|key| self.take_key(key, woken)),
+            Touched::These(touches) => touches.iter().for_each(|touch| self.take(touch, woken)),
             Touched::All => {
-                self.keys.clear();
+                self.plain.clear();
                 self.prefixes.clear();
-                self.table.clear();
                 woken.extend(
                     std::mem::take(&mut self.watchers)
                         .into_values()
@@ -151,12 +161,38 @@ impl<W> Watches<W> {
         }
     }
 
-    fn take_key(&mut self, key: &Key, woken: &mut Vec<W>) {
+    fn take(&mut self, touch: &Touch, woken: &mut Vec<W>) {
         if self.watchers.is_empty() {
             return;
         }
-        let mut ids = std::mem::take(&mut self.table);
-        ids.append(&mut self.keys.remove(key).unwrap_or_default());
+        let ids = match touch {
+            Touch::Kv(key) => {
+                let mut ids = self.take_plain([Interest::KvKey(key.clone()), Interest::KvTable]);
+                ids.append(&mut self.take_prefixes(key));
+                ids
+            }
+            Touch::Coordinate(node) => {
+                self.take_plain([Interest::Coordinate(node.clone()), Interest::Coordinates])
+            }
+            Touch::Autopilot => self.take_plain([Interest::Autopilot]),
+        };
+        woken.extend(
+            ids.iter()
+                .filter_map(|id| self.watchers.remove(id))
+                .map(|watcher| watcher.value),
+        );
+    }
+
+    fn take_plain<const N: usize>(&mut self, interests: [Interest; N]) -> BTreeSet<WatchId> {
+        let mut ids = BTreeSet::new();
+        for interest in interests {
+            ids.append(&mut self.plain.remove(&interest).unwrap_or_default());
+        }
+        ids
+    }
+
+    fn take_prefixes(&mut self, key: &Key) -> BTreeSet<WatchId> {
+        let mut ids = BTreeSet::new();
         let mut emptied = Vec::new();
         for (length, group) in self.prefixes.range_mut(..=key.len()) {
             if let Some(mut found) = group.remove(&key[..*length]) {
@@ -169,29 +205,37 @@ impl<W> Watches<W> {
         for length in emptied {
             self.prefixes.remove(&length);
         }
-        woken.extend(
-            ids.iter()
-                .filter_map(|id| self.watchers.remove(id))
-                .map(|watcher| watcher.value),
-        );
+        ids
     }
 }
 
-/// Adds a watcher of `key` to its group. Returns the group's own copy of the key: the one given may be a slice of a large request,
-/// which must not live as long as the watch.
-fn join(group: &mut Group, key: &Key, id: WatchId) -> Key {
+/// Adds a watcher of `what` to its group. Returns the group's own copy of that, made by `detach` where it is the first: the one given
+/// may be a slice of a large request, which must not live as long as the watch.
+fn join<K: Ord + Clone>(group: &mut Group<K>, what: K, id: WatchId, detach: impl FnOnce(&K) -> K) -> K {
     let own = group
-        .get_key_value(key)
-        .map_or_else(|| Key::copy_from_slice(key), |(own, _)| own.clone());
+        .get_key_value(&what)
+        .map_or_else(|| detach(&what), |(own, _)| own.clone());
     group.entry(own.clone()).or_default().insert(id);
     own
 }
 
-fn leave(group: &mut Group, key: &Key, id: WatchId) {
-    if let Some(ids) = group.get_mut(key) {
+/// A copy that shares no memory.
+fn detached(interest: &Interest) -> Interest {
+    match interest {
+        Interest::KvKey(key) => Interest::KvKey(Key::copy_from_slice(key)),
+        Interest::KvPrefix(prefix) => Interest::KvPrefix(Key::copy_from_slice(prefix)),
+        Interest::Coordinate(node) => Interest::Coordinate(Key::copy_from_slice(node)),
+        Interest::KvTable => Interest::KvTable,
+        Interest::Autopilot => Interest::Autopilot,
+        Interest::Coordinates => Interest::Coordinates,
+    }
+}
+
+fn leave<K: Ord>(group: &mut Group<K>, what: &K, id: WatchId) {
+    if let Some(ids) = group.get_mut(what) {
         ids.remove(&id);
         if ids.is_empty() {
-            group.remove(key);
+            group.remove(what);
         }
     }
 }

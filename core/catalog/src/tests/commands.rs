@@ -1,7 +1,7 @@
 //! Commands as bytes.
 
 use super::*;
-use crate::{DecodeError, MAX_TXN_OPS};
+use crate::{AutopilotConfig, Coordinate, DecodeError, MAX_TXN_OPS, NodeCoordinate};
 
 fn hex(bytes: &[u8]) -> String {
     bytes
@@ -62,6 +62,31 @@ fn golden() -> Vec<(Action, &'static str)> {
             "01ac020101000c016b09",
         ),
         (Action::ReapTombstones(Index(300)), "01ac0202ac02"),
+        (
+            Action::SetAutopilot {
+                config: AutopilotConfig {
+                    redundancy_zone_tag: "z".to_owned(),
+                    upgrade_version_tag: "v".to_owned(),
+                    ..AutopilotConfig::default()
+                },
+                cas: Some(Index(9)),
+            },
+            "01ac020301008084af5ffa01000a00017a0001760109",
+        ),
+        (
+            Action::Coordinates(vec![NodeCoordinate {
+                node: "n".to_owned(),
+                segment: "s".to_owned(),
+                coordinate: Coordinate::new([0.0; 8], 1.5, -1.0, 2.0).unwrap(),
+            }]),
+            concat!(
+                "01ac020401016e0173",
+                "0000000000000000000000000000000000000000000000000000000000000000",
+                "0000000000000000000000000000000000000000000000000000000000000000",
+                "000000000000f83f000000000000f0bf0000000000000040"
+            ),
+        ),
+        (Action::ForgetCoordinates(vec!["n".to_owned()]), "01ac020501016e"),
     ]
 }
 
@@ -93,7 +118,7 @@ fn what_is_not_a_command_is_refused() {
             assert!(malformed(&encoded[..cut]));
         }
     }
-    let unknown = [&[1, 0, 3][..], &[0; 20]].concat();
+    let unknown = [&[1, 0, 99][..], &[0; 20]].concat();
     assert!(malformed(&unknown));
 }
 

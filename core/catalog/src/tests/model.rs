@@ -1,15 +1,20 @@
-//! The key-value store as a naive program: plain maps, full scans, whole copies.
+//! The catalog as a naive program: plain maps, full scans, whole copies.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::*;
-use crate::{TxnError, TxnResult};
+use crate::{Autopilot, CoordinateEntry, TxnError, TxnResult};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     pub(super) entries: BTreeMap<Key, KvEntry>,
     stones: BTreeMap<Key, Index>,
     pub(super) index: Index,
+    autopilot: Autopilot,
+    /// By name in lower case, and segment.
+    coordinates: BTreeMap<(String, String), CoordinateEntry>,
+    coordinates_index: Index,
 }
 
 impl Model {
@@ -26,6 +31,51 @@ impl Model {
             Action::Txn(ops) => Outcome::Txn(self.txn(index, ops)),
             Action::ReapTombstones(through) => {
                 self.stones.retain(|_, index| *index > *through);
+                DONE
+            }
+            Action::SetAutopilot { config, cas } => {
+                let old = &self.autopilot;
+                if cas.is_some_and(|index| index != old.modify_index) {
+                    return NOT_DONE;
+                }
+                let first = old.modify_index == Index::ZERO;
+                if first || old.config != *config {
+                    self.autopilot = Autopilot {
+                        config: config.clone(),
+                        create_index: if first { index } else { old.create_index },
+                        modify_index: index,
+                    };
+                }
+                DONE
+            }
+            Action::Coordinates(updates) => {
+                for update in updates {
+                    let entry = self
+                        .coordinates
+                        .entry((update.node.to_lowercase(), update.segment.clone()));
+                    let modify_index = index;
+                    let update = update.clone();
+                    let new = CoordinateEntry { update, modify_index };
+                    match entry {
+                        Entry::Occupied(old) if old.get().update == new.update => continue,
+                        Entry::Occupied(mut old) => {
+                            old.insert(new);
+                        }
+                        Entry::Vacant(place) => {
+                            place.insert(new);
+                        }
+                    }
+                    self.coordinates_index = index;
+                }
+                DONE
+            }
+            Action::ForgetCoordinates(nodes) => {
+                let before = self.coordinates.len();
+                self.coordinates
+                    .retain(|(node, _), _| !nodes.iter().any(|name| name.to_lowercase() == *node));
+                if self.coordinates.len() < before {
+                    self.coordinates_index = index;
+                }
                 DONE
             }
         }
@@ -81,6 +131,24 @@ impl Model {
                     .collect();
                 keys.dedup();
                 (index, Found::Keys(keys))
+            }
+            Query::Autopilot => {
+                let found = self.autopilot.clone();
+                (found.modify_index, Found::Autopilot(Arc::new(found)))
+            }
+            Query::Coordinates => {
+                let all = self.coordinates.values().cloned().map(Arc::new);
+                (self.coordinates_index, Found::Coordinates(all.collect()))
+            }
+            Query::Coordinate(name) => {
+                let found: Vec<_> = self
+                    .coordinates
+                    .iter()
+                    .filter(|((node, _), _)| *node == name.to_lowercase())
+                    .map(|(_, entry)| Arc::new(entry.clone()))
+                    .collect();
+                let index = found.iter().map(|entry| entry.modify_index).max();
+                (index.unwrap_or(self.coordinates_index), Found::Coordinates(found))
             }
         }
     }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::model::Model;
 use super::*;
-use crate::{Builder, Cursor, Interest, Row, Table, Touched, Watches};
+use crate::{
+    AutopilotConfig, Builder, Coordinate, Cursor, Interest, NodeCoordinate, Row, Table, Touched, Watches,
+};
 
 /// Keys that are prefixes of each other in many ways.
 const KEYS: [&str; 11] = [
@@ -30,7 +32,13 @@ enum Step {
     Write(RawOp),
     Txn(Vec<RawOp>),
     Reap { back: u64 },
+    Autopilot { min_quorum: u64, guess: Option<Guess> },
+    Coordinates(Vec<(&'static str, &'static str, f64)>),
+    Forget(Vec<&'static str>),
 }
+
+/// Names of nodes, of which one is a prefix of another and two are the same.
+const NODES: [&str; 4] = ["n", "n1", "N1", "web"];
 
 #[derive(Clone, Debug)]
 struct RawOp {
@@ -52,18 +60,25 @@ enum Guess {
     Own,
 }
 
-fn raw_op() -> impl Strategy<Value = RawOp> {
-    let session = prop::sample::select(vec![ALICE, ALICE, BOB, BOB, GHOST, "", "x"]);
-    let guess = prop::sample::select(vec![
+fn guess() -> impl Strategy<Value = Guess> {
+    prop::sample::select(vec![
         Guess::Zero,
         Guess::Current,
         Guess::Current,
         Guess::Stale,
         Guess::Own,
-    ]);
+    ])
+}
+
+fn node() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(NODES.to_vec())
+}
+
+fn raw_op() -> impl Strategy<Value = RawOp> {
+    let session = prop::sample::select(vec![ALICE, ALICE, BOB, BOB, GHOST, "", "x"]);
     let value = prop::sample::select(vec!["", "v", "w"]);
     let flags = prop::sample::select(vec![0, 0, 7]);
-    (0..13_u8, 0..KEYS.len(), value, flags, session, guess).prop_map(
+    (0..13_u8, 0..KEYS.len(), value, flags, session, guess()).prop_map(
         |(verb, key, value, flags, session, guess)| RawOp {
             verb,
             key,
@@ -80,7 +95,23 @@ fn step() -> impl Strategy<Value = Step> {
         8 => raw_op().prop_map(Step::Write),
         4 => prop::collection::vec(raw_op(), 0..6).prop_map(Step::Txn),
         1 => (0..12_u64).prop_map(|back| Step::Reap { back }),
+        1 => (0..3_u64, prop::option::of(guess())).prop_map(|(min_quorum, guess)| Step::Autopilot { min_quorum, guess }),
+        2 => prop::collection::vec(
+            (node(), prop::sample::select(vec!["", "x"]), prop::sample::select(vec![0.0, 0.5])),
+            0..4,
+        ).prop_map(Step::Coordinates),
+        1 => prop::collection::vec(node(), 0..3).prop_map(Step::Forget),
     ]
+}
+
+/// The index that a guess stands for, `current` being that of what it is about, `own` that of the command.
+fn guessed(guess: Guess, current: Index, own: Index) -> Index {
+    match guess {
+        Guess::Zero => Index::ZERO,
+        Guess::Current => current,
+        Guess::Stale => current.prev(),
+        Guess::Own => own,
+    }
 }
 
 fn resolve(raw: &RawOp, model: &Model, index: Index) -> KvTxnOp {
@@ -95,12 +126,7 @@ fn resolve(raw: &RawOp, model: &Model, index: Index) -> KvTxnOp {
         .entries
         .get(&key)
         .map_or(Index::ZERO, |entry| entry.modify_index);
-    let expected = match raw.guess {
-        Guess::Zero => Index::ZERO,
-        Guess::Current => current,
-        Guess::Stale => current.prev(),
-        Guess::Own => index,
-    };
+    let expected = guessed(raw.guess, current, index);
     match raw.verb {
         0 => KvTxnOp::Set(pair),
         1 => KvTxnOp::Cas(pair, expected),
@@ -121,6 +147,26 @@ fn resolve(raw: &RawOp, model: &Model, index: Index) -> KvTxnOp {
 fn action(step: &Step, model: &Model, index: Index) -> Action {
     match step {
         Step::Reap { back } => Action::ReapTombstones(Index(index.0.saturating_sub(*back))),
+        Step::Autopilot { min_quorum, guess } => Action::SetAutopilot {
+            config: AutopilotConfig {
+                min_quorum: *min_quorum,
+                ..AutopilotConfig::default()
+            },
+            cas: guess.map(|guess| guessed(guess, model.query(&Query::Autopilot).0, index)),
+        },
+        Step::Coordinates(updates) => Action::Coordinates(
+            updates
+                .iter()
+                .map(|(node, segment, height)| NodeCoordinate {
+                    node: (*node).to_owned(),
+                    segment: (*segment).to_owned(),
+                    coordinate: Coordinate::new([0.0; 8], 0.0, 0.0, *height).unwrap(),
+                })
+                .collect(),
+        ),
+        Step::Forget(nodes) => {
+            Action::ForgetCoordinates(nodes.iter().map(|node| (*node).to_owned()).collect())
+        }
         Step::Txn(ops) => Action::Txn(
             ops.iter()
                 .map(|raw| TxnOp::Kv(resolve(raw, model, index)))
@@ -152,9 +198,10 @@ fn action(step: &Step, model: &Model, index: Index) -> Action {
     }
 }
 
-/// Everything that can be asked about the keys.
+/// Everything that can be asked.
 fn queries() -> Vec<Query> {
-    let mut queries = Vec::new();
+    let mut queries = vec![Query::Autopilot, Query::Coordinates];
+    queries.extend(NODES.map(|node| Query::Coordinate(node.to_owned())));
     for key in KEYS {
         queries.push(Query::KvGet(bytes(key)));
         queries.push(Query::KvList(bytes(key)));
@@ -245,9 +292,15 @@ proptest! {
 
             // What changed nothing reports nothing; what changed something keeps one index for it.
             let reap = matches!(command.action, Action::ReapTombstones(_));
-            prop_assert!(old.kv.index == state.kv.index || state.kv.index == index);
-            prop_assert_eq!(changes.touched.is_empty(), old.kv.index == state.kv.index);
-            prop_assert!(reap || changes.is_empty() == (old.kv.index == state.kv.index));
+            let counters = |state: &State| {
+                [state.kv.index, state.coordinates.index, state.autopilot.get().0]
+            };
+            let same = counters(&old) == counters(&state);
+            for (was, is) in counters(&old).into_iter().zip(counters(&state)) {
+                prop_assert!(was == is || is == index);
+            }
+            prop_assert_eq!(changes.touched.is_empty(), same);
+            prop_assert!(reap || changes.is_empty() == same);
 
             // Indexes never go back, but by reaping.
             for ((was, _), (is, _)) in before.iter().zip(&after) {
@@ -269,7 +322,8 @@ proptest! {
                     // Nothing found, and other keys moved the table's index; or a tombstone was reaped.
                     let nothing = matches!(&is.1, Found::Entry(None))
                         || matches!(&is.1, Found::Entries(found) if found.is_empty())
-                        || matches!(&is.1, Found::Keys(found) if found.is_empty());
+                        || matches!(&is.1, Found::Keys(found) if found.is_empty())
+                        || matches!(&is.1, Found::Coordinates(found) if found.is_empty());
                     prop_assert!(was.0 == is.0 || nothing || reap, "{:?} missed an index", query);
                 }
             }
@@ -352,4 +406,10 @@ fn a_query_says_what_it_depends_on() {
     assert_eq!(Query::KvList(bytes("")).interest(), Interest::KvTable);
     assert_eq!(keys("a").interest(), Interest::KvPrefix(bytes("a")));
     assert_eq!(keys("").interest(), Interest::KvTable);
+    assert_eq!(Query::Autopilot.interest(), Interest::Autopilot);
+    assert_eq!(Query::Coordinates.interest(), Interest::Coordinates);
+    assert_eq!(
+        Query::Coordinate("N1".to_owned()).interest(),
+        Interest::Coordinate(bytes("n1"))
+    );
 }

@@ -1,7 +1,10 @@
 //! Rows: what they look like, and what is not a state.
 
 use super::*;
-use crate::{Builder, Cursor, Row, RowError, Table, Touched};
+use crate::row::KV_INDEX;
+use crate::{
+    AutopilotConfig, Builder, Coordinate, Cursor, NodeCoordinate, Row, RowError, Table, Touch, Touched,
+};
 
 fn row(table: Table, key: &str, value: &[u8]) -> Row {
     Row {
@@ -51,12 +54,45 @@ fn the_format_stands_still() {
         row(Table::Meta, "kv-index", b"\x01\xae\x02"),
     ];
     assert_eq!(rows, expected);
-    assert_eq!(Table::ALL.map(|table| table as u8), [1, 2, 3]);
+    assert_eq!(Table::ALL.map(|table| table as u8), [1, 2, 3, 4, 5]);
     assert_eq!(
         Table::ALL.map(|table| Table::from_number(table as u8)),
         Table::ALL.map(Some)
     );
-    assert_eq!((Table::from_number(0), Table::from_number(4)), (None, None));
+    assert_eq!((Table::from_number(0), Table::from_number(6)), (None, None));
+}
+
+#[test]
+fn the_format_of_settings_and_coordinates_stands_still() {
+    let mut bench = Bench::new();
+    bench.state.advance(Index(299)).unwrap();
+    let config = AutopilotConfig {
+        redundancy_zone_tag: "z".to_owned(),
+        ..AutopilotConfig::default()
+    };
+    bench.apply(Action::SetAutopilot { config, cas: None });
+    bench.apply(Action::Coordinates(vec![NodeCoordinate {
+        node: "N".to_owned(),
+        segment: "s".to_owned(),
+        coordinate: Coordinate::new([0.0; 8], 1.5, -1.0, 2.0).unwrap(),
+    }]));
+    let (rows, _) = bench.state.export().chunk(&Cursor::start(), usize::MAX);
+    let coordinate = [
+        &b"\x01\x01N\x01s"[..],
+        &[0; 64],
+        &1.5_f64.to_le_bytes(),
+        &(-1.0_f64).to_le_bytes(),
+        &2.0_f64.to_le_bytes(),
+        b"\xad\x02",
+    ]
+    .concat();
+    let autopilot = b"\x01\x01\x00\x80\x84\xaf\x5f\xfa\x01\x00\x0a\x00\x01z\x00\x00\xac\x02\xac\x02";
+    let expected = [
+        row(Table::Meta, "coordinates-index", b"\x01\xad\x02"),
+        row(Table::Settings, "autopilot", autopilot),
+        row(Table::Coordinates, "n\0s", &coordinate),
+    ];
+    assert_eq!(rows, expected);
 }
 
 #[test]
@@ -85,9 +121,7 @@ fn a_command_reports_its_rows_and_keys() {
     assert_eq!(names, expected);
     assert_eq!(
         bench.changes.touched,
-        Touched::These {
-            kv: vec![bytes("a"), bytes("b"), bytes("c")]
-        }
+        Touched::These(["a", "b", "c"].map(|key| Touch::Kv(bytes(key))).to_vec())
     );
 }
 
@@ -108,9 +142,7 @@ fn a_batch_of_commands_has_one_row_for_the_index() {
     assert_eq!(tables, [Table::Kv, Table::Kv, Table::Kv, Table::Meta]);
     assert_eq!(
         changes.touched,
-        Touched::These {
-            kv: vec![bytes("a"), bytes("b"), bytes("c")]
-        }
+        Touched::These(["a", "b", "c"].map(|key| Touch::Kv(bytes(key))).to_vec())
     );
 }
 
@@ -269,20 +301,20 @@ fn rows_that_do_not_belong_together_are_refused() {
     let entry = Row::of_entry(&entry());
     let stone = Row::of_tombstone(bytes("t"), Index(6));
     assert_eq!(
-        finish(&[entry.clone(), Row::of_kv_index(Index(3))], 3),
+        finish(&[entry.clone(), Row::of_counter(KV_INDEX, Index(3))], 3),
         Ok(Index(3))
     );
     assert_eq!(finish(std::slice::from_ref(&entry), 9), inconsistent(3, 0, 9));
     assert_eq!(
-        finish(&[entry.clone(), Row::of_kv_index(Index(2))], 9),
+        finish(&[entry.clone(), Row::of_counter(KV_INDEX, Index(2))], 9),
         inconsistent(3, 2, 9)
     );
     assert_eq!(
-        finish(&[entry.clone(), stone, Row::of_kv_index(Index(5))], 9),
+        finish(&[entry.clone(), stone, Row::of_counter(KV_INDEX, Index(5))], 9),
         inconsistent(6, 5, 9)
     );
     assert_eq!(
-        finish(&[entry, Row::of_kv_index(Index(5))], 4),
+        finish(&[entry, Row::of_counter(KV_INDEX, Index(5))], 4),
         inconsistent(3, 5, 4)
     );
 }

@@ -1,7 +1,7 @@
 //! The registry of watchers.
 
 use super::*;
-use crate::{Interest, Touched, Watches, WatchesFull};
+use crate::{Interest, Touch, Touched, Watches, WatchesFull};
 
 fn key(text: &str) -> Interest {
     Interest::KvKey(bytes(text))
@@ -12,9 +12,7 @@ fn prefix(text: &str) -> Interest {
 }
 
 fn touched(keys: &[&str]) -> Touched {
-    Touched::These {
-        kv: keys.iter().map(|key| bytes(key)).collect(),
-    }
+    Touched::These(keys.iter().map(|key| Touch::Kv(bytes(key))).collect())
 }
 
 fn wake(watches: &mut Watches<&'static str>, touched: &Touched) -> Vec<&'static str> {
@@ -125,7 +123,7 @@ fn nothing_is_left_behind_by_watchers_that_have_gone() {
     }
     let inside = format!("{watches:?}");
     assert!(
-        inside.ends_with("watchers: {}, keys: {}, prefixes: {}, table: {} }"),
+        inside.ends_with("watchers: {}, plain: {}, prefixes: {} }"),
         "{inside}"
     );
 }

@@ -552,7 +552,9 @@ impl World {
         let key = Bytes::copy_from_slice(key.as_bytes());
         match self.seats[&at].published.query(&Query::KvGet(key)).1 {
             Found::Entry(entry) => entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap()),
-            other @ (Found::Entries(_) | Found::Keys(_)) => panic!("{other:?}"),
+            other @ (Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_) | Found::Coordinates(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 

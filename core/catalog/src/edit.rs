@@ -1,0 +1,113 @@
+//! What one command changes, and how that is told: as rows for storage, as touches for those who wait.
+
+use lictor_machine::Index;
+
+use crate::command::Key;
+use crate::coordinate::node_of;
+use crate::row::{Row, Table};
+use crate::state::{Changes, State};
+
+/// The changes of one command: the index they all get, and where they happened.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    pub(crate) index: Index,
+    /// Rows that were written or removed, possibly several times.
+    places: Vec<(Table, Key)>,
+}
+
+/// A part of the state that has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// The entry of a key was written or removed.
+    Kv(Key),
+    /// A coordinate of a node was written or removed; the name is in lower case.
+    Coordinate(Key),
+    /// The settings of autopilot.
+    Autopilot,
+}
+
+/// Which parts of the state have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// Exactly these. One may be named more than once.
+    These(Vec<Touch>),
+    /// Possibly everything: the state was replaced as a whole.
+    All,
+}
+
+impl Default for Touched {
+    /// Nothing.
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
+}
+
+impl Touched {
+    /// Whether nothing was touched.
+    pub const fn is_empty(&self) -> bool {
+        match self {
+            Self::These(touches) => touches.is_empty(),
+            Self::All => false,
+        }
+    }
+
+    fn push(&mut self, touch: Touch) {
+        match self {
+            Self::These(touches) => touches.push(touch),
+            Self::All => {}
+        }
+    }
+}
+
+impl Edit {
+    pub(crate) const fn new(index: Index) -> Self {
+        Self {
+            index,
+            places: Vec::new(),
+        }
+    }
+
+    /// Notes that a row was written or removed.
+    pub(crate) fn changed(&mut self, table: Table, key: Key) {
+        self.places.push((table, key));
+    }
+
+    /// Adds to `changes` what was done: each object once, as it is in `state` now.
+    pub(crate) fn report(mut self, state: &State, changes: &mut Changes) {
+        self.places.sort_unstable();
+        self.places.dedup();
+        let mut counters: Vec<Key> = self
+            .places
+            .iter()
+            .filter_map(|(table, _)| table.counter())
+            .map(Key::from_static)
+            .collect();
+        counters.dedup();
+        // Counters go last, where the next command finds them: one such row is enough for many commands.
+        while let Some(row) = changes.rows.last()
+            && row.table == Table::Meta
+            && counters.contains(&row.key)
+        {
+            changes.rows.pop();
+        }
+        for (table, key) in self.places {
+            if let Some(touch) = touch(table, &key) {
+                changes.touched.push(touch);
+            }
+            let row = state.row(table, &key);
+            changes.rows.push(row.unwrap_or_else(|| Row::removal(table, key)));
+        }
+        let counters = counters.iter().filter_map(|name| state.row(Table::Meta, name));
+        changes.rows.extend(counters);
+    }
+}
+
+/// What those who wait see of a row that changed.
+fn touch(table: Table, key: &Key) -> Option<Touch> {
+    match table {
+        Table::Kv => Some(Touch::Kv(key.clone())),
+        Table::Coordinates => Some(Touch::Coordinate(node_of(key))),
+        Table::Settings => Some(Touch::Autopilot),
+        Table::KvTombstones | Table::Meta => None,
+    }
+}
