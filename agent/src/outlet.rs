@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures::channel::oneshot;
-use lictor_machine::Token;
+use lictor_machine::{NodeId, Token};
 use lictor_node::{Answer, Effect, Event, InboundId, Node, Published, Reject, wire};
 use lictor_runtime::Outlet;
 use lictor_transport_quic::ReplyHandle;
@@ -131,6 +131,18 @@ fn log_event(event: Event) {
             tracing::info!(cluster = %founding.cluster, servers = founding.voters.len(), "the cluster is founded");
         }
         Event::Restored(last) => tracing::info!(%last, "installed a snapshot from the leader"),
+        Event::Adopted(cluster) => {
+            tracing::info!(%cluster, "this server joins a cluster that was founded before")
+        }
+        Event::Changing {
+            added,
+            promoted,
+            removed,
+        } => {
+            let list = |ids: &[NodeId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let (added, promoted, removed) = (list(&added), list(&promoted), list(&removed));
+            tracing::info!(added, promoted, removed, "the servers of the cluster change");
+        }
         other => tracing::debug!(?other, "node"),
     }
 }

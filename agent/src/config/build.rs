@@ -8,26 +8,24 @@ use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
 
 use super::address::{self, Host};
 use super::error::{ConfigError, Warning};
-use super::{
-    Bootstrap, Config, Http, Join, JoinAddress, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust,
-    duration, text,
-};
+use super::parsing::Parsing;
+use super::pool;
+use super::{Bootstrap, Config, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust, text};
 
 const HTTP_PORT: i64 = 8500;
 const SERVER_PORT: i64 = 8300;
 const MAX_DOMAIN: usize = 128;
-const MAX_JOIN_ADDRESSES: usize = 1024;
 const DEFAULT_TRAILING_LOGS: u64 = 10_240;
 
 /// Builds and validates. Values that cannot be parsed are reported together; after that the first broken rule is.
 pub(super) fn build(
-    settings: Settings,
+    mut settings: Settings,
     dev: bool,
     runtime: RuntimeKind,
     host: &Host,
     warnings: &mut Vec<Warning>,
 ) -> Result<Config, ConfigError> {
-    let mut parsed = Parsing { problems: Vec::new() };
+    let mut parsed = Parsing::default();
     let http_port = parsed.port("ports.http", settings.ports_http.unwrap_or(HTTP_PORT));
     let server_port = parsed.port("ports.server", settings.ports_server.unwrap_or(SERVER_PORT));
     let client = settings.client_addr.as_deref();
@@ -38,6 +36,7 @@ pub(super) fn build(
         .ips("addresses.http", settings.addresses_http.as_deref())
         .unwrap_or(client);
     let advertise = parsed.ip("advertise_addr", settings.advertise_addr.as_deref());
+    let advertise_wan = parsed.ip("advertise_addr_wan", settings.advertise_addr_wan.as_deref());
     let seconds = Duration::from_secs;
     let default_query_time = parsed.duration(
         "default_query_time",
@@ -50,22 +49,33 @@ pub(super) fn build(
         settings.rpc_hold_timeout.as_deref(),
         seconds(7),
     );
-    let interval = parsed.duration("retry_interval", settings.retry_interval.as_deref(), seconds(30));
-    let response_headers = parsed.headers(settings.response_headers);
-    let default_join_port = server_port.unwrap_or(0);
-    let join = parsed.join(&settings.retry_join, default_join_port);
+    let pools = pool::parse(&mut parsed, &settings, server_port.unwrap_or(0));
+    let response_headers = parsed.headers(std::mem::take(&mut settings.response_headers));
     if !parsed.problems.is_empty() {
         return Err(ConfigError::Values(parsed.problems));
     }
 
-    let datacenter = datacenter(settings.datacenter)?;
-    let data_dir = data_dir(settings.data_dir, dev)?;
+    let dc = datacenter("datacenter", settings.datacenter.as_deref().unwrap_or("dc1"))?;
+    let primary_datacenter = match settings.primary_datacenter.as_deref() {
+        None | Some("") => dc.clone(),
+        // The name of the key in this message is Consul's.
+        Some(name) => datacenter("acl_datacenter", name)?,
+    };
+    let data_dir = data_dir(settings.data_dir.as_deref(), dev)?;
     let bind_ip = bind_ip(settings.bind_addr.as_deref(), dev)?;
     let advertise_ip = advertise_ip(advertise, bind_ip, host)?;
+    let advertise_wan_ip = match advertise_wan {
+        Some(ip) if ip.is_unspecified() => {
+            return invalid("Advertise WAN address cannot be 0.0.0.0, :: or [::]");
+        }
+        Some(ip) => ip,
+        None => advertise_ip,
+    };
     let server_port = server_port.ok_or_else(|| {
         ConfigError::Invalid("ports.server must be between 1 and 65535: every agent needs it".to_owned())
     })?;
     let server = settings.server.unwrap_or(dev);
+    let pools = pools.check(&settings, server, server_port)?;
     let bootstrap = bootstrap(
         settings.bootstrap,
         settings.bootstrap_expect,
@@ -85,11 +95,6 @@ pub(super) fn build(
         files,
         domain(settings.domain.as_deref())?,
     )?;
-    if interval.is_zero() {
-        return Err(ConfigError::Invalid(
-            "retry_interval cannot be 0s. Must be greater than zero".to_owned(),
-        ));
-    }
     let listen = http_port.map_or_else(Vec::new, |port| {
         http_ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
     });
@@ -100,7 +105,7 @@ pub(super) fn build(
         bootstrap,
         node_name,
         node_id,
-        datacenter,
+        datacenter: dc,
         data_dir,
         pid_file: settings
             .pid_file
@@ -108,10 +113,15 @@ pub(super) fn build(
             .map(PathBuf::from),
         bind: SocketAddr::new(bind_ip, server_port),
         advertise: SocketAddr::new(advertise_ip, server_port),
-        join: Join {
-            addresses: join,
-            interval,
-        },
+        advertise_wan: SocketAddr::new(advertise_wan_ip, server_port),
+        join: pools.join,
+        wan: pools.wan,
+        gossip: pools.gossip,
+        leave: pools.leave,
+        node_meta: pool::node_meta(settings.node_meta)?,
+        coordinates: !settings.disable_coordinates.unwrap_or(false),
+        primary_datacenter,
+        autopilot: pools.autopilot,
         trust,
         http: Http {
             listen,
@@ -139,107 +149,28 @@ pub(super) fn build(
     })
 }
 
-/// Parses single values and gathers what is wrong with them.
-struct Parsing {
-    problems: Vec<String>,
-}
-
-impl Parsing {
-    /// `None`: zero or less, which means off.
-    fn port(&mut self, key: &str, value: i64) -> Option<u16> {
-        match u16::try_from(value) {
-            Ok(0) => None,
-            Ok(port) => Some(port),
-            Err(_) if value < 0 => None,
-            Err(_) => {
-                self.problems.push(format!("{key}: invalid port: {value}"));
-                None
-            }
-        }
-    }
-
-    /// `None`: not set, or nothing but spaces.
-    fn ips(&mut self, key: &str, value: Option<&str>) -> Option<Vec<IpAddr>> {
-        let found = self.keep(address::parse_ips(key, value?))?;
-        (!found.is_empty()).then_some(found)
-    }
-
-    fn ip(&mut self, key: &str, value: Option<&str>) -> Option<IpAddr> {
-        let value = value.filter(|text| !text.trim().is_empty())?;
-        self.keep(address::parse_ip(key, value))
-    }
-
-    fn duration(&mut self, key: &str, value: Option<&str>, default: Duration) -> Duration {
-        let Some(value) = value else { return default };
-        let parsed = duration::parse_duration(value)
-            .map_err(|error| format!("{key}: invalid duration: {value:?}: {error}"));
-        self.keep(parsed).unwrap_or(default)
-    }
-
-    fn headers(&mut self, headers: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let printable = |byte: u8| byte == b'\t' || (b' '..=b'~').contains(&byte);
-        let headers: Vec<_> = headers.into_iter().collect();
-        for (name, value) in &headers {
-            if name.is_empty() || !name.bytes().all(token) {
-                self.problems.push(format!(
-                    "http_config.response_headers: invalid header name: {name:?}"
-                ));
-            }
-            if !value.bytes().all(printable) {
-                self.problems.push(format!(
-                    "http_config.response_headers[{name}]: invalid header value: {value:?}"
-                ));
-            }
-        }
-        headers
-    }
-
-    fn join(&mut self, entries: &[String], default_port: u16) -> Vec<JoinAddress> {
-        if entries.len() > MAX_JOIN_ADDRESSES {
-            self.problems.push(format!(
-                "retry_join: {} entries; at most {MAX_JOIN_ADDRESSES} are allowed",
-                entries.len()
-            ));
-            return Vec::new();
-        }
-        let mut found = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let parsed =
-                JoinAddress::parse(entry, default_port).map_err(|problem| format!("retry_join: {problem}"));
-            found.extend(self.keep(parsed).filter(|address| !found.contains(address)));
-        }
-        found
-    }
-
-    fn keep<T>(&mut self, parsed: Result<T, String>) -> Option<T> {
-        parsed.map_err(|problem| self.problems.push(problem)).ok()
-    }
-}
-
-fn datacenter(setting: Option<String>) -> Result<String, ConfigError> {
-    let name = setting.map_or_else(|| "dc1".to_owned(), |name| name.to_lowercase());
+/// Checks the name of a data center, for the key `key`.
+fn datacenter(key: &str, name: &str) -> Result<String, ConfigError> {
+    let name = name.to_lowercase();
     if name.is_empty() {
-        return invalid("datacenter cannot be empty");
+        return invalid(format!("{key} cannot be empty"));
     }
     if !name
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
     {
-        return invalid(format!(
-            "datacenter cannot be {name:?}. Please use only [a-z0-9-_]"
-        ));
+        return invalid(format!("{key} cannot be {name:?}. Please use only [a-z0-9-_]"));
     }
     if name.len() > MAX_DATACENTER_BYTES {
         return invalid(format!(
-            "datacenter is {} bytes long. At most {MAX_DATACENTER_BYTES} are allowed",
+            "{key} is {} bytes long. At most {MAX_DATACENTER_BYTES} are allowed",
             name.len()
         ));
     }
     Ok(name)
 }
 
-fn data_dir(setting: Option<String>, dev: bool) -> Result<Option<PathBuf>, ConfigError> {
+fn data_dir(setting: Option<&str>, dev: bool) -> Result<Option<PathBuf>, ConfigError> {
     let path = match setting.filter(|path| !path.is_empty()).map(PathBuf::from) {
         Some(path) => path,
         None if dev => return Ok(None),
@@ -503,6 +434,6 @@ fn log_level(setting: Option<&str>, dev: bool) -> Result<LogLevel, ConfigError> 
     })
 }
 
-fn invalid<T>(text: impl Into<String>) -> Result<T, ConfigError> {
+pub(super) fn invalid<T>(text: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Invalid(text.into()))
 }

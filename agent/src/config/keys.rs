@@ -1,10 +1,12 @@
 //! The configuration keys: reads one JSON document into [`Settings`].
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::error::Problems;
-use super::not_yet::NOT_YET;
-use super::settings::Settings;
+use super::not_yet::{ENTERPRISE, NOT_YET};
+use super::settings::{GossipSettings, Settings};
 
 /// Reads one document. An error is one text that names every problem of its kind: malformed JSON, else values of the
 /// wrong type, else keys that are unknown or not supported yet.
@@ -55,12 +57,14 @@ impl Reader {
             if section(self, &path, &written.to_lowercase(), value) {
                 continue;
             }
-            if NOT_YET.contains(&path.to_lowercase().as_str()) {
-                self.refused
-                    .push(format!("config key {path} is not supported yet"));
+            let known = path.to_lowercase();
+            self.refused.push(if ENTERPRISE.contains(&known.as_str()) {
+                format!("config key {path} is not supported: it belongs to Consul Enterprise")
+            } else if NOT_YET.contains(&known.as_str()) {
+                format!("config key {path} is not supported yet")
             } else {
-                self.refused.push(format!("invalid config key {path}"));
-            }
+                format!("invalid config key {path}")
+            });
         }
     }
 
@@ -80,6 +84,8 @@ impl Reader {
         match key {
             "addresses" => self.nested(path, value, Self::addresses),
             "advertise_addr" => scalar(path, value, &mut to.advertise_addr, bad),
+            "advertise_addr_wan" => scalar(path, value, &mut to.advertise_addr_wan, bad),
+            "autopilot" => self.nested(path, value, Self::autopilot),
             "bind_addr" => scalar(path, value, &mut to.bind_addr, bad),
             "bootstrap" => scalar(path, value, &mut to.bootstrap, bad),
             "bootstrap_expect" => scalar(path, value, &mut to.bootstrap_expect, bad),
@@ -87,25 +93,41 @@ impl Reader {
             "data_dir" => scalar(path, value, &mut to.data_dir, bad),
             "datacenter" => scalar(path, value, &mut to.datacenter, bad),
             "default_query_time" => scalar(path, value, &mut to.default_query_time, bad),
+            "disable_coordinates" => scalar(path, value, &mut to.disable_coordinates, bad),
             "disable_http_unprintable_char_filter" => {
                 scalar(path, value, &mut to.disable_http_unprintable_char_filter, bad);
             }
             "domain" => scalar(path, value, &mut to.domain, bad),
             "encrypt" => scalar(path, value, &mut to.encrypt, bad),
+            "gossip_lan" => self.nested(path, value, Self::gossip_lan),
+            "gossip_wan" => self.nested(path, value, Self::gossip_wan),
             "http_config" => self.nested(path, value, Self::http_config),
+            "leave_on_terminate" => scalar(path, value, &mut to.leave_on_terminate, bad),
             "limits" => self.nested(path, value, Self::limits),
             "log_json" => scalar(path, value, &mut to.log_json, bad),
             "log_level" => scalar(path, value, &mut to.log_level, bad),
             "max_query_time" => scalar(path, value, &mut to.max_query_time, bad),
             "node_id" => scalar(path, value, &mut to.node_id, bad),
+            "node_meta" => text_map(path, value, &mut to.node_meta, bad),
             "node_name" => scalar(path, value, &mut to.node_name, bad),
             "performance" => self.nested(path, value, Self::performance),
             "pid_file" => scalar(path, value, &mut to.pid_file, bad),
             "ports" => self.nested(path, value, Self::ports),
+            "primary_datacenter" => scalar(path, value, &mut to.primary_datacenter, bad),
             "raft_trailing_logs" => scalar(path, value, &mut to.raft_trailing_logs, bad),
+            "reconnect_timeout" => scalar(path, value, &mut to.reconnect_timeout, bad),
+            "reconnect_timeout_wan" => scalar(path, value, &mut to.reconnect_timeout_wan, bad),
+            "rejoin_after_leave" => scalar(path, value, &mut to.rejoin_after_leave, bad),
             "retry_interval" => scalar(path, value, &mut to.retry_interval, bad),
+            "retry_interval_wan" => scalar(path, value, &mut to.retry_interval_wan, bad),
             "retry_join" => texts(path, value, &mut to.retry_join, bad),
+            "retry_join_wan" => texts(path, value, &mut to.retry_join_wan, bad),
+            "retry_max" => scalar(path, value, &mut to.retry_max, bad),
+            "retry_max_wan" => scalar(path, value, &mut to.retry_max_wan, bad),
             "server" => scalar(path, value, &mut to.server, bad),
+            "skip_leave_on_interrupt" => scalar(path, value, &mut to.skip_leave_on_interrupt, bad),
+            "start_join" => texts(path, value, &mut to.start_join, bad),
+            "start_join_wan" => texts(path, value, &mut to.start_join_wan, bad),
             "tls" => self.nested(path, value, Self::tls),
             _ => return false,
         }
@@ -120,31 +142,54 @@ impl Reader {
         known
     }
 
+    fn autopilot(&mut self, path: &str, key: &str, value: &Value) -> bool {
+        let (to, bad) = (&mut self.settings, &mut self.mistyped);
+        match key {
+            "cleanup_dead_servers" => scalar(path, value, &mut to.autopilot_cleanup_dead_servers, bad),
+            "last_contact_threshold" => {
+                scalar(path, value, &mut to.autopilot_last_contact_threshold, bad);
+            }
+            "max_trailing_logs" => scalar(path, value, &mut to.autopilot_max_trailing_logs, bad),
+            "min_quorum" => scalar(path, value, &mut to.autopilot_min_quorum, bad),
+            "server_stabilization_time" => {
+                scalar(path, value, &mut to.autopilot_server_stabilization_time, bad);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn gossip_lan(&mut self, path: &str, key: &str, value: &Value) -> bool {
+        gossip(
+            path,
+            key,
+            value,
+            &mut self.settings.gossip_lan,
+            &mut self.mistyped,
+        )
+    }
+
+    fn gossip_wan(&mut self, path: &str, key: &str, value: &Value) -> bool {
+        gossip(
+            path,
+            key,
+            value,
+            &mut self.settings.gossip_wan,
+            &mut self.mistyped,
+        )
+    }
+
     fn http_config(&mut self, path: &str, key: &str, value: &Value) -> bool {
         let known = key == "response_headers";
         if known {
-            self.response_headers(path, value);
+            text_map(
+                path,
+                value,
+                &mut self.settings.response_headers,
+                &mut self.mistyped,
+            );
         }
         known
-    }
-
-    fn response_headers(&mut self, path: &str, value: &Value) {
-        match value {
-            Value::Null => {}
-            Value::Object(headers) => {
-                for (name, value) in headers {
-                    let mut text = None;
-                    scalar(&format!("{path}[{name}]"), value, &mut text, &mut self.mistyped);
-                    if let Some(text) = text {
-                        self.settings.response_headers.insert(name.clone(), text);
-                    }
-                }
-            }
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                self.mistyped
-                    .push(format!("'{path}' expected a map, got '{}'", kind(value)));
-            }
-        }
     }
 
     fn limits(&mut self, path: &str, key: &str, value: &Value) -> bool {
@@ -161,6 +206,7 @@ impl Reader {
     fn performance(&mut self, path: &str, key: &str, value: &Value) -> bool {
         let (to, bad) = (&mut self.settings, &mut self.mistyped);
         match key {
+            "leave_drain_time" => scalar(path, value, &mut to.leave_drain_time, bad),
             "raft_multiplier" => scalar(path, value, &mut to.raft_multiplier, bad),
             "rpc_hold_timeout" => scalar(path, value, &mut to.rpc_hold_timeout, bad),
             _ => return false,
@@ -172,9 +218,11 @@ impl Reader {
         let (to, bad) = (&mut self.settings, &mut self.mistyped);
         match key {
             "http" => scalar(path, value, &mut to.ports_http, bad),
+            "serf_lan" => scalar(path, value, &mut to.ports_serf_lan, bad),
+            "serf_wan" => scalar(path, value, &mut to.ports_serf_wan, bad),
             "server" => scalar(path, value, &mut to.ports_server, bad),
             // Turning off what is not there is true, not ignored.
-            "dns" | "https" | "grpc" | "serf_wan" => return value.as_i64() == Some(-1),
+            "dns" | "https" | "grpc" => return value.as_i64() == Some(-1),
             _ => return false,
         }
         true
@@ -198,6 +246,19 @@ impl Reader {
         }
         true
     }
+}
+
+fn gossip(path: &str, key: &str, value: &Value, to: &mut GossipSettings, bad: &mut Vec<String>) -> bool {
+    match key {
+        "gossip_interval" => scalar(path, value, &mut to.gossip_interval, bad),
+        "gossip_nodes" => scalar(path, value, &mut to.gossip_nodes, bad),
+        "probe_interval" => scalar(path, value, &mut to.probe_interval, bad),
+        "probe_timeout" => scalar(path, value, &mut to.probe_timeout, bad),
+        "retransmit_mult" => scalar(path, value, &mut to.retransmit_mult, bad),
+        "suspicion_mult" => scalar(path, value, &mut to.suspicion_mult, bad),
+        _ => return false,
+    }
+    true
 }
 
 /// A type that a single value may have. Nothing is converted: `"true"` is not a boolean.
@@ -272,6 +333,24 @@ fn texts(path: &str, value: &Value, list: &mut Vec<String>, mistyped: &mut Vec<S
     }
 }
 
+fn text_map(path: &str, value: &Value, map: &mut BTreeMap<String, String>, mistyped: &mut Vec<String>) {
+    match value {
+        Value::Null => {}
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                let mut text = None;
+                scalar(&format!("{path}[{name}]"), value, &mut text, mistyped);
+                if let Some(text) = text {
+                    map.insert(name.clone(), text);
+                }
+            }
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            mistyped.push(format!("'{path}' expected a map, got '{}'", kind(value)));
+        }
+    }
+}
+
 /// The type names that the messages of Consul's decoder use.
 fn kind(value: &Value) -> &'static str {
     match value {
@@ -296,188 +375,4 @@ fn article(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(text: &str) -> String {
-        match read(text) {
-            Ok(_) => panic!("{text} was accepted"),
-            Err(message) => message,
-        }
-    }
-
-    #[test]
-    fn every_key_reaches_its_setting() {
-        let text = r#"{
-            "server": true, "bootstrap": false, "bootstrap_expect": 3, "node_name": "n", "node_id": "i",
-            "datacenter": "d", "domain": "o", "data_dir": "/d", "pid_file": "/p", "bind_addr": "b", "advertise_addr": "a",
-            "client_addr": "c", "addresses": {"http": "ah"}, "ports": {"http": 1, "server": 2, "dns": -1},
-            "retry_join": ["r1", "r2"], "retry_interval": "5s", "encrypt": "e",
-            "tls": {"defaults": {"ca_file": "ca", "cert_file": "ce", "key_file": "ke"}},
-            "log_level": "l", "log_json": true, "performance": {"raft_multiplier": 4, "rpc_hold_timeout": "7s"},
-            "raft_trailing_logs": 6,
-            "limits": {"http_max_conns_per_client": 7, "kv_max_value_size": 8, "txn_max_req_len": 9},
-            "default_query_time": "dq", "max_query_time": "mq", "disable_http_unprintable_char_filter": true,
-            "http_config": {"response_headers": {"X-A": "b"}}
-        }"#;
-        let text_of = |text: &str| Some(text.to_owned());
-        let expected = Settings {
-            server: Some(true),
-            bootstrap: Some(false),
-            bootstrap_expect: Some(3),
-            node_name: text_of("n"),
-            node_id: text_of("i"),
-            datacenter: text_of("d"),
-            domain: text_of("o"),
-            data_dir: text_of("/d"),
-            pid_file: text_of("/p"),
-            bind_addr: text_of("b"),
-            advertise_addr: text_of("a"),
-            client_addr: text_of("c"),
-            addresses_http: text_of("ah"),
-            ports_http: Some(1),
-            ports_server: Some(2),
-            retry_join: vec!["r1".to_owned(), "r2".to_owned()],
-            retry_interval: text_of("5s"),
-            encrypt: text_of("e"),
-            tls_ca_file: text_of("ca"),
-            tls_cert_file: text_of("ce"),
-            tls_key_file: text_of("ke"),
-            log_level: text_of("l"),
-            log_json: Some(true),
-            raft_multiplier: Some(4),
-            rpc_hold_timeout: text_of("7s"),
-            raft_trailing_logs: Some(6),
-            http_max_conns_per_client: Some(7),
-            kv_max_value_size: Some(8),
-            txn_max_req_len: Some(9),
-            default_query_time: text_of("dq"),
-            max_query_time: text_of("mq"),
-            disable_http_unprintable_char_filter: Some(true),
-            response_headers: [("X-A".to_owned(), "b".to_owned())].into(),
-        };
-        assert!(read(text).unwrap() == expected);
-    }
-
-    #[test]
-    fn keys_match_in_any_case_and_the_last_one_wins() {
-        let read = read(r#"{"LOG_level": "a", "Ports": {"HTTP": 1}, "log_level": "b", "log_level": "c", "node_name": null}"#).unwrap();
-        assert_eq!(read.log_level.as_deref(), Some("c"));
-        assert_eq!(read.ports_http, Some(1));
-        assert_eq!(read.node_name, None);
-        assert_eq!(
-            refusal(r#"{"NodeName": "x"}"#),
-            "1 error occurred:\n\t* invalid config key NodeName"
-        );
-    }
-
-    #[test]
-    fn an_empty_file_sets_nothing() {
-        assert!(read(" \n").unwrap() == Settings::default());
-        assert!(read("{}").unwrap() == Settings::default());
-    }
-
-    #[test]
-    fn unknown_keys_are_all_listed() {
-        assert_eq!(
-            refusal(r#"{"bogus": 1}"#),
-            "1 error occurred:\n\t* invalid config key bogus"
-        );
-        assert_eq!(
-            refusal(r#"{"ports": {"x": 1, "http": 5}, "_comment": 1, "ui": true}"#),
-            "3 errors occurred:\n\t* invalid config key ports.x\n\t* invalid config key _comment\n\t* config key ui is not supported yet"
-        );
-        assert_eq!(
-            refusal(r#"{"ports": {"dns": 8600}}"#),
-            "1 error occurred:\n\t* config key ports.dns is not supported yet"
-        );
-    }
-
-    #[test]
-    fn every_key_of_the_list_is_refused_by_name() {
-        assert!(NOT_YET.is_sorted());
-        for path in NOT_YET {
-            let document = path
-                .rsplit('.')
-                .fold("1".to_owned(), |inner, key| format!("{{\"{key}\": {inner}}}"));
-            assert_eq!(
-                refusal(&document),
-                format!("1 error occurred:\n\t* config key {path} is not supported yet")
-            );
-        }
-    }
-
-    #[test]
-    fn nothing_is_converted() {
-        for (text, message) in [
-            (
-                r#"{"server": "true"}"#,
-                "'server' expected type 'bool', got unconvertible type 'string'",
-            ),
-            (
-                r#"{"node_name": 5}"#,
-                "'node_name' expected type 'string', got unconvertible type 'float64'",
-            ),
-            (
-                r#"{"ports": {"http": "x"}}"#,
-                "'ports.http' expected type 'int', got unconvertible type 'string'",
-            ),
-            (
-                r#"{"ports": {"http": 1.5}}"#,
-                "'ports.http' expected type 'int', got unconvertible type 'float64'",
-            ),
-            (r#"{"ports": 5}"#, "'ports' expected a map, got 'float64'"),
-            (
-                r#"{"ports": [{"http": 5}]}"#,
-                "'ports' expected a map, got 'slice'",
-            ),
-            (
-                r#"{"retry_join": "x"}"#,
-                "'retry_join': source data must be an array or slice, got string",
-            ),
-            (
-                r#"{"retry_join": ["a", 5]}"#,
-                "'retry_join[1]' expected type 'string', got unconvertible type 'float64'",
-            ),
-            (
-                r#"{"default_query_time": 10}"#,
-                "'default_query_time' expected type 'string', got unconvertible type 'float64'",
-            ),
-            (
-                r#"{"limits": {"kv_max_value_size": -1}}"#,
-                "cannot parse 'limits.kv_max_value_size', -1 overflows uint",
-            ),
-            (
-                r#"{"limits": {"kv_max_value_size": true}}"#,
-                "'limits.kv_max_value_size' expected type 'uint', got unconvertible type 'bool'",
-            ),
-            (
-                r#"{"http_config": {"response_headers": {"a": 5}}}"#,
-                "'http_config.response_headers[a]' expected type 'string', got unconvertible type 'float64'",
-            ),
-            (
-                r#"{"http_config": {"response_headers": "a"}}"#,
-                "'http_config.response_headers' expected a map, got 'string'",
-            ),
-        ] {
-            assert_eq!(refusal(text), format!("1 error(s) decoding:\n\n* {message}"));
-        }
-        // Types come before names, as the document must be understood before it is judged.
-        assert_eq!(
-            refusal(r#"{"bogus": 1, "server": 1, "bootstrap": 2}"#),
-            "2 error(s) decoding:\n\n* 'server' expected type 'bool', got unconvertible type 'float64'\n* 'bootstrap' expected type 'bool', got unconvertible type 'float64'"
-        );
-    }
-
-    #[test]
-    fn malformed_json_is_located() {
-        assert!(refusal("{\n// note\n}").ends_with("at line 2 column 1"));
-        assert!(refusal("{").starts_with("EOF while parsing"));
-        assert_eq!(refusal("[1]"), "the document must be a JSON object, not an array");
-        assert_eq!(
-            refusal("\"x\""),
-            "the document must be a JSON object, not a string"
-        );
-        assert!(refusal(&"[".repeat(100_000)).contains("recursion limit"));
-    }
-}
+mod tests;

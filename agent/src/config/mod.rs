@@ -7,7 +7,10 @@
 //! - a key that Lictor does not act on is refused by name, never accepted and ignored;
 //! - `performance.raft_multiplier` is 1 by default, where Consul has 5: elections take about a second, which suits networks
 //!   whose agents are milliseconds apart;
-//! - `ports.server` is the one UDP port of an agent, for everything that agents say to each other;
+//! - `ports.server` is the one UDP port of an agent, for everything that agents say to each other: `ports.serf_lan` and
+//!   `ports.serf_wan` may only repeat it, or, for the latter, be -1: no WAN pool;
+//! - what has no effect is refused where Consul takes it and goes on: keys of its Enterprise edition, WAN addresses to
+//!   join at an agent that is no server;
 //! - a fraction is not an integer, and a negative duration is an error.
 
 mod address;
@@ -17,9 +20,12 @@ mod error;
 mod files;
 mod keys;
 mod not_yet;
+mod parsing;
+mod pool;
 mod settings;
 mod text;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,7 +38,7 @@ use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
 pub use address::{JoinAddress, JoinHost};
 pub use duration::{DurationError, parse_duration};
 pub use error::{ConfigError, Warning};
-pub use settings::Settings;
+pub use settings::{GossipSettings, Settings};
 pub use text::{IllegalBase64, decode_base64, system_error};
 
 /// What the command line gave.
@@ -85,8 +91,24 @@ pub struct Config {
     pub bind: SocketAddr,
     /// How other agents reach `bind`: never an unspecified address. The same port.
     pub advertise: SocketAddr,
-    /// Where to find other agents.
+    /// How servers of other data centers reach `bind`: never an unspecified address. The same port.
+    pub advertise_wan: SocketAddr,
+    /// Where to find other agents of this data center.
     pub join: Join,
+    /// The pool of the servers of all data centers, if this agent is one of its members: only servers are.
+    pub wan: Option<Wan>,
+    /// The timing of this data center's pool.
+    pub gossip: Gossip,
+    /// When the agent leaves its pools.
+    pub leave: Leave,
+    /// What this node says of itself, beside its name: at most 64 pairs.
+    pub node_meta: BTreeMap<String, String>,
+    /// Whether network coordinates are kept and published.
+    pub coordinates: bool,
+    /// The data center that others follow where one must lead: this one, unless another is named.
+    pub primary_datacenter: String,
+    /// What a new cluster begins with.
+    pub autopilot: Autopilot,
     /// What makes agents trust each other.
     pub trust: Trust,
     /// The HTTP API.
@@ -108,13 +130,73 @@ pub enum Bootstrap {
     Expect(u32),
 }
 
-/// Where to find other agents.
+/// Where to find the other agents of a pool. The addresses may name this agent itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
-    /// Tried until one answers. May name this agent itself.
+    /// Tried once, at the start; if none of them answers the agent stops.
+    pub at_start: Vec<JoinAddress>,
+    /// Tried until one answers.
     pub addresses: Vec<JoinAddress>,
     /// How long to wait before the next attempt; never zero.
     pub interval: Duration,
+    /// After how many attempts to give up, and to stop; `None`: never.
+    pub attempts_max: Option<u32>,
+}
+
+/// The WAN pool, as a server takes part in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wan {
+    /// Where to find servers of other data centers.
+    pub join: Join,
+    /// The pool's timing.
+    pub gossip: Gossip,
+}
+
+/// The timing of a pool's gossip. No duration and no number is zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gossip {
+    /// Between two rounds of gossip.
+    pub gossip_interval: Duration,
+    /// To how many members in each round.
+    pub gossip_nodes: u32,
+    /// Between two probes.
+    pub probe_interval: Duration,
+    /// How long the answer to a probe may take before others are asked to probe; at most `probe_interval`.
+    pub probe_timeout: Duration,
+    /// A statement is passed on this many times, times the logarithm of the pool's size.
+    pub retransmit_mult: u32,
+    /// A suspect has this many probe intervals, times the logarithm of the pool's size, to prove that it lives.
+    pub suspicion_mult: u32,
+    /// When a member that failed is forgotten.
+    pub reconnect_timeout: Duration,
+    /// Join by itself who is remembered, also after this agent left in good order.
+    pub rejoin_after_leave: bool,
+}
+
+/// When an agent leaves its pools, so that nobody takes it for failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// At SIGTERM.
+    pub on_terminate: bool,
+    /// At SIGINT.
+    pub on_interrupt: bool,
+    /// How long a server that has left goes on answering requests, so that others learn of it meanwhile.
+    pub drain: Duration,
+}
+
+/// How the leader looks after the servers of its cluster, until the operator says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Autopilot {
+    /// Whether servers that failed are removed from the cluster when others take their place.
+    pub cleanup_dead_servers: bool,
+    /// How long ago the leader may have heard from a server that counts as healthy.
+    pub last_contact_threshold: Duration,
+    /// How many entries a server may be behind that counts as healthy.
+    pub max_trailing_logs: u64,
+    /// Below this many servers none is removed.
+    pub min_quorum: u64,
+    /// How long a new server must be healthy before it votes.
+    pub server_stabilization_time: Duration,
 }
 
 /// What makes agents trust each other.
@@ -216,8 +298,12 @@ impl Config {
     /// made, sockets not opened, certificates not read.
     pub fn load(mut flags: Flags) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut warnings = Vec::new();
+        let given = &mut flags.settings;
         let mut merged = Settings {
-            retry_join: std::mem::take(&mut flags.settings.retry_join),
+            retry_join: std::mem::take(&mut given.retry_join),
+            retry_join_wan: std::mem::take(&mut given.retry_join_wan),
+            start_join: std::mem::take(&mut given.start_join),
+            start_join_wan: std::mem::take(&mut given.start_join_wan),
             ..Settings::default()
         };
         files::read_all(

@@ -28,6 +28,8 @@ pub struct Settings {
     pub bind_addr: Option<String>,
     /// `advertise_addr`
     pub advertise_addr: Option<String>,
+    /// `advertise_addr_wan`
+    pub advertise_addr_wan: Option<String>,
     /// `client_addr`: one address, or several with spaces between them
     pub client_addr: Option<String>,
     /// `addresses.http`: as `client_addr`
@@ -36,10 +38,58 @@ pub struct Settings {
     pub ports_http: Option<i64>,
     /// `ports.server`
     pub ports_server: Option<i64>,
+    /// `ports.serf_lan`
+    pub ports_serf_lan: Option<i64>,
+    /// `ports.serf_wan`
+    pub ports_serf_wan: Option<i64>,
+    /// `start_join`
+    pub start_join: Vec<String>,
+    /// `start_join_wan`
+    pub start_join_wan: Vec<String>,
     /// `retry_join`
     pub retry_join: Vec<String>,
+    /// `retry_join_wan`
+    pub retry_join_wan: Vec<String>,
     /// `retry_interval`
     pub retry_interval: Option<String>,
+    /// `retry_interval_wan`
+    pub retry_interval_wan: Option<String>,
+    /// `retry_max`
+    pub retry_max: Option<i64>,
+    /// `retry_max_wan`
+    pub retry_max_wan: Option<i64>,
+    /// `rejoin_after_leave`
+    pub rejoin_after_leave: Option<bool>,
+    /// `leave_on_terminate`
+    pub leave_on_terminate: Option<bool>,
+    /// `skip_leave_on_interrupt`
+    pub skip_leave_on_interrupt: Option<bool>,
+    /// `performance.leave_drain_time`
+    pub leave_drain_time: Option<String>,
+    /// `reconnect_timeout`
+    pub reconnect_timeout: Option<String>,
+    /// `reconnect_timeout_wan`
+    pub reconnect_timeout_wan: Option<String>,
+    /// `disable_coordinates`
+    pub disable_coordinates: Option<bool>,
+    /// `gossip_lan`
+    pub gossip_lan: GossipSettings,
+    /// `gossip_wan`
+    pub gossip_wan: GossipSettings,
+    /// `node_meta`
+    pub node_meta: BTreeMap<String, String>,
+    /// `primary_datacenter`
+    pub primary_datacenter: Option<String>,
+    /// `autopilot.cleanup_dead_servers`
+    pub autopilot_cleanup_dead_servers: Option<bool>,
+    /// `autopilot.last_contact_threshold`
+    pub autopilot_last_contact_threshold: Option<String>,
+    /// `autopilot.max_trailing_logs`
+    pub autopilot_max_trailing_logs: Option<i64>,
+    /// `autopilot.min_quorum`
+    pub autopilot_min_quorum: Option<u64>,
+    /// `autopilot.server_stabilization_time`
+    pub autopilot_server_stabilization_time: Option<String>,
     /// `encrypt`: a secret
     pub encrypt: Option<String>,
     /// `tls.defaults.ca_file`
@@ -74,6 +124,42 @@ pub struct Settings {
     pub response_headers: BTreeMap<String, String>,
 }
 
+/// What one source sets about the timing of one pool, under `gossip_lan` or `gossip_wan`.
+#[derive(Clone, Default, PartialEq)]
+pub struct GossipSettings {
+    /// `gossip_interval`
+    pub gossip_interval: Option<String>,
+    /// `gossip_nodes`
+    pub gossip_nodes: Option<i64>,
+    /// `probe_interval`
+    pub probe_interval: Option<String>,
+    /// `probe_timeout`
+    pub probe_timeout: Option<String>,
+    /// `retransmit_mult`
+    pub retransmit_mult: Option<i64>,
+    /// `suspicion_mult`
+    pub suspicion_mult: Option<i64>,
+}
+
+impl GossipSettings {
+    fn overlay(&mut self, over: Self) {
+        let Self {
+            gossip_interval,
+            gossip_nodes,
+            probe_interval,
+            probe_timeout,
+            retransmit_mult,
+            suspicion_mult,
+        } = over;
+        replace(&mut self.gossip_interval, gossip_interval);
+        replace(&mut self.gossip_nodes, gossip_nodes);
+        replace(&mut self.probe_interval, probe_interval);
+        replace(&mut self.probe_timeout, probe_timeout);
+        replace(&mut self.retransmit_mult, retransmit_mult);
+        replace(&mut self.suspicion_mult, suspicion_mult);
+    }
+}
+
 impl Settings {
     /// Lays `over` on top: its scalars win, its lists are appended, its maps win key by key.
     pub(super) fn overlay(&mut self, over: Self) {
@@ -90,12 +176,37 @@ impl Settings {
             pid_file,
             bind_addr,
             advertise_addr,
+            advertise_addr_wan,
             client_addr,
             addresses_http,
             ports_http,
             ports_server,
+            ports_serf_lan,
+            ports_serf_wan,
+            start_join,
+            start_join_wan,
             retry_join,
+            retry_join_wan,
             retry_interval,
+            retry_interval_wan,
+            retry_max,
+            retry_max_wan,
+            rejoin_after_leave,
+            leave_on_terminate,
+            skip_leave_on_interrupt,
+            leave_drain_time,
+            reconnect_timeout,
+            reconnect_timeout_wan,
+            disable_coordinates,
+            gossip_lan,
+            gossip_wan,
+            node_meta,
+            primary_datacenter,
+            autopilot_cleanup_dead_servers,
+            autopilot_last_contact_threshold,
+            autopilot_max_trailing_logs,
+            autopilot_min_quorum,
+            autopilot_server_stabilization_time,
             encrypt,
             tls_ca_file,
             tls_cert_file,
@@ -124,12 +235,46 @@ impl Settings {
         replace(&mut self.pid_file, pid_file);
         replace(&mut self.bind_addr, bind_addr);
         replace(&mut self.advertise_addr, advertise_addr);
+        replace(&mut self.advertise_addr_wan, advertise_addr_wan);
         replace(&mut self.client_addr, client_addr);
         replace(&mut self.addresses_http, addresses_http);
         replace(&mut self.ports_http, ports_http);
         replace(&mut self.ports_server, ports_server);
+        replace(&mut self.ports_serf_lan, ports_serf_lan);
+        replace(&mut self.ports_serf_wan, ports_serf_wan);
+        self.start_join.extend(start_join);
+        self.start_join_wan.extend(start_join_wan);
         self.retry_join.extend(retry_join);
+        self.retry_join_wan.extend(retry_join_wan);
         replace(&mut self.retry_interval, retry_interval);
+        replace(&mut self.retry_interval_wan, retry_interval_wan);
+        replace(&mut self.retry_max, retry_max);
+        replace(&mut self.retry_max_wan, retry_max_wan);
+        replace(&mut self.rejoin_after_leave, rejoin_after_leave);
+        replace(&mut self.leave_on_terminate, leave_on_terminate);
+        replace(&mut self.skip_leave_on_interrupt, skip_leave_on_interrupt);
+        replace(&mut self.leave_drain_time, leave_drain_time);
+        replace(&mut self.reconnect_timeout, reconnect_timeout);
+        replace(&mut self.reconnect_timeout_wan, reconnect_timeout_wan);
+        replace(&mut self.disable_coordinates, disable_coordinates);
+        self.gossip_lan.overlay(gossip_lan);
+        self.gossip_wan.overlay(gossip_wan);
+        self.node_meta.extend(node_meta);
+        replace(&mut self.primary_datacenter, primary_datacenter);
+        replace(
+            &mut self.autopilot_cleanup_dead_servers,
+            autopilot_cleanup_dead_servers,
+        );
+        replace(
+            &mut self.autopilot_last_contact_threshold,
+            autopilot_last_contact_threshold,
+        );
+        replace(&mut self.autopilot_max_trailing_logs, autopilot_max_trailing_logs);
+        replace(&mut self.autopilot_min_quorum, autopilot_min_quorum);
+        replace(
+            &mut self.autopilot_server_stabilization_time,
+            autopilot_server_stabilization_time,
+        );
         replace(&mut self.encrypt, encrypt);
         replace(&mut self.tls_ca_file, tls_ca_file);
         replace(&mut self.tls_cert_file, tls_cert_file);

@@ -64,9 +64,38 @@ fn defaults() {
             pid_file: None,
             bind: socket("0.0.0.0:8300"),
             advertise: socket("10.9.8.7:8300"),
+            advertise_wan: socket("10.9.8.7:8300"),
             join: Join {
+                at_start: Vec::new(),
                 addresses: Vec::new(),
-                interval: seconds(30)
+                interval: seconds(30),
+                attempts_max: None,
+            },
+            wan: None,
+            gossip: Gossip {
+                gossip_interval: Duration::from_millis(200),
+                gossip_nodes: 3,
+                probe_interval: seconds(1),
+                probe_timeout: Duration::from_millis(500),
+                retransmit_mult: 4,
+                suspicion_mult: 4,
+                reconnect_timeout: Duration::from_hours(72),
+                rejoin_after_leave: false,
+            },
+            leave: Leave {
+                on_terminate: true,
+                on_interrupt: true,
+                drain: seconds(5),
+            },
+            node_meta: BTreeMap::new(),
+            coordinates: true,
+            primary_datacenter: "dc1".to_owned(),
+            autopilot: Autopilot {
+                cleanup_dead_servers: true,
+                last_contact_threshold: Duration::from_millis(200),
+                max_trailing_logs: 250,
+                min_quorum: 0,
+                server_stabilization_time: seconds(10),
             },
             trust: Trust::User,
             http: Http {
@@ -205,6 +234,147 @@ fn joining() {
     let shown: Vec<_> = join.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["10.0.0.1:5", "a:9", "[::1]:7"]);
     assert_eq!(join.interval, Duration::from_secs(1));
+}
+
+#[test]
+fn joining_once_or_so_often() {
+    let config = with(
+        r#""start_join": ["10.0.0.1", "10.0.0.1"], "retry_max": 3, "reconnect_timeout": "9h", "rejoin_after_leave": true"#,
+    );
+    let shown: Vec<_> = config.join.at_start.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["10.0.0.1:8300"]);
+    assert_eq!(config.join.attempts_max, Some(3));
+    assert_eq!(config.gossip.reconnect_timeout, Duration::from_hours(9));
+    assert!(config.gossip.rejoin_after_leave);
+}
+
+#[test]
+fn other_data_centers() {
+    let wan = with(r#""server": true"#).wan.unwrap();
+    assert_eq!(
+        wan.gossip,
+        Gossip {
+            gossip_interval: Duration::from_millis(500),
+            gossip_nodes: 3,
+            probe_interval: Duration::from_secs(5),
+            probe_timeout: Duration::from_secs(3),
+            retransmit_mult: 4,
+            suspicion_mult: 6,
+            reconnect_timeout: Duration::from_hours(72),
+            rejoin_after_leave: false,
+        }
+    );
+    assert_eq!(wan.join.addresses, []);
+    let config = with(
+        r#""server": true, "start_join_wan": ["a"], "retry_join_wan": ["b:1"], "retry_interval_wan": "2s", "retry_max_wan": 4,
+           "reconnect_timeout_wan": "1h", "gossip_wan": {"probe_interval": "9s"}, "ports": {"serf_wan": 8300, "serf_lan": 8300},
+           "advertise_addr": "192.0.2.1", "advertise_addr_wan": "192.0.2.2", "primary_datacenter": "DC9""#,
+    );
+    let wan = config.wan.unwrap();
+    let shown = |list: &[JoinAddress]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown(&wan.join.at_start), ["a:8300"]);
+    assert_eq!(shown(&wan.join.addresses), ["b:1"]);
+    assert_eq!(wan.join.interval, Duration::from_secs(2));
+    assert_eq!(wan.join.attempts_max, Some(4));
+    assert_eq!(wan.gossip.reconnect_timeout, Duration::from_hours(1));
+    assert_eq!(wan.gossip.probe_interval, Duration::from_secs(9));
+    assert_eq!(config.advertise_wan, socket("192.0.2.2:8300"));
+    assert_eq!(config.primary_datacenter, "dc9");
+    assert_eq!(config.gossip.probe_interval, Duration::from_secs(1));
+    assert_eq!(with(r#""server": true, "ports": {"serf_wan": -1}"#).wan, None);
+    assert_eq!(with(r#""ports": {"serf_wan": -1}"#).wan, None);
+}
+
+#[test]
+fn the_timing_of_gossip() {
+    let config = with(
+        r#""gossip_lan": {"gossip_interval": "1ms", "gossip_nodes": 2, "probe_interval": "3ms", "probe_timeout": "3ms",
+                          "retransmit_mult": 5, "suspicion_mult": 6}, "disable_coordinates": true"#,
+    );
+    assert_eq!(
+        config.gossip,
+        Gossip {
+            gossip_interval: Duration::from_millis(1),
+            gossip_nodes: 2,
+            probe_interval: Duration::from_millis(3),
+            probe_timeout: Duration::from_millis(3),
+            retransmit_mult: 5,
+            suspicion_mult: 6,
+            reconnect_timeout: Duration::from_hours(72),
+            rejoin_after_leave: false,
+        }
+    );
+    assert!(!config.coordinates);
+}
+
+#[test]
+fn leaving() {
+    let leave = |more: &str| {
+        let leave = with(more).leave;
+        (leave.on_terminate, leave.on_interrupt)
+    };
+    assert_eq!(leave(""), (true, true));
+    assert_eq!(leave(r#""server": true"#), (false, false));
+    assert_eq!(
+        leave(r#""leave_on_terminate": false, "skip_leave_on_interrupt": true"#),
+        (false, false)
+    );
+    assert_eq!(
+        leave(r#""server": true, "leave_on_terminate": true, "skip_leave_on_interrupt": false"#),
+        (true, true)
+    );
+    let development = parse("{}", true).unwrap().0.leave;
+    assert!(!development.on_terminate && !development.on_interrupt);
+    let drained = with(r#""performance": {"leave_drain_time": "0s"}"#);
+    assert_eq!(drained.leave.drain, Duration::ZERO);
+}
+
+#[test]
+fn what_a_node_says_of_itself_and_what_autopilot_begins_with() {
+    let config = with(
+        r#""node_meta": {"rack": "7", "a_b-C": ""},
+           "autopilot": {"cleanup_dead_servers": false, "last_contact_threshold": "1s", "max_trailing_logs": 0,
+                         "min_quorum": 3, "server_stabilization_time": "2s"}"#,
+    );
+    let meta: Vec<_> = config
+        .node_meta
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(meta, [("a_b-C", ""), ("rack", "7")]);
+    assert_eq!(
+        config.autopilot,
+        Autopilot {
+            cleanup_dead_servers: false,
+            last_contact_threshold: Duration::from_secs(1),
+            max_trailing_logs: 0,
+            min_quorum: 3,
+            server_stabilization_time: Duration::from_secs(2),
+        }
+    );
+    let pair = |key: &str, value: &str| refused(&format!(r#""node_meta": {{"{key}": "{value}"}}"#));
+    let refusal = |key: &str, value: &str, why: &str| {
+        format!("node_meta invalid: Couldn't load metadata pair ('{key}', '{value}'): {why}")
+    };
+    let (key, value) = ("k".repeat(129), "v".repeat(513));
+    for (key, value, why) in [
+        ("", "x", "Key cannot be blank"),
+        ("a.b", "x", "Key contains invalid characters"),
+        (
+            "consul-x",
+            "x",
+            "Key prefix 'consul-' is reserved for internal use",
+        ),
+        (&key, "x", "Key is too long (limit: 128 characters)"),
+        ("k", &value, "Value is too long (limit: 512 characters)"),
+    ] {
+        assert_eq!(pair(key, value), refusal(key, value, why));
+    }
+    let many: Vec<_> = (0..65).map(|number| format!(r#""k{number}": """#)).collect();
+    assert_eq!(
+        refused(&format!(r#""node_meta": {{{}}}"#, many.join(","))),
+        "node_meta invalid: Node metadata cannot contain more than 64 key/value pairs"
+    );
 }
 
 #[test]
@@ -408,6 +578,54 @@ fn broken_rules() {
             "retry_interval cannot be 0s. Must be greater than zero",
         ),
         (
+            r#""retry_interval_wan": "0s""#,
+            "retry_interval_wan cannot be 0s. Must be greater than zero",
+        ),
+        (
+            r#""reconnect_timeout": "0s""#,
+            "reconnect_timeout cannot be 0s. Must be greater than zero",
+        ),
+        (
+            r#""gossip_lan": {"probe_interval": "0s"}"#,
+            "gossip_lan.probe_interval cannot be 0s. Must be greater than zero",
+        ),
+        (
+            r#""gossip_wan": {"probe_timeout": "6s"}"#,
+            "gossip_wan.probe_timeout cannot be 6s. Must be at most gossip_wan.probe_interval, 5s",
+        ),
+        (
+            r#""retry_max": -1"#,
+            "retry_max cannot be -1. Must be between 1 and 4294967295, or 0 for no limit",
+        ),
+        (
+            r#""retry_join_wan": ["a"]"#,
+            "'retry_join_wan' requires 'server = true': only servers are members of the WAN pool, and other agents reach other data centers through them",
+        ),
+        (
+            r#""server": true, "start_join_wan": ["a"], "ports": {"serf_wan": -1}"#,
+            "'start_join_wan' requires the WAN pool, which 'ports.serf_wan = -1' turns off",
+        ),
+        (
+            r#""ports": {"serf_lan": 8301}"#,
+            "ports.serf_lan cannot be 8301: an agent has one port for everything that agents say to each other, ports.server, which is 8300. Leave ports.serf_lan out, or give it the same number",
+        ),
+        (
+            r#""ports": {"serf_wan": 8302}"#,
+            "ports.serf_wan cannot be 8302: an agent has one port for everything that agents say to each other, ports.server, which is 8300. Leave ports.serf_wan out, or give it the same number",
+        ),
+        (
+            r#""advertise_addr_wan": "0.0.0.0""#,
+            "Advertise WAN address cannot be 0.0.0.0, :: or [::]",
+        ),
+        (
+            r#""primary_datacenter": "a b""#,
+            r#"acl_datacenter cannot be "a b". Please use only [a-z0-9-_]"#,
+        ),
+        (
+            r#""autopilot": {"max_trailing_logs": -1}"#,
+            "autopilot.max_trailing_logs cannot be -1. Must be greater than or equal to zero",
+        ),
+        (
             r#""node_name": "a\nb""#,
             r#"node_name "a\nb" contains control characters"#,
         ),
@@ -490,6 +708,26 @@ fn values_that_cannot_be_read_are_listed_together() {
         (
             r#""retry_join": ["provider=aws tag_key=x"]"#,
             r#"retry_join: "provider=aws tag_key=x" is not supported yet: finding servers through a cloud provider comes later; name addresses"#,
+        ),
+        (
+            r#""start_join_wan": ["a:b:c"]"#,
+            r#"start_join_wan: invalid port in "a:b:c""#,
+        ),
+        (
+            r#""advertise_addr_wan": "bogus""#,
+            "advertise_addr_wan: invalid ip address: bogus",
+        ),
+        (
+            r#""gossip_lan": {"gossip_nodes": 0}"#,
+            "gossip_lan.gossip_nodes cannot be 0. Must be between 1 and 100",
+        ),
+        (
+            r#""gossip_wan": {"suspicion_mult": 101}"#,
+            "gossip_wan.suspicion_mult cannot be 101. Must be between 1 and 100",
+        ),
+        (
+            r#""autopilot": {"last_contact_threshold": "x"}"#,
+            r#"autopilot.last_contact_threshold: invalid duration: "x": time: invalid duration "x""#,
         ),
         (
             r#""retry_join": [""]"#,
