@@ -16,7 +16,8 @@ pub(crate) const COMMAND: Command = Command {
     usage: "[options]",
     about: "
 Starts an agent and runs it until it is interrupted. An agent stands for one
-node of a cluster; servers keep the cluster's state.
+node of a cluster. A few agents are servers and keep the cluster's state; the
+others find the servers and pass requests on to them.
 
 To try it out, a single server that keeps nothing:
 
@@ -28,11 +29,15 @@ One of three servers; the same command runs on each of them. KEY is what
     $ lictor agent -server -bootstrap-expect=3 -data-dir=/var/lib/lictor \\
         -encrypt=KEY -retry-join=10.0.0.1 -retry-join=10.0.0.2
 
+An agent on every other machine, which needs to know any one of the others:
+
+    $ lictor agent -data-dir=/var/lib/lictor -encrypt=KEY \\
+        -retry-join=10.0.0.1
+
 Flags win over configuration files, later files over earlier ones.",
     action: Action::Run {
-        flags: &[CLUSTER, NODE, NETWORK, FILES, LOG],
+        flags: &[CLUSTER, WAN, NODE, NETWORK, FILES, LOG],
         not_yet: &[
-            "advertise-wan",
             "allow-write-http-from",
             "alt-domain",
             "auto-reload-config",
@@ -47,14 +52,11 @@ Flags win over configuration files, later files over earlier ones.",
             "grpc-tls-port",
             "hcl",
             "https-port",
-            "join",
-            "join-wan",
             "log-file",
             "log-rotate-bytes",
             "log-rotate-duration",
             "log-rotate-max-files",
             "max-query-time",
-            "node-meta",
             "non-voting-server",
             "partition",
             "primary-gateway",
@@ -62,18 +64,11 @@ Flags win over configuration files, later files over earlier ones.",
             "raft-protocol",
             "read-replica",
             "recursor",
-            "rejoin",
-            "retry-interval-wan",
-            "retry-join-wan",
-            "retry-max",
-            "retry-max-wan",
             "segment",
             "serf-lan-allowed-cidrs",
             "serf-lan-bind",
-            "serf-lan-port",
             "serf-wan-allowed-cidrs",
             "serf-wan-bind",
-            "serf-wan-port",
             "syslog",
             "ui",
             "ui-content-path",
@@ -117,6 +112,16 @@ const CLUSTER: Topic = Topic {
             help: "The secret that the agents of the cluster share, as printed by \"lictor keygen\". Without it, and without certificates in the configuration, only agents of the same user on this machine trust each other.",
         },
         Flag {
+            name: "join",
+            takes: Takes::Text("address"),
+            help: "Address of another agent to join at the start, once: if none of these answers, the agent stops. Can be used multiple times.",
+        },
+        Flag {
+            name: "rejoin",
+            takes: Takes::Nothing,
+            help: "Join again those who were known before, also after this agent had left.",
+        },
+        Flag {
             name: "retry-interval",
             takes: Takes::Text("duration"),
             help: "Time between attempts to join, such as 10s or 1m. The default value is 30s.",
@@ -127,9 +132,45 @@ const CLUSTER: Topic = Topic {
             help: "Address of another agent, with or without a port: an IP address or a host name. Tried until one answers. Can be used multiple times.",
         },
         Flag {
+            name: "retry-max",
+            takes: Takes::Int,
+            help: "Stop the agent after this many attempts to join have failed. The default value is 0: try for ever.",
+        },
+        Flag {
             name: "server",
             takes: Takes::Nothing,
-            help: "Be a server. Required in this version, except with -dev: there are no client agents yet.",
+            help: "Be a server: one of a few that keep the state of the cluster. Without it the agent passes requests on to servers.",
+        },
+    ],
+};
+
+const WAN: Topic = Topic {
+    title: "Other Datacenters",
+    flags: &[
+        Flag {
+            name: "advertise-wan",
+            takes: Takes::Text("ip"),
+            help: "The address under which servers of other datacenters reach this one. The default is that of -advertise.",
+        },
+        Flag {
+            name: "join-wan",
+            takes: Takes::Text("address"),
+            help: "With -server: address of a server of another datacenter to join at the start, once. Can be used multiple times.",
+        },
+        Flag {
+            name: "retry-interval-wan",
+            takes: Takes::Text("duration"),
+            help: "Time between attempts to join other datacenters. The default value is 30s.",
+        },
+        Flag {
+            name: "retry-join-wan",
+            takes: Takes::Text("address"),
+            help: "With -server: address of a server of another datacenter, with or without a port. Tried until one answers. Can be used multiple times.",
+        },
+        Flag {
+            name: "retry-max-wan",
+            takes: Takes::Int,
+            help: "Stop the agent after this many attempts to join other datacenters have failed. The default value is 0: try for ever.",
         },
     ],
 };
@@ -151,6 +192,11 @@ const NODE: Topic = Topic {
             name: "node-id",
             takes: Takes::Text("uuid"),
             help: "The node's id, if it must be a certain one. The default is random, and kept in the data directory.",
+        },
+        Flag {
+            name: "node-meta",
+            takes: Takes::Text("key:value"),
+            help: "What to say of this node, as a key and a value. Can be used multiple times.",
         },
         Flag {
             name: "pid-file",
@@ -187,6 +233,16 @@ const NETWORK: Topic = Topic {
             name: "http-port",
             takes: Takes::Int,
             help: "The TCP port of the HTTP API; -1 turns it off. The default value is 8500.",
+        },
+        Flag {
+            name: "serf-lan-port",
+            takes: Takes::Int,
+            help: "Known for compatibility: must be the port of -server-port, the only one there is.",
+        },
+        Flag {
+            name: "serf-wan-port",
+            takes: Takes::Int,
+            help: "The same; or -1, and this server takes no part in the pool of all datacenters.",
         },
         Flag {
             name: "server-port",
@@ -266,6 +322,7 @@ fn flags_of(args: &Args) -> Result<Flags, Failure> {
     for (name, given) in args.flags() {
         match (name, given.clone()) {
             ("advertise", Given::Text(text)) => to.advertise_addr = Some(text),
+            ("advertise-wan", Given::Text(text)) => to.advertise_addr_wan = Some(text),
             ("bind", Given::Text(text)) => to.bind_addr = Some(text),
             ("bootstrap", Given::Switch(on)) => to.bootstrap = Some(on),
             ("bootstrap-expect", Given::Int(number)) => to.bootstrap_expect = Some(number),
@@ -278,14 +335,27 @@ fn flags_of(args: &Args) -> Result<Flags, Failure> {
             ("domain", Given::Text(text)) => to.domain = Some(text),
             ("encrypt", Given::Text(text)) => to.encrypt = Some(text),
             ("http-port", Given::Int(number)) => to.ports_http = Some(number),
+            ("join", Given::Text(text)) => to.start_join.push(text),
+            ("join-wan", Given::Text(text)) => to.start_join_wan.push(text),
             ("log-json", Given::Switch(on)) => to.log_json = Some(on),
             ("log-level", Given::Text(text)) => to.log_level = Some(text),
             ("node", Given::Text(text)) => to.node_name = Some(text),
             ("node-id", Given::Text(text)) => to.node_id = Some(text),
+            ("node-meta", Given::Text(text)) => {
+                let (key, value) = text.split_once(':').unwrap_or((&text, ""));
+                to.node_meta.insert(key.to_owned(), value.to_owned());
+            }
             ("pid-file", Given::Text(text)) => to.pid_file = Some(text),
+            ("rejoin", Given::Switch(on)) => to.rejoin_after_leave = Some(on),
             ("retry-interval", Given::Text(text)) => to.retry_interval = Some(text),
+            ("retry-interval-wan", Given::Text(text)) => to.retry_interval_wan = Some(text),
             ("retry-join", Given::Text(text)) => to.retry_join.push(text),
+            ("retry-join-wan", Given::Text(text)) => to.retry_join_wan.push(text),
+            ("retry-max", Given::Int(number)) => to.retry_max = Some(number),
+            ("retry-max-wan", Given::Int(number)) => to.retry_max_wan = Some(number),
             ("runtime", Given::Text(text)) => flags.runtime = runtime(&text)?,
+            ("serf-lan-port", Given::Int(number)) => to.ports_serf_lan = Some(number),
+            ("serf-wan-port", Given::Int(number)) => to.ports_serf_wan = Some(number),
             ("server", Given::Switch(on)) => to.server = Some(on),
             ("server-port", Given::Int(number)) => to.ports_server = Some(number),
             (other, _) => unreachable!("-{other} is in the command's flags and not here"),
@@ -364,6 +434,19 @@ mod tests {
             "-encrypt",
             "bGljdG9yLXBlcmYtaGFybmVzcy1rZXktMzItYnl0ZXM=",
             "-retry-interval=5s",
+            "-retry-max=7",
+            "-join=10.0.0.7",
+            "-rejoin",
+            "-join-wan=10.1.0.7",
+            "-retry-join-wan=10.1.0.1:9",
+            "-retry-interval-wan=6s",
+            "-retry-max-wan=8",
+            "-advertise-wan=192.0.2.1",
+            "-serf-lan-port=2",
+            "-serf-wan-port=2",
+            "-node-meta=rack:b:7",
+            "-node-meta",
+            "old",
             "-retry-join",
             "10.0.0.1",
             "-retry-join=b:1",
@@ -392,6 +475,26 @@ mod tests {
         assert_eq!(config.join.interval, Duration::from_secs(5));
         let join: Vec<_> = config.join.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(join, ["10.0.0.1:2", "b:1"]);
+        assert_eq!(config.join.attempts_max, Some(7));
+        let start: Vec<_> = config.join.at_start.iter().map(ToString::to_string).collect();
+        assert_eq!(start, ["10.0.0.7:2"]);
+        assert!(config.gossip.rejoin_after_leave);
+        let wan = config.wan.expect("a server is in the WAN pool");
+        assert_eq!(wan.join.interval, Duration::from_secs(6));
+        assert_eq!(wan.join.attempts_max, Some(8));
+        let join: Vec<_> = wan.join.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(join, ["10.1.0.1:9"]);
+        let start: Vec<_> = wan.join.at_start.iter().map(ToString::to_string).collect();
+        assert_eq!(start, ["10.1.0.7:2"]);
+        assert_eq!(config.advertise_wan.to_string(), "192.0.2.1:2");
+        let meta: Vec<_> = config.node_meta.iter().collect();
+        assert_eq!(
+            meta,
+            [
+                (&"old".to_owned(), &String::new()),
+                (&"rack".to_owned(), &"b:7".to_owned())
+            ]
+        );
         assert_eq!(config.data_dir, Some("/nonexistent/x".into()));
         assert_eq!(config.node_name, "n1");
         assert!(config.node_id.is_some());
