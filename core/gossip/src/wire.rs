@@ -21,7 +21,8 @@ use crate::coordinate::Coordinate;
 use crate::event::{EventDigest, EventsFound, EventsHeld, EventsWanted, QueryAnswer, QueryStatement, UserEvent};
 use crate::fingerprint::Fingerprint;
 use crate::io::Refusal;
-pub use crate::statement::{Statement, Summary};
+use crate::member::Incarnation;
+pub use crate::statement::{BUCKETS, Profile, Statement, Step, Summary};
 
 /// The version of this encoding. Members refuse others by name.
 pub const VERSION: u8 = 1;
@@ -56,6 +57,8 @@ pub enum Part {
         seq: u32,
         /// Who is meant: an address may have changed hands.
         target: NodeId,
+        /// The sender's own, so that who knows another asks for the rest.
+        incarnation: Incarnation,
     },
     /// Ask somebody for me whether it is there (SWIM §3.1). Answered by an `Ack`, or by a `Nack` in time (Lifeguard §IV-A).
     PingRequest {
@@ -68,6 +71,8 @@ pub enum Part {
     Ack {
         /// Of the probe.
         seq: u32,
+        /// The sender's own; `None` if a helper passes the answer on.
+        incarnation: Option<Incarnation>,
         /// Where who was probed is in the network; `None` if a helper passes the answer on.
         coordinate: Option<Coordinate>,
     },
@@ -119,13 +124,13 @@ impl Part {
             Self::Ping { .. }
             | Self::PingRequest { .. }
             | Self::Nack { .. }
-            | Self::Summary(_)
             | Self::Digest(_)
             | Self::EventsWanted(_)
             | Self::EventsHeld(_)
             | Self::EventsFound(_) => Ok(()),
             Self::Ack { coordinate, .. } => coordinate.as_ref().map_or(Ok(()), Coordinate::check),
             Self::Statement(statement) => statement.check(),
+            Self::Summary(summary) => summary.check(),
             Self::UserEvent(event) => event.check(),
             Self::Query(query) => query.check(),
             Self::QueryAnswer(answer) | Self::Relay { answer, .. } => answer.check(),
