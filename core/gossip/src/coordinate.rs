@@ -1,8 +1,11 @@
 //! Network coordinates: Vivaldi (Dabek et al., SIGCOMM 2004) with the refinements that Serf documents.
 
+use core::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::io::Refusal;
+use crate::vivaldi::norm;
 
 /// The number of dimensions of a coordinate's vector.
 pub const DIMENSIONS: usize = 8;
@@ -46,5 +49,36 @@ impl Coordinate {
             && self.height > 0.0
             && bounded(self.height);
         if fits { Ok(()) } else { Err(Refusal::Coordinate) }
+    }
+
+    /// The estimated round-trip time between this and `other`.
+    pub fn distance_to(&self, other: &Self) -> Duration {
+        // Two sound coordinates are at most a few minutes apart; of what is not sound, the distance is none.
+        Duration::try_from_secs_f64(self.seconds_to(other)).unwrap_or_default()
+    }
+
+    /// The same in seconds.
+    pub(crate) fn seconds_to(&self, other: &Self) -> f64 {
+        let raw = self.raw_seconds_to(other);
+        let adjusted = raw + self.adjustment + other.adjustment;
+        if adjusted > 0.0 { adjusted } else { raw }
+    }
+
+    /// The distance without what the adjustments say.
+    pub(crate) fn raw_seconds_to(&self, other: &Self) -> f64 {
+        let difference = core::array::from_fn(|i| self.vector[i] - other.vector[i]);
+        norm(&difference) + self.height + other.height
+    }
+}
+
+impl Default for Coordinate {
+    /// The origin, with the highest error: nothing is known.
+    fn default() -> Self {
+        Self {
+            vector: [0.0; DIMENSIONS],
+            error: MAX_ERROR,
+            adjustment: 0.0,
+            height: MIN_HEIGHT,
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::MAX_USER_EVENT_BYTES;
 use crate::fingerprint::Fingerprint;
 use crate::io::Refusal;
 use crate::lamport::LamportTime;
+use crate::member::Member;
 
 /// The most bytes of an encoded query, with its filters.
 pub const MAX_QUERY_BYTES: usize = 1024;
@@ -168,22 +169,37 @@ pub struct QueryStatement {
 }
 
 impl QueryStatement {
-    /// Checks that it has a name and a time; its length the part's bound has checked before, up to a factor.
+    /// Checks its length, and that it has a name and a time.
     ///
     /// # Errors
     /// Why nobody should handle it.
     pub fn check(&self) -> Result<(), Refusal> {
-        let filters = self.nodes.iter().map(|name| name.len() + 2).sum::<usize>();
-        let tags = self.tags.iter().map(|(key, value)| key.len() + value.len() + 4);
-        if self.name.len() + self.payload.len() + filters + tags.sum::<usize>() > MAX_QUERY_BYTES
-            || self.relay > MAX_QUERY_RELAY
-        {
+        if self.size() > MAX_QUERY_BYTES || self.relay > MAX_QUERY_RELAY {
             return Err(Refusal::TooLarge);
         }
         if self.name.is_empty() || self.id.time == LamportTime(0) {
             return Err(Refusal::Malformed);
         }
         Ok(())
+    }
+
+    /// Its length in bytes: each text, and two for where it ends.
+    pub(crate) fn size(&self) -> usize {
+        let nodes = self.nodes.iter().map(|name| name.len() + 2);
+        let tags = self.tags.iter().map(|(key, value)| key.len() + value.len() + 4);
+        self.name.len() + self.payload.len() + nodes.sum::<usize>() + tags.sum::<usize>()
+    }
+
+    /// For how long answers are waited for.
+    pub(crate) const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms as u64)
+    }
+
+    /// Whether `member` is meant.
+    pub(crate) fn concerns(&self, member: &Member) -> bool {
+        let named = self.nodes.is_empty() || self.nodes.contains(&member.name);
+        let tagged = |(key, value): &(String, String)| member.tags.get(key) == Some(value);
+        named && self.tags.iter().all(tagged)
     }
 }
 

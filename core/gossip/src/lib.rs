@@ -6,18 +6,22 @@
 
 #![forbid(unsafe_code)]
 
+mod broadcast;
 mod config;
 pub mod coordinate;
 pub mod event;
+mod events;
 mod fingerprint;
 mod gossip;
 mod io;
 pub mod lamport;
 mod member;
+mod queries;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod statement;
 mod stats;
+pub mod vivaldi;
 pub mod wire;
 
 pub use config::{Config, ConfigError, Interner};

@@ -18,7 +18,9 @@ use lictor_machine::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::coordinate::Coordinate;
-use crate::event::{EventDigest, EventsFound, EventsHeld, EventsWanted, QueryAnswer, QueryStatement, UserEvent};
+use crate::event::{
+    EventDigest, EventsFound, EventsHeld, EventsWanted, QueryAnswer, QueryStatement, UserEvent,
+};
 use crate::fingerprint::Fingerprint;
 use crate::io::Refusal;
 use crate::member::Incarnation;
