@@ -14,13 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use core::time::Duration;
 
+use lictor_catalog::{Action, AutopilotConfig, Found, Query};
 use lictor_gossip::MemberState;
 use lictor_machine::{Index, Instant, NodeId, Token};
 use lictor_raft::{self as raft, Configuration, Role};
 
 use crate::ClusterId;
 use crate::agent::ServerFacts;
-use crate::config;
 use crate::io::{Effect, Event, OperatorAnswer, OperatorRequest, RaftServer, ServerHealth, ServersHealth};
 use crate::node::Node;
 
@@ -155,6 +155,7 @@ impl Node {
         if !leads {
             return;
         }
+        self.propose_settings();
         self.see_health();
         let members = self.raft.members().clone();
         let under_way = self.autopilot.changing.is_some() || !members.outgoing.is_empty();
@@ -307,7 +308,8 @@ impl Node {
         let voters: Vec<NodeId> = members.voters.iter().filter(failed).copied().collect();
         let learners = members.learners.iter().filter(failed).copied();
         let mut dead: Vec<NodeId> = learners.collect();
-        let enough = members.voters.len() - voters.len() >= settings.min_quorum.max(1);
+        let left = (members.voters.len() - voters.len()) as u64;
+        let enough = left >= settings.min_quorum.max(1);
         if enough && voters.len() < members.voters.len() / 2 {
             dead.extend(voters);
         }
@@ -318,8 +320,28 @@ impl Node {
     }
 
     /// The settings in force: what operators have set, or what this server was started with.
-    pub(crate) fn autopilot_config(&self) -> config::Autopilot {
-        self.config.autopilot.clone()
+    pub(crate) fn autopilot_config(&self) -> AutopilotConfig {
+        match self.state.query(&Query::Autopilot) {
+            (index, Found::Autopilot(stored)) if index > Index::ZERO => stored.config.clone(),
+            (
+                _,
+                Found::Autopilot(_)
+                | Found::Entry(_)
+                | Found::Entries(_)
+                | Found::Keys(_)
+                | Found::Coordinates(_),
+            ) => self.config.autopilot.clone(),
+        }
+    }
+
+    /// What this server was started with becomes everybody's settings, if nobody has set any and they are not the usual ones.
+    fn propose_settings(&mut self) {
+        let (stored, _) = self.state.query(&Query::Autopilot);
+        if stored == Index::ZERO && self.config.autopilot != AutopilotConfig::default() {
+            let config = self.config.autopilot.clone();
+            let cas = Some(Index::ZERO);
+            self.do_duty(Action::SetAutopilot { config, cas });
+        }
     }
 
     /// A server is healthy that gossip finds well, that was heard from lately, and that is not far behind.
@@ -341,7 +363,7 @@ impl Node {
         }
     }
 
-    fn is_healthy(&self, settings: &config::Autopilot, last: Index, peer: &raft::PeerStatus) -> bool {
+    fn is_healthy(&self, settings: &AutopilotConfig, last: Index, peer: &raft::PeerStatus) -> bool {
         let patience = settings
             .last_contact_threshold
             .max(self.config.raft.heartbeat_interval * 3);

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
+use lictor_catalog::AutopilotConfig;
 use lictor_machine::NodeId;
 
 /// Settings of a node.
@@ -47,38 +48,11 @@ pub struct Config {
     /// How often the leader looks whether the right servers are in the configuration.
     pub autopilot_interval: Duration,
     /// How the leader cares for the configuration, until an operator says otherwise.
-    pub autopilot: Autopilot,
+    pub autopilot: AutopilotConfig,
     /// The most requests that may be open at once.
     pub requests_max: usize,
     /// The largest command in bytes.
     pub command_bytes_max: usize,
-}
-
-/// How the leader cares for the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Autopilot {
-    /// Take servers out that failed, once there are enough others.
-    pub cleanup_dead_servers: bool,
-    /// A server that was not heard from for longer is not healthy. Never taken for less than three heartbeats.
-    pub last_contact_threshold: Duration,
-    /// A server that is further behind is not healthy.
-    pub max_trailing_logs: u64,
-    /// Take no server out that failed, if fewer voters than this would be left.
-    pub min_quorum: usize,
-    /// How long a new server must be healthy before it votes.
-    pub server_stabilization_time: Duration,
-}
-
-impl Default for Autopilot {
-    fn default() -> Self {
-        Self {
-            cleanup_dead_servers: true,
-            last_contact_threshold: Duration::from_millis(200),
-            max_trailing_logs: 250,
-            min_quorum: 0,
-            server_stabilization_time: Duration::from_secs(10),
-        }
-    }
 }
 
 impl Config {
@@ -104,7 +78,7 @@ impl Config {
             tombstone_ttl: Duration::from_mins(15),
             tombstone_interval: Duration::from_secs(30),
             autopilot_interval: Duration::from_secs(1),
-            autopilot: Autopilot::default(),
+            autopilot: AutopilotConfig::default(),
             requests_max: 100_000,
             command_bytes_max: 4 << 20,
         }

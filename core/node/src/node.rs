@@ -182,6 +182,11 @@ impl Node {
         &self.state
     }
 
+    /// The part that this server plays.
+    pub const fn role(&self) -> Role {
+        self.raft.role()
+    }
+
     /// Raft's view, for metrics, the operator's API and tests.
     pub fn raft_status(&self) -> raft::Status {
         self.raft.status()

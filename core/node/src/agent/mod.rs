@@ -4,6 +4,7 @@
 //! servers there are; the server tells gossip which cluster it is in, and whom to give up; the LAN pool tells the WAN pool whom
 //! to join; and all of them leave in the right order.
 
+mod coordinates;
 mod facts;
 mod io;
 mod leave;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 
 use lictor_gossip::{self as gossip, Gossip, Member, MemberEvent, Memory, Tags};
 use lictor_machine::{Clamped, Deadline, Instant, Machine, Now, Token, UnixMillis};
-use lictor_raft::Role;
 
 use crate::node::{Node, NodeFault};
 use crate::{ClusterId, io as server};
@@ -183,6 +183,7 @@ impl Agent {
                 if pool == Pool::Lan {
                     let event = event.clone();
                     self.tell_server(&event);
+                    self.forget_coordinates(&event);
                     if matches!(event, MemberEvent::Joined(_)) {
                         self.duty_soon();
                     }
@@ -294,21 +295,6 @@ impl Agent {
             })
         }));
         self.out.push_back(Effect::Distances(distances));
-    }
-
-    /// The leader writes down where the members of its data center are, as far as it has measured it itself.
-    fn write_coordinates(&mut self) {
-        let Some(server) = self
-            .server
-            .as_ref()
-            .filter(|server| server.raft_status().role == Role::Leader)
-        else {
-            return;
-        };
-        if !self.config.coordinates {
-            return;
-        }
-        let _ = server;
     }
 }
 
