@@ -118,6 +118,7 @@ async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
         handle: handle.clone(),
         datacenter: config.datacenter.clone(),
         space,
+        events: Arc::default(),
     });
     let api = Api::new(backend, api_config(&config)?);
     let http = Server::start(&runtime, listeners, http_limits(&config), api).await;

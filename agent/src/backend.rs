@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_lite::FutureExt as _;
-use lictor_catalog::{Action, Found, Outcome, Query, TxnError, TxnOp, TxnResult};
-use lictor_http::{Backend, Failure, ReadMode, ReadOptions, Reading, WriteOptions};
+use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_gossip::Member;
+use lictor_http::{
+    About, Backend, DatacenterCoordinates, EventLog, Failure, Pool, RaftServer, ReadMode, ReadOptions,
+    Reading, ServerRef, ServersHealth, UserEvent, WriteOptions,
+};
 use lictor_machine::{Index, Instant};
 use lictor_node::{Answer, Request, RequestError, Standing};
 use lictor_raft::{self as raft, Role};
@@ -24,6 +28,7 @@ pub(crate) struct ServerBackend {
     pub(crate) handle: Handle,
     pub(crate) datacenter: String,
     pub(crate) space: Space,
+    pub(crate) events: Arc<EventLog>,
 }
 
 /// How good an answer is.
@@ -72,7 +77,9 @@ impl ServerBackend {
             match self.handle.request(Request::Read(mode)).await {
                 Answer::Readable { .. } => {}
                 Answer::Failed(error) => return Err(self.failure(error)),
-                Answer::Written { .. } | Answer::Transferred | Answer::Operator(_) => return Err(Failure::Stopping),
+                Answer::Written { .. } | Answer::Transferred | Answer::Operator(_) => {
+                    return Err(Failure::Stopping);
+                }
             }
         }
         Ok(fresh)
@@ -213,6 +220,67 @@ impl Backend for ServerBackend {
             .filter_map(|voter| self.view.address(voter))
             .collect())
     }
+
+    async fn about(&self) -> Result<About, Failure> {
+        not_ready()
+    }
+
+    async fn members(&self, _pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure> {
+        not_ready()
+    }
+
+    async fn join(&self, _pool: Pool, _address: &str) -> Result<(), Failure> {
+        not_ready()
+    }
+
+    async fn leave(&self) -> Result<(), Failure> {
+        not_ready()
+    }
+
+    async fn force_leave(&self, _pool: Pool, _name: &str, _prune: bool) -> Result<(), Failure> {
+        not_ready()
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    async fn fire_event(&self, _event: UserEvent, _options: WriteOptions) -> Result<(), Failure> {
+        not_ready()
+    }
+
+    async fn datacenters(&self) -> Result<Vec<String>, Failure> {
+        not_ready()
+    }
+
+    async fn wan_coordinates(&self) -> Result<Vec<DatacenterCoordinates>, Failure> {
+        not_ready()
+    }
+
+    async fn update_coordinate(
+        &self,
+        _update: NodeCoordinate,
+        _options: WriteOptions,
+    ) -> Result<(), Failure> {
+        not_ready()
+    }
+
+    async fn raft_servers(&self, _options: ReadOptions) -> Result<Vec<RaftServer>, Failure> {
+        not_ready()
+    }
+
+    async fn remove_raft_server(&self, _server: ServerRef, _options: WriteOptions) -> Result<(), Failure> {
+        not_ready()
+    }
+
+    async fn servers_health(&self, _options: ReadOptions) -> Result<ServersHealth, Failure> {
+        not_ready()
+    }
+}
+
+/// What this agent does not do yet.
+fn not_ready<T>() -> Result<T, Failure> {
+    Err(Failure::Refused("this agent does not answer that yet".into()))
 }
 
 #[cfg(test)]
@@ -249,6 +317,7 @@ mod tests {
             handle: Handle::new(inbox, completions),
             datacenter: "dc1".into(),
             space,
+            events: Arc::default(),
         };
         let node = async {
             let mut asked = BTreeSet::<Token>::new();

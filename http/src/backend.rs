@@ -3,12 +3,20 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lictor_catalog::{Action, Found, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_gossip::Member;
 use lictor_machine::Index;
 use serde::{Deserialize, Serialize};
+
+use crate::about::About;
+use crate::coordinate::DatacenterCoordinates;
+use crate::event_log::{EventLog, UserEvent};
+use crate::servers::{RaftServer, ServerRef, ServersHealth};
+use crate::text::errors;
 
 /// The agent, as the API sees it. Every method may be called from many tasks at once, and may be cancelled by
 /// dropping its future: a cancelled read leaves nothing behind, a cancelled write may or may not happen.
@@ -35,6 +43,56 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The addresses of the voting servers, empty before the cluster was founded.
     async fn peers(&self, datacenter: Option<&str>) -> Result<Vec<SocketAddr>, Failure>;
+
+    /// What this agent says of itself.
+    async fn about(&self) -> Result<About, Failure>;
+
+    /// The members of a pool as this agent sees them, itself included, in any order; `None` if it is not in that pool.
+    async fn members(&self, pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure>;
+
+    /// Joins the pool of whoever is found at `address`: a host or an address, with or without a port, as it stands in the request. Fails
+    /// with [`Failure::Several`], a text for each attempt, if nobody was found there.
+    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure>;
+
+    /// Leaves all pools in good order and lets the agent end. Done when the others have been told.
+    async fn leave(&self) -> Result<(), Failure>;
+
+    /// Makes a member that failed one that left; with `prune` it is forgotten altogether. In [`Pool::Lan`] this is done to what that
+    /// member is in [`Pool::Wan`] too. One that is not in the pool any more is no failure.
+    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure>;
+
+    /// The user events that this agent received.
+    fn events(&self) -> &EventLog;
+
+    /// Tells an event to all agents of a data center, by way of [`UserEvent::to_gossip`].
+    async fn fire_event(&self, event: UserEvent, options: WriteOptions) -> Result<(), Failure>;
+
+    /// All data centers that are known, the nearest first, and so the agent's own before all others.
+    async fn datacenters(&self) -> Result<Vec<String>, Failure>;
+
+    /// Where the servers of all data centers are in the WAN's coordinates.
+    async fn wan_coordinates(&self) -> Result<Vec<DatacenterCoordinates>, Failure>;
+
+    /// Takes over where a node is, soon: updates are gathered. That of a node which is not known is dropped in silence.
+    async fn update_coordinate(&self, update: NodeCoordinate, options: WriteOptions) -> Result<(), Failure>;
+
+    /// The servers in the Raft configuration. Of the read modes only whether it is [`ReadMode::Stale`] counts.
+    async fn raft_servers(&self, options: ReadOptions) -> Result<Vec<RaftServer>, Failure>;
+
+    /// Takes a server out of the Raft configuration. Fails with [`Failure::NoSuchServer`] if it is not in there.
+    async fn remove_raft_server(&self, server: ServerRef, options: WriteOptions) -> Result<(), Failure>;
+
+    /// How the servers are, as the leader sees them.
+    async fn servers_health(&self, options: ReadOptions) -> Result<ServersHealth, Failure>;
+}
+
+/// One of the pools that agents gossip in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Pool {
+    /// All agents of one data center.
+    Lan,
+    /// The servers of all data centers.
+    Wan,
 }
 
 /// How fresh a read must be.
@@ -147,6 +205,12 @@ pub enum Failure {
     /// A server could not be talked to; the text says which one, and how it failed.
     #[error("{0}")]
     Unreachable(String),
+    /// Attempts failed, each with its text.
+    #[error("{}", errors(.0))]
+    Several(Vec<String>),
+    /// No server of the Raft configuration is the one that was named. Nothing was done.
+    #[error("{0} was not found in the Raft configuration")]
+    NoSuchServer(ServerRef),
     /// The agent is shutting down.
     #[error("The agent is shutting down; ask another one")]
     Stopping,

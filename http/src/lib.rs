@@ -5,10 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+mod about;
 mod admission;
 mod api;
 mod backend;
+mod coordinate;
 mod decode;
+mod event_log;
 mod json;
 mod kv;
 mod offload;
@@ -17,11 +20,16 @@ mod reply;
 mod request;
 mod route;
 mod server;
+mod servers;
 mod status;
 mod text;
 mod transport;
 mod txn;
 
+pub use about::{About, CONSUL_VERSION, Settings};
 pub use api::{Api, Config};
-pub use backend::{Backend, Failure, ReadMode, ReadOptions, Reading, Secret, WriteOptions};
+pub use backend::{Backend, Failure, Pool, ReadMode, ReadOptions, Reading, Secret, WriteOptions};
+pub use coordinate::DatacenterCoordinates;
+pub use event_log::{EventError, EventLog, LocalService, UserEvent};
 pub use server::{Limits, Listener, Server};
+pub use servers::{RaftServer, ServerHealth, ServerRef, ServersHealth};

@@ -226,7 +226,9 @@ impl From<Failure> for Fault {
             | Failure::LeadershipLost
             | Failure::Refused(_)
             | Failure::Storage(_)
-            | Failure::Unreachable(_) => Status::InternalServerError,
+            | Failure::Unreachable(_)
+            | Failure::Several(_)
+            | Failure::NoSuchServer(_) => Status::InternalServerError,
             Failure::Busy { .. } => Status::TooManyRequests,
             Failure::Denied(_) => Status::Forbidden,
             Failure::Stopping => Status::ServiceUnavailable,

@@ -108,6 +108,50 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
+/// Writes a duration as [`parse_duration`] reads it, in its largest units: `1h2m3.5s`, `200ms`, `0s`.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    /// A number of `unit` nanoseconds with as many decimals as it takes.
+    fn decimal(nanos: u64, unit: u64) -> String {
+        let (whole, fraction) = (nanos / unit, nanos % unit);
+        if fraction == 0 {
+            return whole.to_string();
+        }
+        let width = unit.ilog10() as usize;
+        let text = format!("{whole}.{fraction:0width$}");
+        text.trim_end_matches('0').to_owned()
+    }
+
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => format!("{}\u{b5}s", decimal(nanos, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", decimal(nanos, 1_000_000)),
+        1_000_000_000.. => {
+            let seconds = nanos / 1_000_000_000;
+            let rest = decimal(nanos - seconds / 60 * 60_000_000_000, 1_000_000_000);
+            match (seconds / 3600, seconds / 60 % 60) {
+                (0, 0) => format!("{rest}s"),
+                (0, minutes) => format!("{minutes}m{rest}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{rest}s"),
+            }
+        }
+    }
+}
+
+/// Several errors as one text.
+pub(crate) fn errors(texts: &[String]) -> String {
+    let plural = if texts.len() == 1 { "" } else { "s" };
+    let mut all = format!("{} error{plural} occurred:\n", texts.len());
+    for text in texts {
+        all.push_str("\t* ");
+        all.push_str(text);
+        all.push('\n');
+    }
+    all.push('\n');
+    all
+}
+
 /// What percent-escapes stand for; with `plus`, a plus sign stands for a space, as in query strings.
 /// `None` if an escape is malformed.
 pub(crate) fn unescape(text: &str, plus: bool) -> Option<Cow<'_, [u8]>> {
