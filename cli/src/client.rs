@@ -21,7 +21,7 @@ use crate::console::{Console, Failure};
 use crate::flags::{Args, Flag, Takes, parse_bool};
 use crate::version::VERSION;
 
-pub(crate) use request::CallError;
+pub(crate) use request::{CallError, null_is_empty};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,19 +51,9 @@ pub(crate) const TOPIC: Topic = Topic {
             help: "Path to the key of -client-cert. Environment: LICTOR_CLIENT_KEY or CONSUL_CLIENT_KEY.",
         },
         Flag {
-            name: "datacenter",
-            takes: Takes::Text("value"),
-            help: "Name of the datacenter to ask. The default is that of the agent.",
-        },
-        Flag {
             name: "http-addr",
             takes: Takes::Text("address"),
             help: "Address and port of the agent's HTTP API, with or without http:// or https:// before it. The default value is http://127.0.0.1:8500. Environment: LICTOR_HTTP_ADDR or CONSUL_HTTP_ADDR; LICTOR_HTTP_SSL=true or CONSUL_HTTP_SSL=true makes https:// the default scheme.",
-        },
-        Flag {
-            name: "stale",
-            takes: Takes::Nothing,
-            help: "Let the agent answer a read from its own state, without asking the leader: faster, and possibly out of date. The default value is false.",
         },
         Flag {
             name: "tls-server-name",
@@ -79,6 +69,23 @@ pub(crate) const TOPIC: Topic = Topic {
             name: "token-file",
             takes: Takes::Text("value"),
             help: "File that contains the ACL token; wins over -token. Environment: LICTOR_HTTP_TOKEN_FILE or CONSUL_HTTP_TOKEN_FILE.",
+        },
+    ],
+};
+
+/// The flags of commands that ask about the state of a data center, beside those of [`TOPIC`].
+pub(crate) const QUERY_TOPIC: Topic = Topic {
+    title: "Query Options",
+    flags: &[
+        Flag {
+            name: "datacenter",
+            takes: Takes::Text("value"),
+            help: "Name of the datacenter to ask. The default is that of the agent.",
+        },
+        Flag {
+            name: "stale",
+            takes: Takes::Nothing,
+            help: "Let the agent answer a read from its own state, without asking the leader: faster, and possibly out of date. The default value is false.",
         },
     ],
 };
@@ -99,7 +106,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Takes the agent's address and our credentials from the flags of [`TOPIC`] and the environment. Connects to
+    /// Takes the agent's address and our credentials from the flags of [`TOPIC`] and [`QUERY_TOPIC`] and the environment. Connects to
     /// nothing yet.
     pub(crate) fn new(args: &Args, console: &mut Console<'_>) -> Result<Self, Failure> {
         let fail = |text: String| Failure::new(format!("Error connecting to Lictor agent: {text}"));

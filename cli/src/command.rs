@@ -50,37 +50,37 @@ pub(crate) static ROOT: Command = Command {
     action: Action::Group(
         &[
             crate::agent::COMMAND,
+            crate::catalog::COMMAND,
+            crate::event::COMMAND,
+            crate::force_leave::COMMAND,
+            crate::info::COMMAND,
+            crate::join::COMMAND,
             crate::keygen::COMMAND,
             crate::kv::COMMAND,
+            crate::leave::COMMAND,
+            crate::members::COMMAND,
+            crate::operator::COMMAND,
+            crate::rtt::COMMAND,
             crate::tls::COMMAND,
             crate::validate::COMMAND,
             crate::version::COMMAND,
         ],
         &[
             "acl",
-            "catalog",
             "config",
             "connect",
             "debug",
-            "event",
             "exec",
-            "force-leave",
-            "info",
             "intention",
-            "join",
             "keyring",
-            "leave",
             "lock",
             "login",
             "logout",
             "maint",
-            "members",
             "monitor",
-            "operator",
             "peering",
             "reload",
             "resource",
-            "rtt",
             "services",
             "snapshot",
             "troubleshoot",
@@ -184,7 +184,7 @@ fn finish(result: Result<(), Failure>, help: &str, console: &mut Console<'_>) ->
     if failure.show_help {
         console.remark(format_args!("\n{help}"));
     }
-    1
+    failure.code
 }
 
 #[cfg(test)]
@@ -204,17 +204,27 @@ mod tests {
                 ran.err
             );
         }
-        for line in [&["kv"][..], &["kv", "bogus"], &["tls", "ca"]] {
+        for line in [
+            &["kv"][..],
+            &["kv", "bogus"],
+            &["tls", "ca"],
+            &["catalog"],
+            &["operator"],
+            &["operator", "bogus"],
+            &["operator", "raft"],
+            &["operator", "raft", "-id=x"],
+            &["operator", "autopilot", "bogus"],
+        ] {
             let ran = run(line);
             assert_eq!((ran.code, ran.out.as_str()), (1, ""));
             assert!(ran.err.starts_with("Usage: lictor "), "{}", ran.err);
         }
-        let known = run(&["members"]);
+        let known = run(&["acl"]);
         assert_eq!(known.code, 127);
         assert!(
             known
                 .err
-                .starts_with("The command \"lictor members\" is not supported yet.\n\nUsage: ")
+                .starts_with("The command \"lictor acl\" is not supported yet.\n\nUsage: ")
         );
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// Whether the command's help should follow the message.
     pub(crate) show_help: bool,
+    /// The exit code.
+    pub(crate) code: u8,
 }
 
 impl Failure {
@@ -33,6 +35,16 @@ impl Failure {
         Self {
             message: message.into(),
             show_help: false,
+            code: 1,
+        }
+    }
+
+    /// A failure of which all is said, or which scripts tell by its exit code.
+    pub(crate) fn silent(code: u8) -> Self {
+        Self {
+            message: String::new(),
+            show_help: false,
+            code,
         }
     }
 
@@ -41,6 +53,7 @@ impl Failure {
         Self {
             message: message.into(),
             show_help: true,
+            code: 1,
         }
     }
 }
@@ -49,7 +62,7 @@ impl From<io::Error> for Failure {
     /// Writing the output failed. A closed pipe is the reader's wish and needs no words.
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::new("");
+            return Self::silent(1);
         }
         Self::new(format!(
             "Error! Failed to write the output: {}",
@@ -89,6 +102,26 @@ pub(crate) mod testing {
         pub(crate) code: u8,
         pub(crate) out: String,
         pub(crate) err: String,
+    }
+
+    impl Ran {
+        /// A success that printed `out`.
+        pub(crate) fn ok(out: impl Into<String>) -> Self {
+            Self {
+                code: 0,
+                out: out.into(),
+                err: String::new(),
+            }
+        }
+
+        /// A failure that was explained by the line `err`.
+        pub(crate) fn error(err: &str) -> Self {
+            Self {
+                code: 1,
+                out: String::new(),
+                err: format!("{err}\n"),
+            }
+        }
     }
 
     /// Runs a whole command line, given without the program's name.

@@ -5,6 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::console::testing::{Ran, run_with};
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -40,6 +42,14 @@ impl Accept for Plain {
     fn accept(&self, stream: TcpStream) -> TcpStream {
         stream
     }
+}
+
+/// Runs a command line against a server that gives every request the same answer; what that did, and what was asked.
+pub(crate) fn ask(status: u16, body: &str, line: &[&str]) -> (Ran, Vec<String>) {
+    let body = body.to_owned();
+    let fake = Fake::start(move |_| (status, body.clone()));
+    let ran = run_with(line, b"from stdin", &[("CONSUL_HTTP_ADDR", &fake.address)]);
+    (ran, fake.lines())
 }
 
 /// The server. It serves until the test's process ends.

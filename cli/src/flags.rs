@@ -97,7 +97,15 @@ impl Args {
 
     /// Whether a switch is on; the last mention counts.
     pub(crate) fn switch(&self, name: &str) -> bool {
-        self.last(name) == Some(&Given::Switch(true))
+        self.switched(name) == Some(true)
+    }
+
+    /// What the last mention of a switch says; `None` if there is none.
+    pub(crate) fn switched(&self, name: &str) -> Option<bool> {
+        match self.last(name)? {
+            Given::Switch(on) => Some(*on),
+            Given::Text(_) | Given::Int(_) | Given::Uint(_) => None,
+        }
     }
 
     /// The last text given for a flag.

@@ -3,15 +3,26 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod catalog;
 mod client;
 mod command;
 mod console;
+mod event;
 #[cfg(test)]
 mod fake;
 mod flags;
+mod force_leave;
 mod help;
+mod info;
+mod join;
 mod keygen;
 mod kv;
+mod leave;
+mod members;
+mod operator;
+mod pattern;
+mod rtt;
+mod table;
 mod tls;
 mod validate;
 mod version;

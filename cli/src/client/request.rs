@@ -4,6 +4,7 @@ use std::fmt;
 
 use lictor_agent::config::system_error;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use ureq::Body;
 use ureq::http::{Request, Response, StatusCode};
 
@@ -50,16 +51,8 @@ pub(crate) enum CallError {
         /// What it said, perhaps shortened.
         body: String,
     },
-}
-
-impl CallError {
-    /// The error without the agent's words, as reads show it.
-    pub(crate) fn brief(&self) -> String {
-        match self {
-            Self::NoAnswer(text) => text.clone(),
-            Self::Refused { status, .. } => format!("Unexpected response code: {status}"),
-        }
-    }
+    /// It agreed, and what it said makes no sense. The text says why.
+    Nonsense(String),
 }
 
 impl fmt::Display for CallError {
@@ -67,32 +60,69 @@ impl fmt::Display for CallError {
         match self {
             Self::NoAnswer(text) => f.write_str(text),
             Self::Refused { status, body } => write!(f, "Unexpected response code: {status} ({body})"),
+            Self::Nonsense(why) => write!(f, "cannot understand the agent's answer: {why}"),
         }
     }
 }
 
 impl Client {
-    /// Reads `/v1/<path>`. `None`: 404, there is no such thing. Keys in `query` without a value are written as `key=`.
-    pub(crate) fn get(&self, path: &str, mut query: Vec<(&str, &str)>) -> Result<Option<Vec<u8>>, CallError> {
+    /// Reads what `/v1/<path>` says. Keys in `query` without a value are written as `key=`.
+    pub(crate) fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Vec<(&str, &str)>,
+    ) -> Result<T, CallError> {
+        let body = self
+            .get(path, query)
+            .and_then(|(status, body)| accepted(status, body))?;
+        serde_json::from_slice(&body).map_err(|error| CallError::Nonsense(error.to_string()))
+    }
+
+    /// Reads `/v1/<path>`. `None`: 404, there is no such thing.
+    pub(crate) fn find(&self, path: &str, query: Vec<(&str, &str)>) -> Result<Option<Vec<u8>>, CallError> {
+        match self.get(path, query)? {
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, body) => accepted(status, body).map(Some),
+        }
+    }
+
+    /// Writes `body` to `/v1/<path>`, and returns what the agent says to that.
+    pub(crate) fn put(
+        &self,
+        path: &str,
+        query: Vec<(&str, &str)>,
+        body: &[u8],
+    ) -> Result<Vec<u8>, CallError> {
+        let (status, body) = self.call("PUT", "Put", path, query, Some(body))?;
+        accepted(status, body)
+    }
+
+    /// The same, where the answer is a truth value. `false`: a condition of the write did not hold.
+    pub(crate) fn put_if(
+        &self,
+        path: &str,
+        query: Vec<(&str, &str)>,
+        body: &[u8],
+    ) -> Result<bool, CallError> {
+        self.put(path, query, body).map(|answer| is_true(&answer))
+    }
+
+    /// Deletes `/v1/<path>`, and returns what the agent says to that.
+    pub(crate) fn delete(&self, path: &str, query: Vec<(&str, &str)>) -> Result<Vec<u8>, CallError> {
+        let (status, body) = self.call("DELETE", "Delete", path, query, None)?;
+        accepted(status, body)
+    }
+
+    /// The same, where the answer is a truth value. `false`: a condition of the deletion did not hold.
+    pub(crate) fn delete_if(&self, path: &str, query: Vec<(&str, &str)>) -> Result<bool, CallError> {
+        self.delete(path, query).map(|answer| is_true(&answer))
+    }
+
+    fn get(&self, path: &str, mut query: Vec<(&str, &str)>) -> Result<(StatusCode, Vec<u8>), CallError> {
         if self.stale {
             query.push(("stale", ""));
         }
-        let (status, body) = self.call("GET", "Get", path, query, None)?;
-        match status {
-            StatusCode::OK => Ok(Some(body)),
-            StatusCode::NOT_FOUND => Ok(None),
-            refused => Err(refusal(refused, &body)),
-        }
-    }
-
-    /// Writes `body` to `/v1/<path>`. `false`: a condition of the write did not hold.
-    pub(crate) fn put(&self, path: &str, query: Vec<(&str, &str)>, body: &[u8]) -> Result<bool, CallError> {
-        truth(self.call("PUT", "Put", path, query, Some(body))?)
-    }
-
-    /// Deletes `/v1/<path>`. `false`: a condition of the deletion did not hold.
-    pub(crate) fn delete(&self, path: &str, query: Vec<(&str, &str)>) -> Result<bool, CallError> {
-        truth(self.call("DELETE", "Delete", path, query, None)?)
+        self.call("GET", "Get", path, query, None)
     }
 
     fn call<'q>(
@@ -176,18 +206,26 @@ impl Client {
     }
 }
 
-fn truth((status, body): (StatusCode, Vec<u8>)) -> Result<bool, CallError> {
-    if status == StatusCode::OK {
-        Ok(body.windows(4).any(|word| word == b"true"))
-    } else {
-        Err(refusal(status, &body))
-    }
+/// For fields that Go writes as `null` when they are empty.
+pub(crate) fn null_is_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> CallError {
-    let shown = &body[..body.len().min(MAX_ERROR)];
-    CallError::Refused {
-        status: status.as_u16(),
-        body: String::from_utf8_lossy(shown).trim_end().to_owned(),
+fn is_true(answer: &[u8]) -> bool {
+    answer.windows(4).any(|word| word == b"true")
+}
+
+fn accepted(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
+    if status == StatusCode::OK {
+        return Ok(body);
     }
+    let shown = &body[..body.len().min(MAX_ERROR)];
+    Err(CallError::Refused {
+        status: status.as_u16(),
+        body: String::from_utf8_lossy(shown).into_owned(),
+    })
 }

@@ -21,6 +21,7 @@ Removes all keys that begin with a prefix, such as \"foo\", \"food\" and
     action: Action::Run {
         flags: &[
             client::TOPIC,
+            client::QUERY_TOPIC,
             Topic {
                 title: "Command Options",
                 flags: &[
@@ -74,7 +75,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     let path = super::path_of(key);
     if recurse {
         let done = client
-            .delete(&path, vec![("recurse", "")])
+            .delete_if(&path, vec![("recurse", "")])
             .map_err(|error| Failure::new(format!("Error! Did not delete prefix {key}: {error}")))?;
         return if done {
             console.line(format_args!("Success! Deleted keys with prefix: {key}"))
@@ -84,7 +85,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     }
     if let Some(index) = &compare {
         let done = client
-            .delete(&path, vec![("cas", index)])
+            .delete_if(&path, vec![("cas", index)])
             .map_err(|error| Failure::new(format!("Error! Did not delete key {key}: {error}")))?;
         if !done {
             return Err(Failure::new(format!(
@@ -93,7 +94,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
         }
     } else {
         let done = client
-            .delete(&path, Vec::new())
+            .delete_if(&path, Vec::new())
             .map_err(|error| Failure::new(format!("Error deleting key {key}: {error}")))?;
         if !done {
             return Err(Failure::new(format!(

@@ -21,7 +21,7 @@ read into another cluster. Without a prefix these are all keys of the store.
 
     $ lictor kv export vault > vault.json",
     action: Action::Run {
-        flags: &[client::TOPIC],
+        flags: &[client::TOPIC, client::QUERY_TOPIC],
         not_yet: super::NOT_YET,
         run,
     },
@@ -49,8 +49,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     };
     let client = Client::new(args, console)?;
     let body = client
-        .get(&super::path_of(prefix), vec![("recurse", "")])
-        .map_err(|error| Failure::new(format!("Error querying Lictor agent: {}", error.brief())))?
+        .find(&super::path_of(prefix), vec![("recurse", "")])
+        .map_err(|error| Failure::new(format!("Error querying Lictor agent: {error}")))?
         .unwrap_or_else(|| b"[]".to_vec());
     let entries = super::parse::<Vec<Entry<'_>>>(&body)?;
 

@@ -32,6 +32,7 @@ Without a prefix these are all keys of the store:
     action: Action::Run {
         flags: &[
             client::TOPIC,
+            client::QUERY_TOPIC,
             Topic {
                 title: "Command Options",
                 flags: &[
@@ -85,9 +86,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     }
     let client = Client::new(args, console)?;
     let get = |query| {
-        let failed =
-            |error: CallError| Failure::new(format!("Error querying Lictor agent: {}", error.brief()));
-        client.get(&super::path_of(key), query).map_err(failed)
+        let failed = |error: CallError| Failure::new(format!("Error querying Lictor agent: {error}"));
+        client.find(&super::path_of(key), query).map_err(failed)
     };
     let mut out = BufWriter::new(&mut *console.out);
     if keys {

@@ -25,7 +25,7 @@ data come from a file, from standard input, or from the command line itself:
 Each key is reported as soon as it is set. After an error the keys reported
 before it are set, and none behind it.",
     action: Action::Run {
-        flags: &[client::TOPIC],
+        flags: &[client::TOPIC, client::QUERY_TOPIC],
         not_yet: &["namespace", "partition", "prefix"],
         run,
     },
@@ -78,7 +78,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
             vec![("flags", flags.as_str())]
         };
         let done = client
-            .put(&super::path_of(key), query, &value)
+            .put_if(&super::path_of(key), query, &value)
             .map_err(|error| failed(error.to_string()))?;
         if !done {
             return Err(failed("the agent answered that it did not".to_owned()));

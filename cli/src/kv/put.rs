@@ -29,6 +29,7 @@ With -cas the key is set only if nobody has changed it since it was read:
     action: Action::Run {
         flags: &[
             client::TOPIC,
+            client::QUERY_TOPIC,
             Topic {
                 title: "Command Options",
                 flags: &[
@@ -142,7 +143,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     super::check_writable(key).map_err(failed)?;
     let client = Client::new(args, console)?;
     if client
-        .put(&super::path_of(key), query, &data)
+        .put_if(&super::path_of(key), query, &data)
         .map_err(|error| failed(error.to_string()))?
     {
         console.line(done)
