@@ -75,7 +75,7 @@ pub(crate) fn bounded_ops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// Reads a list of at most `limit` items without trusting the number that they claim to be. `what` names them in errors.
-pub(crate) fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
     limit: usize,
     what: &'static str,

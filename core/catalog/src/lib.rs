@@ -46,7 +46,7 @@ mod txn;
 mod watch;
 
 pub use autopilot::{Autopilot, AutopilotConfig, MAX_AUTOPILOT_TAG_BYTES};
-pub use codec::{DecodeError, MAX_TXN_OPS};
+pub use codec::{DecodeError, MAX_TXN_OPS, bounded};
 pub use command::{
     Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionRef, TxnError, TxnOp,
     TxnResult,
