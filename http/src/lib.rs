@@ -31,5 +31,6 @@ pub use api::{Api, Config};
 pub use backend::{Backend, Failure, Pool, ReadMode, ReadOptions, Reading, Secret, WriteOptions};
 pub use coordinate::DatacenterCoordinates;
 pub use event_log::{EventError, EventLog, LocalService, UserEvent};
+pub use offload::offload;
 pub use server::{Limits, Listener, Server};
 pub use servers::{RaftServer, ServerHealth, ServerRef, ServersHealth};

@@ -11,7 +11,7 @@ static TURNS: Semaphore = Semaphore::new(2);
 
 /// Does `work`, which is on about `bytes` bytes: a little of it here, much of it on a thread for such work, while this task waits. The
 /// executor's threads also carry the heartbeats that keep a leader in office.
-pub(crate) async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes < MUCH_BYTES {
         return work();
     }
