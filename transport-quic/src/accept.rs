@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_lite::future::zip;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Incoming, RecvStream};
 
-use crate::LANES;
-use crate::call::{READ_CHUNKS, answer, read_frame};
+use crate::call::read_frame;
 use crate::error::{ConnectError, Refusal};
-use crate::frame::{Decoder, Hello, MAX_HELLO_BYTES, encode_one};
+use crate::frame::{Hello, MAX_HELLO_BYTES, encode_one};
 use crate::identity::{Identity, PeerIdentity};
 use crate::link::{lost_or, vouch};
 use crate::plane::Plane;
-use crate::shared::Shared;
+use crate::receive::{Received, receive};
+use crate::session::Session;
+use crate::shared::{Shared, canonical, lock};
 use crate::stats::Held;
-use crate::transport::Event;
+use crate::tls::GOSSIP_WINDOW;
+use crate::transport::Target;
 
 /// Takes connections until the endpoint is closed.
 pub(crate) async fn accept(shared: Arc<Shared>) {
@@ -47,7 +47,7 @@ pub(crate) async fn accept(shared: Arc<Shared>) {
     }
 }
 
-async fn serve(shared: Arc<Shared>, incoming: Incoming, _open: Held, greeting: Held) {
+async fn serve(shared: Arc<Shared>, incoming: Incoming, open: Held, greeting: Held) {
     let address = incoming.remote_address();
     let limit = shared.limits.handshake_timeout;
     let greeted = shared.within(limit, greet(&shared, incoming)).await;
@@ -56,11 +56,31 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, _open: Held, greeting: H
         Some(Ok((connection, peer, plane))) => {
             shared.counters.handshakes.add(1);
             tracing::debug!(%peer, %plane, "connection from a peer");
-            receive(&shared, &connection, &peer, plane).await;
+            let session = Arc::new(Session::accepted(connection, peer, shared.nanos()));
+            begin(&shared, session, plane, open);
         }
         Some(Err(error)) => shared.note_failure(address, &error),
         None => tracing::debug!(%address, "a handshake took longer than {limit:?}"),
     }
+}
+
+/// Receives from a connection, and sends on it if it is for both. A task of its own, so that for the time of the
+/// connection nothing is kept of its beginning.
+fn begin(shared: &Arc<Shared>, session: Arc<Session>, plane: Plane, open: Held) {
+    if plane.is_mutual() {
+        shared.sessions.add(&session, plane);
+        let link = (Target::Node(session.peer.node()), plane);
+        let link = lock(&shared.links).get(&link).cloned();
+        if let Some(link) = link {
+            link.has_called(shared);
+        }
+    }
+    let receiving = receive(shared.clone(), Received::on(&session), plane);
+    let task = shared.runtime.spawn(async move {
+        receiving.await;
+        drop((session, open));
+    });
+    task.detach();
 }
 
 /// Finishes the handshake, hears who the peer is, checks that it may be here, and says who we are.
@@ -87,8 +107,11 @@ async fn greet(
     let _ = send.finish();
     let peer = PeerIdentity {
         identity,
-        address: connection.remote_address(),
+        address: canonical(connection.remote_address()),
     };
+    if plane == Plane::Gossip {
+        connection.set_receive_window(GOSSIP_WINDOW);
+    }
     Ok((connection, Arc::new(peer), plane))
 }
 
@@ -114,118 +137,24 @@ async fn hear(
     Ok((identity, plane))
 }
 
-/// Passes on what a peer sends, until the connection ends.
-async fn receive(shared: &Arc<Shared>, connection: &Connection, peer: &Arc<PeerIdentity>, plane: Plane) {
-    let lanes = async {
-        while let Ok(stream) = connection.accept_uni().await {
-            let reader = read_lane(shared.clone(), connection.clone(), peer.clone(), plane, stream);
-            shared.runtime.spawn(reader).detach();
-        }
-    };
-    let calls = async {
-        while let Ok((send, receive)) = connection.accept_bi().await {
-            let call = answer(
-                shared.clone(),
-                connection.clone(),
-                peer.clone(),
-                plane,
-                send,
-                receive,
-            );
-            shared.runtime.spawn(call).detach();
-        }
-    };
-    let datagrams = async {
-        while let Ok(datagram) = connection.read_datagram().await {
-            shared.counters.frames_received.add(1);
-            shared.counters.bytes_received.add(datagram.len());
-            let event = Event::Datagram {
-                peer: peer.clone(),
-                plane,
-                datagram,
-            };
-            if shared.events.send(event).await.is_err() {
-                return;
-            }
-        }
-    };
-    zip(zip(lanes, calls), datagrams).await;
-}
-
-/// Reads one lane to its end. A breach of the protocol ends the connection.
-async fn read_lane(
-    shared: Arc<Shared>,
-    connection: Connection,
-    peer: Arc<PeerIdentity>,
-    plane: Plane,
-    stream: RecvStream,
-) {
-    if let Err(refusal) = pass_on_lane(&shared, &peer, plane, stream).await {
-        connection.close(refusal.kind().code(), refusal.to_string().as_bytes());
-        shared.note_refusal(peer.address, refusal);
-    }
-}
-
-async fn pass_on_lane(
-    shared: &Shared,
-    peer: &Arc<PeerIdentity>,
-    plane: Plane,
-    mut stream: RecvStream,
-) -> Result<(), Refusal> {
-    let limit = shared.limits.frame_bytes(plane);
-    let mut number = [0];
-    if stream.read_exact(&mut number).await.is_err() {
-        return Ok(());
-    }
-    let [lane] = number;
-    if lane >= LANES {
-        return Err(Refusal::Protocol(format!(
-            "it opened lane {lane}, and there are {LANES}"
-        )));
-    }
-    let mut decoder = Decoder::new(limit);
-    let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
-    // An error here is the end of the connection, or of the lane: the peer knows, and will begin anew.
-    while let Ok(Some(count)) = stream.read_chunks(&mut chunks).await {
-        for chunk in &mut chunks[..count] {
-            decoder.push(std::mem::take(chunk));
-            while let Some(frame) = decoder.next_frame().map_err(|error| Refusal::FrameTooLarge {
-                plane,
-                length: error.length,
-                limit,
-            })? {
-                shared.counters.frames_received.add(1);
-                shared.counters.bytes_received.add(frame.len());
-                let event = Event::Frame {
-                    peer: peer.clone(),
-                    plane,
-                    lane,
-                    frame,
-                };
-                if shared.events.send(event).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Peers that break the rules: they have a certificate of the cluster, and a QUIC of their own.
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
     use std::time::{Duration, Instant};
 
+    use bytes::Bytes;
     use lictor_machine::NodeId;
     use quinn::{ConnectionError, SendStream};
 
     use super::*;
+    use crate::LANES;
     use crate::error::RefusalKind;
     use crate::identity::{Role, Trust};
+    use crate::limits::Limits;
     use crate::shared::QuicRuntime;
     use crate::tls::Configs;
-    use crate::transport::{Limits, Options, Transport};
+    use crate::transport::{Options, Transport};
 
     /// Far longer than anything takes that goes well.
     const PATIENCE: Duration = Duration::from_mins(1);

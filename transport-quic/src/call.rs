@@ -101,6 +101,8 @@ pub(crate) async fn call(
     let asked = async {
         let session = link.session(shared).await?;
         let connection = &session.connection;
+        session.traffic.touch(shared.nanos());
+        let _waiting = session.traffic.calls.enter();
         let (mut send, mut receive) = connection
             .open_bi()
             .await
@@ -111,7 +113,9 @@ pub(crate) async fn call(
         sent.store(true, Ordering::Relaxed);
         // Cannot fail: the stream was neither finished nor reset.
         let _ = send.finish();
-        match read_frame(&mut receive, limit).await {
+        let answer = read_frame(&mut receive, limit).await;
+        session.traffic.touch(shared.nanos());
+        match answer {
             Ok(answer) => Ok((session.peer.clone(), answer)),
             Err(ReadFrameError::Read(ReadError::Reset(CODE_NO_REPLY))) => Err(CallFailure::NoReply),
             Err(ReadFrameError::Read(ReadError::Reset(CODE_REPLY_TOO_LARGE))) => {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_channel::{Receiver, Sender, TrySendError};
 use bytes::{Bytes, BytesMut};
-use quinn::{SendDatagramError, SendStream, WriteError};
+use quinn::{SendStream, WriteError};
 
 use crate::LANES;
 use crate::error::{ConnectError, Refusal};
 use crate::frame::encode_batch;
-use crate::link::{Link, Session};
+use crate::link::Link;
+use crate::session::Session;
 use crate::shared::Shared;
 
 /// A batch is closed when it has this many bytes.
@@ -86,7 +87,6 @@ impl Lane {
 struct Writer {
     shared: Arc<Shared>,
     link: Arc<Link>,
-    /// [`LANES`] for datagrams.
     number: u8,
     queue: Receiver<Bytes>,
     queued: Arc<AtomicUsize>,
@@ -101,11 +101,7 @@ impl Writer {
         while let Ok(first) = self.queue.recv().await {
             let bytes = self.collect(first, &mut batch);
             let frames = batch.len();
-            let sent = if self.number == LANES {
-                self.send_datagrams(&mut batch).await
-            } else {
-                self.write(&mut batch, &mut scratch, &mut chunks).await
-            };
+            let sent = self.write(&mut batch, &mut scratch, &mut chunks).await;
             batch.clear();
             chunks.clear();
             scratch.clear();
@@ -167,6 +163,7 @@ impl Writer {
             }
         };
         encode_batch(batch, scratch, chunks);
+        session.traffic.touch(self.shared.nanos());
         let Err(error) = stream.write_all_chunks(chunks).await else {
             return Ok(());
         };
@@ -182,24 +179,6 @@ impl Writer {
         };
         self.stream = None;
         Err(reason)
-    }
-
-    async fn send_datagrams(&self, batch: &mut Vec<Bytes>) -> Result<(), ConnectError> {
-        let session = self.link.session(&self.shared).await?;
-        for datagram in batch.drain(..) {
-            session
-                .connection
-                .send_datagram(datagram)
-                .map_err(|error| match error {
-                    SendDatagramError::ConnectionLost(error) => ConnectError::from_lost(&error),
-                    SendDatagramError::UnsupportedByPeer
-                    | SendDatagramError::Disabled
-                    | SendDatagramError::TooLarge => {
-                        ConnectError::Refused(Refusal::Protocol(format!("datagrams: {error}")))
-                    }
-                })?;
-        }
-        Ok(())
     }
 
     /// Reports the batch, and with it all that waits: whoever sent it wants to hear of it now, and to decide what is

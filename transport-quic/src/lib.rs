@@ -9,11 +9,13 @@
 //! - [`Transport::datagram`] sends one packet that may get lost.
 //! - [`Transport::call`] asks and waits for the answer; its error says whether the peer may have acted.
 //!
-//! Each end sends on connections that it has made itself, so it does not matter who called first, or whether two
-//! agents call each other at once, or one itself.
+//! On the planes of servers and their clients each end sends on connections that it has made itself, so it does not
+//! matter who called first, or whether two agents call each other at once, or one itself. On the planes of many
+//! ([`Plane::is_mutual`]) it sends on whichever there is.
 //!
 //! The modules, from the wire up: [`frame`] (bytes), `identity` (certificates and trust), `tls` (configurations),
-//! `plane` (who may), `link` and `lane` (connections to peers), `accept` (connections from peers), `transport`.
+//! `plane` (who may), `session` (open connections), `link` and `lane` (the way to a peer), `accept` (connections from
+//! peers), `receive` (what comes on any), `transport`.
 
 #![forbid(unsafe_code)]
 
@@ -23,8 +25,11 @@ mod error;
 pub mod frame;
 mod identity;
 mod lane;
+mod limits;
 mod link;
 mod plane;
+mod receive;
+mod session;
 mod shared;
 mod stats;
 mod tls;
@@ -37,10 +42,11 @@ pub use identity::{
     MAX_NAME_BYTES, MINTED_DOMAIN, PeerIdentity, PemPair, Role, Trust, TrustError, TrustFiles, ca_create,
     cert_create,
 };
+pub use limits::Limits;
 pub use plane::Plane;
 pub use shared::RecentRefusal;
 pub use stats::Stats;
-pub use transport::{Event, Incoming, Limits, Options, Target, Transport};
+pub use transport::{Event, Incoming, Options, Target, Transport};
 
 /// How many lanes there are to a peer on each plane. Lane 0 goes first.
 pub const LANES: u8 = 8;

@@ -1,11 +1,13 @@
 //! Connections to peers: one [`Link`] for each peer and plane, which dials when there is something to send.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use quinn::Connection;
+use bytes::Bytes;
+use quinn::{Connection, SendDatagramError};
 use rustls_pki_types::CertificateDer;
 
 use crate::LANES;
@@ -15,9 +17,14 @@ use crate::frame::{Hello, MAX_HELLO_BYTES, encode_one};
 use crate::identity::{Certified, Identity, MINTED_DOMAIN, PeerIdentity};
 use crate::lane::Lane;
 use crate::plane::Plane;
-use crate::shared::{Shared, lock};
-use crate::stats::{Gauge, Held};
+use crate::receive::{Received, receive};
+use crate::session::Session;
+use crate::shared::{Shared, canonical, lock};
+use crate::stats::Gauge;
 use crate::transport::Target;
+
+/// Datagrams that may wait for a connection to one peer. Beyond it the oldest is dropped: it is worth least.
+const WAITING_DATAGRAMS: usize = 16;
 
 /// What is known of the way to one peer on one plane.
 pub(crate) struct Link {
@@ -26,8 +33,9 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Held by the one task that dials.
     dialing: async_lock::Mutex<()>,
-    /// The lanes that have been used, and behind them the one for datagrams.
-    lanes: [OnceLock<Lane>; LANES as usize + 1],
+    /// The lanes that have been used.
+    lanes: [OnceLock<Lane>; LANES as usize],
+    waiting: Mutex<Waiting>,
     retired: AtomicBool,
     /// Nanoseconds since the transport was bound.
     used_at: AtomicU64,
@@ -37,6 +45,7 @@ pub(crate) struct Link {
 
 #[derive(Default)]
 struct State {
+    /// The connection that was made here.
     session: Option<Arc<Session>>,
     failures: u32,
     backoff: Option<Backoff>,
@@ -47,17 +56,13 @@ struct Backoff {
     last: Arc<ConnectError>,
 }
 
-/// A connection to a peer after both have greeted. Closed when nobody needs it any more.
-pub(crate) struct Session {
-    pub(crate) connection: Connection,
-    pub(crate) peer: Arc<PeerIdentity>,
-    _held: Held,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.connection.close(CODE_DONE, b"not needed any more");
-    }
+/// Datagrams that wait for a connection.
+#[derive(Default)]
+struct Waiting {
+    /// Each with the time since when it waits, in nanoseconds since the transport was bound. The oldest is in front.
+    datagrams: VecDeque<(u64, Bytes)>,
+    /// Whether there is a task that will see to them.
+    attended: bool,
 }
 
 impl Link {
@@ -68,6 +73,7 @@ impl Link {
             state: Mutex::default(),
             dialing: async_lock::Mutex::default(),
             lanes: Default::default(),
+            waiting: Mutex::default(),
             retired: AtomicBool::new(false),
             used_at: AtomicU64::new(now_nanos),
             calls: Gauge::default(),
@@ -78,16 +84,23 @@ impl Link {
         self.used_at.store(now_nanos, Ordering::Relaxed);
     }
 
+    /// When it was last sent on, or its connection heard of.
     pub(crate) fn used_at(&self) -> u64 {
-        self.used_at.load(Ordering::Relaxed)
+        let asked_for = self.used_at.load(Ordering::Relaxed);
+        let session = lock(&self.state).session.clone();
+        session.map_or(asked_for, |session| asked_for.max(session.traffic.used_at()))
     }
 
-    /// Whether anything waits on it: frames to be sent, or calls to be answered.
+    /// Whether anything waits on it: frames or datagrams to be sent, or calls of either side to be answered.
     pub(crate) fn is_busy(&self) -> bool {
-        self.calls.get() > 0 || self.lanes().any(Lane::is_busy)
+        let answering = |session: &Arc<Session>| session.traffic.calls.get() > 0;
+        self.calls.get() > 0
+            || self.lanes().any(Lane::is_busy)
+            || lock(&self.waiting).attended
+            || lock(&self.state).session.as_ref().is_some_and(answering)
     }
 
-    /// The lane with this number, begun if need be; [`LANES`] is the one for datagrams.
+    /// The lane with this number, begun if need be.
     pub(crate) fn lane(self: &Arc<Self>, shared: &Arc<Shared>, number: u8) -> &Lane {
         let lane = self.lanes[usize::from(number)].get_or_init(|| Lane::begin(shared, self, number));
         // It may have been begun after the link was retired, and nobody would close it.
@@ -102,19 +115,66 @@ impl Link {
         lock(&self.state).check_backoff().map_err(SendError::Unreachable)
     }
 
+    /// Sends a datagram: at once if there is a connection, else as soon as there is one, if that is soon.
+    pub(crate) fn datagram(self: &Arc<Self>, shared: &Arc<Shared>, datagram: Bytes) -> Result<(), SendError> {
+        let found = self.open_session(shared).map_err(SendError::Unreachable);
+        if let Some(session) = found? {
+            return send_datagram(shared, &session, datagram).map_err(SendError::Unreachable);
+        }
+        let mut waiting = lock(&self.waiting);
+        if waiting.datagrams.len() == WAITING_DATAGRAMS {
+            waiting.datagrams.pop_front();
+            shared.counters.datagrams_dropped.add(1);
+        }
+        waiting.datagrams.push_back((shared.nanos(), datagram));
+        if !std::mem::replace(&mut waiting.attended, true) {
+            let (link, shared) = (Arc::clone(self), Arc::clone(shared));
+            let task = shared.runtime.clone().spawn(async move {
+                let session = link.session(&shared).await;
+                lock(&link.waiting).attended = false;
+                link.send_waiting(&shared, session.ok().as_deref());
+            });
+            task.detach();
+        }
+        Ok(())
+    }
+
+    /// Sends the datagrams that wait, those that are still worth it; without a connection there is none.
+    fn send_waiting(&self, shared: &Shared, session: Option<&Session>) {
+        let datagrams = std::mem::take(&mut lock(&self.waiting).datagrams);
+        let patience = self.plane.datagram_patience().as_nanos();
+        let now = shared.nanos();
+        for (since, datagram) in datagrams {
+            let fresh = u128::from(now.saturating_sub(since)) <= patience;
+            match session.filter(|_| fresh) {
+                // Counted there if it fails.
+                Some(session) => drop(send_datagram(shared, session, datagram)),
+                None => shared.counters.datagrams_dropped.add(1),
+            }
+        }
+    }
+
+    /// The peer has made a connection, on which this end may send: what waits need not wait for one of its own.
+    pub(crate) fn has_called(&self, shared: &Shared) {
+        if let Ok(Some(session)) = self.open_session(shared) {
+            self.send_waiting(shared, Some(&session));
+        }
+    }
+
     /// The connection, made if there is none. Of several tasks that need it, one dials.
     pub(crate) async fn session(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Session>, ConnectError> {
-        if let Some(session) = lock(&self.state).open_session()? {
+        if let Some(session) = self.open_session(shared)? {
             return Ok(session);
         }
         let _turn = self.dialing.lock().await;
-        if let Some(session) = lock(&self.state).open_session()? {
+        if let Some(session) = self.open_session(shared)? {
             return Ok(session);
         }
-        match dial(shared, self.target, self.plane).await {
+        // In a box of its own: whoever asked may be remembered by the connection for as long as it lives.
+        match Box::pin(dial(shared, self.target, self.plane)).await {
             Ok(session) => {
                 let session = Arc::new(session);
                 *lock(&self.state) = State {
@@ -123,6 +183,11 @@ impl Link {
                     backoff: None,
                 };
                 self.watch(shared, session.connection.clone());
+                if self.plane.is_mutual() {
+                    shared.sessions.add(&session, self.plane);
+                    let receiver = receive(shared.clone(), Received::on(&session), self.plane);
+                    shared.runtime.spawn(receiver).detach();
+                }
                 Ok(session)
             }
             Err(error) => {
@@ -139,6 +204,23 @@ impl Link {
         }
     }
 
+    /// The connection to send on, if there is one; an error while the peer is not to be tried again.
+    fn open_session(&self, shared: &Shared) -> Result<Option<Arc<Session>>, ConnectError> {
+        if let Target::Node(node) = self.target
+            && self.plane.is_mutual()
+        {
+            let best = shared
+                .address_of(node)
+                .and_then(|address| shared.sessions.best(node, self.plane, address, shared.nanos()));
+            if best.is_some() {
+                return Ok(best);
+            }
+            lock(&self.state).check_backoff()?;
+            return Ok(None);
+        }
+        lock(&self.state).open_session()
+    }
+
     /// Forgets that the peer could not be reached, and gives up its connection: it has a new address.
     pub(crate) fn readdress(&self) {
         let state = std::mem::take(&mut *lock(&self.state));
@@ -147,12 +229,26 @@ impl Link {
         }
     }
 
+    /// Gives up the connection that was made here if nobody uses it; then the peer may still use its own. Returns
+    /// whether there is one left.
+    pub(crate) fn release_idle(&self, now_nanos: u64, patience: Duration) -> bool {
+        let mut state = lock(&self.state);
+        let idle = state
+            .session
+            .take_if(|session| session.traffic.is_idle(now_nanos, patience));
+        let kept = state.session.is_some();
+        // Dropping it closes it.
+        drop((state, idle));
+        kept
+    }
+
     /// No more is taken. What is queued is still sent; then the connection goes.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);
         self.lanes().for_each(Lane::close);
         // Whoever still writes or waits has the session too.
-        lock(&self.state).session = None;
+        let session = lock(&self.state).session.take();
+        drop(session);
     }
 
     fn lanes(&self) -> impl Iterator<Item = &Lane> {
@@ -173,6 +269,30 @@ impl Link {
             }
         });
         task.detach();
+    }
+}
+
+/// Hands a datagram to a connection, or counts it as dropped.
+fn send_datagram(shared: &Shared, session: &Session, datagram: Bytes) -> Result<(), ConnectError> {
+    let length = datagram.len();
+    match session.connection.send_datagram(datagram) {
+        Ok(()) => {
+            session.traffic.touch(shared.nanos());
+            shared.counters.frames_sent.add(1);
+            shared.counters.bytes_sent.add(length);
+            Ok(())
+        }
+        Err(error) => {
+            shared.counters.datagrams_dropped.add(1);
+            Err(match error {
+                SendDatagramError::ConnectionLost(error) => ConnectError::from_lost(&error),
+                SendDatagramError::UnsupportedByPeer
+                | SendDatagramError::Disabled
+                | SendDatagramError::TooLarge => {
+                    ConnectError::Refused(Refusal::Protocol(format!("datagrams: {error}")))
+                }
+            })
+        }
     }
 }
 
@@ -212,10 +332,7 @@ impl State {
 async fn dial(shared: &Arc<Shared>, target: Target, plane: Plane) -> Result<Session, ConnectError> {
     let address = match target {
         Target::Address(address) => address,
-        Target::Node(node) => {
-            let addresses = shared.addresses.read().unwrap_or_else(PoisonError::into_inner);
-            *addresses.get(&node).ok_or(ConnectError::NoAddress(node))?
-        }
+        Target::Node(node) => shared.address_of(node).ok_or(ConnectError::NoAddress(node))?,
     };
     let config = shared.current_configs().client(plane);
     let connecting = shared
@@ -253,13 +370,10 @@ async fn dial(shared: &Arc<Shared>, target: Target, plane: Plane) -> Result<Sess
     shared.counters.handshakes.add(1);
     let peer = Arc::new(PeerIdentity {
         identity,
-        address: connection.remote_address(),
+        address: canonical(connection.remote_address()),
     });
-    Ok(Session {
-        connection,
-        peer,
-        _held: shared.counters.outgoing.enter(),
-    })
+    let held = shared.counters.outgoing.enter();
+    Ok(Session::dialed(connection, peer, shared.nanos(), held))
 }
 
 /// Says who we are, hears who the peer is, and checks that it may and that it is whom we called.

@@ -67,12 +67,50 @@ impl Plane {
         Ok(())
     }
 
-    /// How long a peer may be silent before its connection is lost, and how often an idle connection is kept alive.
-    pub(crate) const fn patience(self) -> (Duration, Duration) {
+    /// Whether either end sends on a connection, whoever made it, so that two peers need no more than one. Elsewhere
+    /// each end sends on those that it made itself.
+    pub const fn is_mutual(self) -> bool {
         match self {
-            Self::Raft => (Duration::from_secs(4), Duration::from_secs(1)),
-            Self::Rpc | Self::Gossip => (Duration::from_secs(10), Duration::from_secs(3)),
-            Self::Wan => (Duration::from_secs(20), Duration::from_secs(6)),
+            Self::Raft | Self::Rpc => false,
+            Self::Gossip | Self::Wan => true,
+        }
+    }
+
+    /// How long a peer may be silent before its connection is lost. On the gossip plane silence means nothing: there
+    /// the protocol itself finds out who is dead, and a connection that was not used is no worse for it.
+    pub(crate) const fn patience(self) -> Duration {
+        match self {
+            Self::Raft => Duration::from_secs(4),
+            Self::Rpc => Duration::from_secs(10),
+            Self::Wan => Duration::from_secs(20),
+            Self::Gossip => Duration::from_mins(2),
+        }
+    }
+
+    /// How often an idle connection is kept alive, where it has to be.
+    pub(crate) const fn keep_alive(self) -> Option<Duration> {
+        match self {
+            Self::Raft => Some(Duration::from_secs(1)),
+            Self::Rpc => Some(Duration::from_secs(3)),
+            Self::Wan => Some(Duration::from_secs(6)),
+            Self::Gossip => None,
+        }
+    }
+
+    /// How long a datagram is worth sending that waits for a connection: after that its receiver would take it for
+    /// news, and its sender has long done without.
+    pub(crate) const fn datagram_patience(self) -> Duration {
+        match self {
+            Self::Raft | Self::Rpc | Self::Gossip => Duration::from_secs(1),
+            Self::Wan => Duration::from_secs(3),
+        }
+    }
+
+    /// Whether so many may call at once that the allowance has to grow with use.
+    pub(crate) const fn has_many_calls(self) -> bool {
+        match self {
+            Self::Rpc | Self::Wan => true,
+            Self::Raft | Self::Gossip => false,
         }
     }
 

@@ -14,11 +14,13 @@ use lictor_runtime::Runtime;
 
 use crate::error::{ConnectError, Refusal};
 use crate::identity::{Identity, Trust};
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::plane::Plane;
-use crate::stats::Counters;
+use crate::session::Sessions;
+use crate::stats::{Counters, Held};
 use crate::tls::Configs;
-use crate::transport::{Event, Limits, Target};
+use crate::transport::{Event, Target};
 
 /// How many refusals are remembered.
 const REMEMBERED_REFUSALS: usize = 16;
@@ -43,11 +45,15 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) limits: Limits,
     pub(crate) events: async_channel::Sender<Event>,
+    /// Datagrams of peers, each with its place among those of its connection.
+    pub(crate) datagrams: async_channel::Sender<(Event, Held)>,
     pub(crate) counters: Counters,
     pub(crate) trust: RwLock<Trust>,
     pub(crate) configs: RwLock<Arc<Configs>>,
     pub(crate) addresses: RwLock<HashMap<NodeId, SocketAddr>>,
     pub(crate) links: Mutex<HashMap<(Target, Plane), Arc<Link>>>,
+    /// Connections of mutual planes, whoever made them.
+    pub(crate) sessions: Sessions,
     refusals: Mutex<VecDeque<RecentRefusal>>,
     rng: Mutex<Rng>,
     started: Instant,
@@ -60,22 +66,25 @@ impl Shared {
         runtime: Runtime,
         identity: Identity,
         limits: Limits,
-        events: async_channel::Sender<Event>,
+        (events, datagrams): (async_channel::Sender<Event>, async_channel::Sender<(Event, Held)>),
         trust: Trust,
         configs: Configs,
     ) -> Self {
         let seed = identity.node.0 as u64 ^ u64::from(std::process::id());
+        let sessions = Sessions::new(identity.node, limits.idle_timeout, limits.handshake_timeout);
         Self {
             endpoint,
             runtime,
             identity,
             limits,
             events,
+            datagrams,
             counters: Counters::default(),
             trust: RwLock::new(trust),
             configs: RwLock::new(Arc::new(configs)),
             addresses: RwLock::default(),
             links: Mutex::default(),
+            sessions,
             refusals: Mutex::default(),
             rng: Mutex::new(Rng::new(seed)),
             started: Instant::now(),
@@ -86,6 +95,12 @@ impl Shared {
     /// Nanoseconds since the transport was bound.
     pub(crate) fn nanos(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Where a node is, if somebody has said so.
+    pub(crate) fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
+        let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(&node).copied()
     }
 
     pub(crate) fn current_configs(&self) -> Arc<Configs> {
@@ -123,6 +138,7 @@ impl Shared {
     /// From now on nothing is sent, and there are no more events: who takes them gets what is queued, and the end.
     pub(crate) fn set_closed(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.datagrams.close();
         self.events.close();
     }
 
@@ -193,6 +209,11 @@ impl Shared {
 /// Locks what no panic can leave half-changed: every critical section here is a few assignments.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An address in one spelling: a socket that speaks both versions sees version 4 within version 6.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// quinn's tasks on our executor; its sockets and timers on async-io, as everybody's.

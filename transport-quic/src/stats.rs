@@ -24,8 +24,12 @@ pub struct Stats {
     pub frames_received: u64,
     /// Bytes of those.
     pub bytes_received: u64,
-    /// Frames and datagrams that were queued and could not be handed to a connection.
+    /// Frames that were queued and could not be handed to a connection.
     pub frames_lost: u64,
+    /// Datagrams that were dropped instead of sent: there was no connection, or it came too late.
+    pub datagrams_dropped: u64,
+    /// Datagrams of peers that were dropped because the agent did not take them as fast as they came.
+    pub datagrams_overrun: u64,
     /// Calls made.
     pub calls_made: u64,
     /// Calls passed on to the agent.
@@ -97,6 +101,8 @@ pub(crate) struct Counters {
     pub(crate) frames_received: Counter,
     pub(crate) bytes_received: Counter,
     pub(crate) frames_lost: Counter,
+    pub(crate) datagrams_dropped: Counter,
+    pub(crate) datagrams_overrun: Counter,
     pub(crate) calls_made: Counter,
     pub(crate) calls_taken: Counter,
     refused: [Counter; RefusalKind::ALL.len()],
@@ -118,6 +124,8 @@ impl Counters {
             frames_received: self.frames_received.get(),
             bytes_received: self.bytes_received.get(),
             frames_lost: self.frames_lost.get(),
+            datagrams_dropped: self.datagrams_dropped.get(),
+            datagrams_overrun: self.datagrams_overrun.get(),
             calls_made: self.calls_made.get(),
             calls_taken: self.calls_taken.get(),
             refused: RefusalKind::ALL.map(|kind| self.refused[kind as usize].get()),

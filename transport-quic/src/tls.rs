@@ -18,11 +18,19 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::LANES;
 use crate::identity::{Credentials, Identity, Trust, TrustError};
+use crate::limits::Limits;
 use crate::plane::Plane;
-use crate::transport::Limits;
 
-/// How many sessions are kept to be resumed, for each plane and direction.
-const RESUMABLE_SESSIONS: usize = 1024;
+/// How many TLS sessions are kept to be resumed with those who called. A resumed handshake spares both ends the
+/// certificates.
+const RESUMABLE_CALLERS: usize = 1024;
+
+/// How many are kept with those who were called on the gossip plane, where connections come and go: a member is
+/// probed once in a round of the pool, so it takes as many as there are members to find any of use.
+const RESUMABLE_MEMBERS: usize = 1024;
+
+/// How many are kept with those who were called on any other plane.
+const RESUMABLE_PEERS: usize = 64;
 
 /// What is assumed of the way to a peer before it is measured. Agents that form a cluster are near each other; with
 /// quinn's 333 ms a lost first packet would cost an election.
@@ -36,7 +44,15 @@ const ACK_THRESHOLD: VarInt = VarInt::from_u32(10);
 
 const STREAM_WINDOW: VarInt = VarInt::from_u32(2 * 1024 * 1024);
 const CONNECTION_WINDOW: VarInt = VarInt::from_u32(16 * 1024 * 1024);
-const DATAGRAM_BUFFER: usize = 1024 * 1024;
+/// Datagrams of one connection that wait to be sent, or to be taken, in bytes. Beyond it the oldest are dropped.
+const DATAGRAM_BUFFER: usize = 128 * 1024;
+
+/// The windows of a gossip connection: it carries a member's whole view of the pool now and then, and nothing else.
+const GOSSIP_STREAM_WINDOW: VarInt = VarInt::from_u32(256 * 1024);
+pub(crate) const GOSSIP_WINDOW: VarInt = VarInt::from_u32(1024 * 1024);
+
+/// Twice the lanes: a lane may begin anew before its old stream is forgotten.
+const LANE_STREAMS: VarInt = VarInt::from_u32(2 * LANES as u32);
 
 /// What the endpoint needs to speak and to listen with one set of credentials.
 pub(crate) struct Configs {
@@ -52,7 +68,8 @@ impl Configs {
         let credentials = trust.credentials(identity, SystemTime::now())?;
         let provider = Arc::new(provider());
         let server = server_config(&credentials, &provider, limits)?;
-        let [raft, rpc, gossip, wan] = Plane::ALL.map(|plane| client_config(&credentials, &provider, plane));
+        let [raft, rpc, gossip, wan] =
+            Plane::ALL.map(|plane| client_config(&credentials, &provider, plane, limits));
         let clients = [raft?, rpc?, gossip?, wan?];
         let endpoint = endpoint_config(&credentials.reset_secret);
         Ok(Self {
@@ -93,15 +110,16 @@ fn server_config(
         .with_client_cert_verifier(verifier)
         .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())?;
     tls.alpn_protocols = Plane::ALL.map(|plane| plane.alpn().into()).into();
-    tls.session_storage = ServerSessionMemoryCache::new(RESUMABLE_SESSIONS * Plane::ALL.len());
+    tls.session_storage = ServerSessionMemoryCache::new(RESUMABLE_CALLERS);
+    // Whoever comes back brings it, and gets a new one.
+    tls.send_tls13_tickets = 1;
     let crypto = QuicServerConfig::try_from(tls).expect("the provider has QUIC's initial cipher suite");
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     // The dialer, who knows the plane, keeps alive and decides how much silence is too much.
-    let (patience, _) = Plane::Wan.patience();
-    let mut transport = transport(patience);
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(limits.calls_per_connection));
-    // Twice the lanes: a lane may begin anew before its old stream is forgotten.
-    transport.max_concurrent_uni_streams(VarInt::from_u32(2 * u32::from(LANES)));
+    let patience = Plane::ALL.map(Plane::patience).into_iter().max();
+    let mut transport = transport(patience.expect("there are planes"));
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(limits.first_calls()));
+    transport.max_concurrent_uni_streams(LANE_STREAMS);
     config.transport_config(Arc::new(transport));
     config.max_incoming(limits.max_handshakes);
     Ok(config)
@@ -111,6 +129,7 @@ fn client_config(
     credentials: &Credentials,
     provider: &Arc<CryptoProvider>,
     plane: Plane,
+    limits: &Limits,
 ) -> Result<quinn::ClientConfig, TrustError> {
     let verifier = ClusterVerifier {
         roots: credentials.roots.clone(),
@@ -122,17 +141,30 @@ fn client_config(
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(credentials.chain.clone(), credentials.key.clone_key())?;
     tls.alpn_protocols = vec![plane.alpn().into()];
-    tls.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS);
+    tls.resumption = Resumption::in_memory_sessions(match plane {
+        Plane::Gossip => RESUMABLE_MEMBERS,
+        Plane::Raft | Plane::Rpc | Plane::Wan => RESUMABLE_PEERS,
+    });
     // The name only tells sessions apart; it is nobody's business on the way.
     tls.enable_sni = false;
     let crypto = QuicClientConfig::try_from(tls).expect("the provider has QUIC's initial cipher suite");
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let (patience, keep_alive) = plane.patience();
-    let mut transport = transport(patience);
-    transport.keep_alive_interval(Some(keep_alive));
-    // Who was called answers calls and opens nothing.
-    transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
-    transport.max_concurrent_uni_streams(VarInt::from_u32(0));
+    let mut transport = transport(plane.patience());
+    transport.keep_alive_interval(plane.keep_alive());
+    let (calls, lanes) = if plane.is_mutual() {
+        (VarInt::from_u32(limits.first_calls()), LANE_STREAMS)
+    } else {
+        // Who was called answers calls and opens nothing.
+        (VarInt::from_u32(0), VarInt::from_u32(0))
+    };
+    transport.max_concurrent_bidi_streams(calls);
+    transport.max_concurrent_uni_streams(lanes);
+    if plane == Plane::Gossip {
+        // Packets are small, and few: larger ones are not worth being searched for.
+        transport.mtu_discovery_config(None);
+        transport.stream_receive_window(GOSSIP_STREAM_WINDOW);
+        transport.receive_window(GOSSIP_WINDOW);
+    }
     config.transport_config(Arc::new(transport));
     Ok(config)
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_lite::FutureExt as _;
 use lictor_machine::NodeId;
 use lictor_runtime::{Runtime, Task};
 
@@ -16,10 +17,11 @@ use crate::call::{ReplyHandle, call};
 use crate::error::{BindError, CODE_SHUTDOWN, CallError, ConnectError, SendError};
 use crate::identity::{Identity, PeerIdentity, Trust, TrustError};
 use crate::lane::Rejected;
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::plane::Plane;
-use crate::shared::{QuicRuntime, RecentRefusal, Shared, lock};
-use crate::stats::Stats;
+use crate::shared::{QuicRuntime, RecentRefusal, Shared, canonical, lock};
+use crate::stats::{Held, Stats};
 use crate::tls::Configs;
 use crate::{LANES, MAX_DATAGRAM_BYTES};
 
@@ -31,69 +33,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often a certificate's time is looked at: the clock may be set meanwhile, or the machine suspended.
 const RENEWAL_CHECK: Duration = Duration::from_hours(1);
-
-/// Bounds of a transport.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest frame on the Raft plane, in bytes; below 4 GiB.
-    pub raft_frame_bytes: usize,
-    /// Longest frame, request and answer on any other plane, in bytes; below 4 GiB.
-    pub message_bytes: usize,
-    /// Frames that may wait on one lane.
-    pub queue_frames: usize,
-    /// Bytes that may wait on one lane. A frame is always taken by an empty queue.
-    pub queue_bytes: usize,
-    /// Events that may wait for the agent. When they are this many, peers are no longer read from.
-    pub event_queue: usize,
-    /// Peers, counted once for each plane, that a connection is kept to. Beyond it the one that was not used for
-    /// longest is closed.
-    pub links: usize,
-    /// Connections from peers.
-    pub max_connections: usize,
-    /// Connections from peers that have not yet greeted.
-    pub max_handshakes: usize,
-    /// Calls that one peer may have open on one connection; more wait.
-    pub calls_per_connection: u32,
-    /// For a connection to be made, both greetings included.
-    pub handshake_timeout: Duration,
-    /// A connection that is not of the Raft plane is closed when it was not used for so long.
-    pub idle_timeout: Duration,
-    /// The pause after the first failed attempt to reach a peer; it doubles with each.
-    pub reconnect_min: Duration,
-    /// The longest such pause.
-    pub reconnect_max: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            raft_frame_bytes: 8 * 1024 * 1024,
-            message_bytes: 16 * 1024 * 1024,
-            queue_frames: 4096,
-            queue_bytes: 32 * 1024 * 1024,
-            event_queue: 1024,
-            links: 512,
-            max_connections: 8192,
-            max_handshakes: 256,
-            calls_per_connection: 128,
-            handshake_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(30),
-            reconnect_min: Duration::from_millis(25),
-            reconnect_max: Duration::from_secs(1),
-        }
-    }
-}
-
-impl Limits {
-    /// The longest frame on `plane`.
-    pub(crate) fn frame_bytes(&self, plane: Plane) -> usize {
-        let limit = match plane {
-            Plane::Raft => self.raft_frame_bytes,
-            Plane::Rpc | Plane::Gossip | Plane::Wan => self.message_bytes,
-        };
-        limit.min(u32::MAX as usize)
-    }
-}
 
 /// What a transport is made of.
 #[derive(Debug)]
@@ -189,21 +128,41 @@ pub enum Event {
 }
 
 /// The events of a transport, one after the other. When nobody takes them peers are no longer read from, and hear of
-/// it by QUIC's flow control; nothing is dropped but datagrams.
+/// it by QUIC's flow control; nothing is dropped but datagrams, which have a queue of their own so that a flood of
+/// them does not hold up the rest.
 #[derive(Debug)]
 pub struct Incoming {
     events: async_channel::Receiver<Event>,
+    datagrams: async_channel::Receiver<(Event, Held)>,
+    /// Whose turn it is.
+    datagrams_first: bool,
 }
 
 impl Incoming {
     /// Waits for the next event; `None` once the transport is closed and all were taken.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await.ok()
+        if let Some(event) = self.try_next() {
+            return Some(event);
+        }
+        let event = async { self.events.recv().await };
+        let datagram = async { self.datagrams.recv().await.map(|(event, _place)| event) };
+        match event.or(datagram).await {
+            Ok(event) => Some(event),
+            // Both queues are closed together.
+            Err(async_channel::RecvError) => self.try_next(),
+        }
     }
 
     /// The next event if one is waiting.
     pub fn try_next(&mut self) -> Option<Event> {
-        self.events.try_recv().ok()
+        self.datagrams_first = !self.datagrams_first;
+        let event = || self.events.try_recv().ok();
+        let datagram = || self.datagrams.try_recv().ok().map(|(event, _place)| event);
+        if self.datagrams_first {
+            datagram().or_else(event)
+        } else {
+            event().or_else(datagram)
+        }
     }
 }
 
@@ -255,13 +214,14 @@ impl Transport {
             Arc::new(QuicRuntime(runtime.clone())),
         )
         .map_err(failed)?;
-        let (sender, events) = async_channel::bounded(limits.event_queue.max(1));
+        let (event_sender, events) = async_channel::bounded(limits.event_queue.max(1));
+        let (datagram_sender, datagrams) = async_channel::bounded(limits.datagram_queue.max(1));
         let shared = Shared::new(
             endpoint,
             runtime.clone(),
             identity,
             limits,
-            sender,
+            (event_sender, datagram_sender),
             trust,
             configs,
         );
@@ -278,7 +238,11 @@ impl Transport {
                     _tasks: tasks,
                 }),
             },
-            Incoming { events },
+            Incoming {
+                events,
+                datagrams,
+                datagrams_first: false,
+            },
         ))
     }
 
@@ -297,6 +261,7 @@ impl Transport {
     pub fn set_address(&self, node: NodeId, address: SocketAddr) {
         let shared = &self.open.shared;
         let mut addresses = shared.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let address = canonical(address);
         let before = addresses.insert(node, address);
         drop(addresses);
         if before == Some(address) {
@@ -336,22 +301,44 @@ impl Transport {
         lane: u8,
         frame: Bytes,
     ) -> Result<(), SendError> {
-        let limit = self.open.shared.limits.frame_bytes(plane);
+        let shared = &self.open.shared;
         if lane >= LANES {
             return Err(SendError::Lane(lane));
         }
-        self.queue(target.into(), plane, lane, frame, limit)
+        let target = target.into();
+        check_length(&frame, shared.limits.frame_bytes(plane))?;
+        let mut frame = frame;
+        loop {
+            if shared.is_closed() {
+                return Err(SendError::Unreachable(ConnectError::Closed));
+            }
+            let link = shared.link(target, plane);
+            link.check_backoff()?;
+            match link.lane(shared, lane).push(frame, shared.limits.queue_bytes) {
+                Ok(()) => return Ok(()),
+                Err(Rejected::Full) => return Err(SendError::Full),
+                // Retired since it was looked up, or its task is gone: there has to be a new one.
+                Err(Rejected::Closed(back)) => frame = back,
+            }
+            shared.discard(&link);
+        }
     }
 
-    /// Queues a datagram of at most [`MAX_DATAGRAM_BYTES`]. Like [`Transport::send`], but once it is sent it may be
-    /// lost, or overtake others.
+    /// Sends a datagram of at most [`MAX_DATAGRAM_BYTES`]. Does not wait; connects if there is no connection, and if
+    /// that takes too long, or fails, drops it without a word. An error says that it was not sent. Once it is sent it
+    /// may be lost, or overtake others.
     pub fn datagram(
         &self,
         target: impl Into<Target>,
         plane: Plane,
         datagram: Bytes,
     ) -> Result<(), SendError> {
-        self.queue(target.into(), plane, LANES, datagram, MAX_DATAGRAM_BYTES)
+        let shared = &self.open.shared;
+        check_length(&datagram, MAX_DATAGRAM_BYTES)?;
+        if shared.is_closed() {
+            return Err(SendError::Unreachable(ConnectError::Closed));
+        }
+        shared.link(target.into(), plane).datagram(shared, datagram)
     }
 
     /// Asks a peer and waits for the answer, for at most `deadline` altogether. Dropping the future gives the call up,
@@ -395,34 +382,14 @@ impl Transport {
         shared.shut_down();
         let _heard_or_not = shared.within(FAREWELL, shared.endpoint.wait_idle()).await;
     }
+}
 
-    fn queue(
-        &self,
-        target: Target,
-        plane: Plane,
-        lane: u8,
-        mut frame: Bytes,
-        limit: usize,
-    ) -> Result<(), SendError> {
-        let shared = &self.open.shared;
-        let length = frame.len();
-        if length > limit {
-            return Err(SendError::TooLarge { length, limit });
-        }
-        loop {
-            if shared.is_closed() {
-                return Err(SendError::Unreachable(ConnectError::Closed));
-            }
-            let link = shared.link(target, plane);
-            link.check_backoff()?;
-            match link.lane(shared, lane).push(frame, shared.limits.queue_bytes) {
-                Ok(()) => return Ok(()),
-                Err(Rejected::Full) => return Err(SendError::Full),
-                // Retired since it was looked up: there is a new one now.
-                Err(Rejected::Closed(back)) => frame = back,
-            }
-        }
+fn check_length(frame: &Bytes, limit: usize) -> Result<(), SendError> {
+    let length = frame.len();
+    if length > limit {
+        return Err(SendError::TooLarge { length, limit });
     }
+    Ok(())
 }
 
 impl Shared {
@@ -455,12 +422,29 @@ impl Shared {
         }
     }
 
-    /// Retires every link that nobody has used for too long.
+    /// Gives up a link that takes no more frames, so that the next look finds another.
+    fn discard(&self, link: &Arc<Link>) {
+        let key = (link.target, link.plane);
+        let mut links = lock(&self.links);
+        if links.get(&key).is_some_and(|known| Arc::ptr_eq(known, link)) {
+            links.remove(&key);
+        }
+        drop(links);
+        link.retire();
+    }
+
+    /// Closes every connection that nobody has used for too long, and retires every link.
     fn close_idle(&self) {
         let now = self.nanos();
-        let patience = u64::try_from(self.limits.idle_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let patience = self.limits.idle_timeout;
         lock(&self.links).retain(|(_, plane), link| {
-            let kept = plane.stays_open() || link.is_busy() || now.saturating_sub(link.used_at()) < patience;
+            if plane.stays_open() {
+                return true;
+            }
+            // The peer may use it though this end does not, or this end use the peer's.
+            let connected = plane.is_mutual() && link.release_idle(now, patience);
+            let idle = u128::from(now.saturating_sub(link.used_at())) >= patience.as_nanos();
+            let kept = connected || link.is_busy() || !idle;
             if !kept {
                 link.retire();
             }
@@ -517,4 +501,47 @@ fn bind_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Role;
+
+    fn start(node: u128) -> (Transport, Incoming) {
+        Transport::bind(Options {
+            address: "127.0.0.1:0".parse().unwrap(),
+            identity: Identity {
+                node: NodeId(node),
+                name: "n".into(),
+                datacenter: "dc1".into(),
+                role: Role::Server,
+            },
+            trust: Trust::shared_key(&[7; 32]).unwrap(),
+            runtime: lictor_runtime_smol::runtime(),
+            limits: Limits::default(),
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_lane_whose_task_is_gone_is_replaced() {
+        lictor_runtime_smol::runtime().block_on(async {
+            let (sender, _events) = start(1);
+            let (receiver, mut events) = start(2);
+            sender.set_address(NodeId(2), receiver.local_address().unwrap());
+            let shared = &sender.open.shared;
+            let link = shared.link(Target::Node(NodeId(2)), Plane::Raft);
+            // What is left when the task has panicked: nobody retired the link, and nobody takes its frames.
+            link.lane(shared, 0).close();
+            let frame = Bytes::from_static(b"frame");
+            sender.send(NodeId(2), Plane::Raft, 0, frame.clone()).unwrap();
+            let Some(Event::Frame { frame: arrived, .. }) = events.next().await else {
+                panic!("a frame was sent")
+            };
+            assert_eq!(arrived, frame);
+            let now = shared.link(Target::Node(NodeId(2)), Plane::Raft);
+            assert!(!Arc::ptr_eq(&link, &now));
+        });
+    }
 }
