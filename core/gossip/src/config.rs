@@ -8,6 +8,7 @@ use std::sync::Arc;
 use lictor_machine::NodeId;
 
 use crate::member::{Member, Tags};
+use crate::wire::{MAX_PACKET_BYTES, MIN_PACKET_BYTES};
 
 /// Settings of a member. [`Config::lan`], [`Config::wan`] and [`Config::local`] have values that go together.
 #[derive(Clone, Debug)]
@@ -68,6 +69,8 @@ pub struct Config {
     pub remember_interval: Duration,
     /// The most members; others are refused.
     pub members_max: usize,
+    /// How many bytes of user events and queries may wait to be passed on. When there is no room, new ones are refused.
+    pub payload_bytes: usize,
     /// Join by itself who is remembered, also after this member left in good order.
     pub rejoin_after_leave: bool,
     /// Where equal records of members are shared between machines of one process.
@@ -145,6 +148,7 @@ impl Config {
             leave_timeout: Duration::from_secs(5),
             remember_interval: Duration::from_secs(10),
             members_max: 65_536,
+            payload_bytes: 1 << 20,
             rejoin_after_leave: false,
             interner: None,
             #[cfg(feature = "sabotage")]
@@ -202,9 +206,9 @@ impl Config {
             }
         };
         range(
-            (512..=65_000).contains(&self.packet_bytes),
+            (MIN_PACKET_BYTES..=MAX_PACKET_BYTES).contains(&self.packet_bytes),
             "packet_bytes",
-            "512 to 65000",
+            "1150 to 4096",
         )?;
         range(!self.probe_timeout.is_zero(), "probe_timeout", "above zero")?;
         range(
@@ -251,6 +255,11 @@ impl Config {
             (2..=1 << 20).contains(&self.members_max),
             "members_max",
             "2 to 1048576",
+        )?;
+        range(
+            self.payload_bytes >= self.packet_bytes,
+            "payload_bytes",
+            "not below packet_bytes",
         )
     }
 }

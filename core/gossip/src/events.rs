@@ -147,7 +147,7 @@ impl EventBuffer {
         part
     }
 
-    /// Takes in an event that arrived from `from` as `part`, and returns whether it is new and worth passing on.
+    /// Takes in an event that arrived from `from` as `part`. Returns what is to be passed on if it is new.
     ///
     /// # Errors
     /// Its time cannot be true; nothing has changed.
@@ -157,24 +157,25 @@ impl EventBuffer {
         from: NodeId,
         event: UserEvent,
         part: &[u8],
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<Bytes>, Refusal> {
         let key = event.key();
         if self.known.contains_key(&key) {
             self.counts.duplicates += 1;
-            return Ok(false);
+            return Ok(None);
         }
         if self.floor.is_some_and(|floor| key <= floor) {
             self.counts.too_old += 1;
-            return Ok(false);
+            return Ok(None);
         }
         self.clock.witness(event.time).map_err(|_| Refusal::Jump)?;
         // A copy, for the part shares its memory with all that came in the same message.
-        self.keep(now, event, Bytes::copy_from_slice(part));
+        let part = Bytes::copy_from_slice(part);
+        self.keep(now, event, part.clone());
         if self.order.has_gap() {
             let patience = self.patience();
             self.pull.differs(now, from, None, patience);
         }
-        Ok(true)
+        Ok(Some(part))
     }
 
     /// Learns where the pool is from a member that this one joins, or that joins this one: a member that has seen no event does not

@@ -16,6 +16,7 @@ mod gossip;
 mod io;
 pub mod lamport;
 mod member;
+mod payload;
 mod queries;
 #[cfg(feature = "sabotage")]
 mod sabotage;

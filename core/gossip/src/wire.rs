@@ -35,6 +35,9 @@ pub const MAX_PART_BYTES: usize = 2048;
 /// The largest datagram that is read, in bytes. [`crate::Config::packet_bytes`] says how large those are that are sent.
 pub const MAX_PACKET_BYTES: usize = 4096;
 
+/// The least that [`crate::Config::packet_bytes`] can be: the longest query, or answer to one, must fit.
+pub const MIN_PACKET_BYTES: usize = 1150;
+
 /// The most parts in a datagram.
 pub const MAX_PACKET_PARTS: usize = 255;
 
@@ -101,13 +104,8 @@ pub enum Part {
     Query(QueryStatement),
     /// Answers a query, on the way to who asked.
     QueryAnswer(QueryAnswer),
-    /// Pass this answer on.
-    Relay {
-        /// To whom.
-        to: NodeId,
-        /// What; it must be the sender's own.
-        answer: QueryAnswer,
-    },
+    /// Pass this answer on to who asked. It must be the sender's own.
+    Relay(QueryAnswer),
 }
 
 impl Part {
@@ -135,7 +133,7 @@ impl Part {
             Self::Summary(summary) => summary.check(),
             Self::UserEvent(event) => event.check(),
             Self::Query(query) => query.check(),
-            Self::QueryAnswer(answer) | Self::Relay { answer, .. } => answer.check(),
+            Self::QueryAnswer(answer) | Self::Relay(answer) => answer.check(),
         }
     }
 }
