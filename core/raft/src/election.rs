@@ -20,10 +20,7 @@ impl Raft {
         let me = self.config.id;
         let has_vote = self.log.members().is_voter(me)
             || !self.is_members_committed() && self.log.members_before().is_voter(me);
-        self.role != Role::Leader
-            && has_vote
-            && self.hard.term < TERM_MAX
-            && !self.is_installing()
+        self.role != Role::Leader && has_vote && self.hard.term < TERM_MAX && !self.is_installing()
     }
 
     pub(crate) fn campaign(&mut self) -> Result<(), Reject> {

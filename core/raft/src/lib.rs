@@ -59,6 +59,6 @@ pub use recovery::{Recovery, RecoveryError, recover};
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
 pub use types::{
-    Boot, Configuration, Entry, HardState, LogId, MEMBERS_MAX, Payload, SnapshotMeta, StagedChunk, Sync, Term, WriteBatch,
-    WriteId,
+    Boot, Configuration, Entry, HardState, LogId, MEMBERS_MAX, Payload, SnapshotMeta, StagedChunk, Sync,
+    Term, WriteBatch, WriteId,
 };

@@ -125,11 +125,16 @@ impl Raft {
             self.leave_joint();
             return;
         }
-        let (is_voter, is_member) = (members.voters.contains(&self.config.id), members.contains(self.config.id));
+        let (is_voter, is_member) = (
+            members.voters.contains(&self.config.id),
+            members.contains(self.config.id),
+        );
         self.members_settled = true;
         if let Some(change) = self.change.take_if(|change| change.certain) {
             let last = self.log.plain_members_from(change.first.index);
-            let outcome = last.map_or(Outcome::Unknown, |last| Outcome::Reconfigured { index: last.index });
+            let outcome = last.map_or(Outcome::Unknown, |last| Outcome::Reconfigured {
+                index: last.index,
+            });
             self.resolve(change.token, outcome);
         }
         if self.role == Role::Leader && !is_voter {

@@ -18,9 +18,7 @@ use lictor_machine::NodeId;
 use crate::election::TERM_MAX;
 use crate::io::MembersError;
 use crate::membership::check_target;
-use crate::types::{
-    Boot, Configuration, Entry, HardState, LogId, Payload, Sync, Term, WriteBatch, WriteId,
-};
+use crate::types::{Boot, Configuration, Entry, HardState, LogId, Payload, Sync, Term, WriteBatch, WriteId};
 
 /// A cluster holds far fewer elections than this between two recoveries.
 const ELECTIONS_BITS: u32 = 32;
@@ -53,7 +51,9 @@ pub enum RecoveryError {
     #[error("these cannot be the members of a cluster: {0}")]
     Members(#[from] MembersError),
     /// Each recovery at least doubles the term, and it has an end.
-    #[error("this cluster has been recovered so often that its term, {0}, cannot grow any further; found a new one and restore its data")]
+    #[error(
+        "this cluster has been recovered so often that its term, {0}, cannot grow any further; found a new one and restore its data"
+    )]
     TooOften(Term),
 }
 
@@ -73,7 +73,10 @@ pub fn recover(
         return Err(RecoveryError::NotIncluded(id));
     }
     let last = LogId {
-        term: boot.term_starts.last().map_or(boot.base.last.term, |start| start.term),
+        term: boot
+            .term_starts
+            .last()
+            .map_or(boot.base.last.term, |start| start.term),
         index: boot.last_index,
     };
     if last == LogId::ZERO {
@@ -108,7 +111,10 @@ pub fn recover(
         boot: boot.boot,
         seq: 1,
     };
-    let before = boot.members.last().map_or(&boot.base.members, |(_, members)| members);
+    let before = boot
+        .members
+        .last()
+        .map_or(&boot.base.members, |(_, members)| members);
     Ok(Recovery {
         before: before.clone(),
         after,

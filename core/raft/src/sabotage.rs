@@ -58,9 +58,11 @@ impl Raft {
     pub(crate) fn miscounted_votes(&self) -> bool {
         let members = self.log.members();
         let counts = |id: NodeId| members.voters.contains(&id) || self.is_miscounted(id);
-        let granted = self.votes.iter().filter(|(id, granted)| **granted && counts(**id));
-        let sabotaged =
-            self.sabotaged(Sabotage::LearnerVotes) || self.sabotaged(Sabotage::CountRemovedVoter);
+        let granted = self
+            .votes
+            .iter()
+            .filter(|(id, granted)| **granted && counts(**id));
+        let sabotaged = self.sabotaged(Sabotage::LearnerVotes) || self.sabotaged(Sabotage::CountRemovedVoter);
         sabotaged && granted.count() > members.voters.len() / 2
     }
 }

@@ -251,7 +251,10 @@ impl Run {
         cluster.run(Duration::from_secs(10));
         let leader = cluster.leader().expect("a leader, when all is well");
         let status = cluster.raft(leader).status();
-        assert!(!status.is_changing_members(), "a change without an end: {status:?}");
+        assert!(
+            !status.is_changing_members(),
+            "a change without an end: {status:?}"
+        );
         // Everybody becomes a member again, so that everybody learns what became of its requests.
         let everybody: Vec<u128> = cluster.ids().into_iter().map(|id| id.0).collect();
         match cluster.reconfigure(leader, everybody, []) {
