@@ -122,15 +122,25 @@ impl Link {
             return send_datagram(shared, &session, datagram).map_err(SendError::Unreachable);
         }
         let mut waiting = lock(&self.waiting);
+        let mut place = None;
+        if !waiting.attended {
+            place = shared.counters.dialing.enter_below(shared.limits.max_dials);
+            if place.is_none() {
+                shared.counters.datagrams_dropped.add(1);
+                return Ok(());
+            }
+        }
         if waiting.datagrams.len() == WAITING_DATAGRAMS {
             waiting.datagrams.pop_front();
             shared.counters.datagrams_dropped.add(1);
         }
         waiting.datagrams.push_back((shared.nanos(), datagram));
-        if !std::mem::replace(&mut waiting.attended, true) {
+        if let Some(place) = place {
+            waiting.attended = true;
             let (link, shared) = (Arc::clone(self), Arc::clone(shared));
             let task = shared.runtime.clone().spawn(async move {
                 let session = link.session(&shared).await;
+                drop(place);
                 lock(&link.waiting).attended = false;
                 link.send_waiting(&shared, session.ok().as_deref());
             });

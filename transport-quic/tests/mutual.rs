@@ -286,6 +286,35 @@ fn a_dead_peer_costs_a_few_packets_and_no_words() {
 }
 
 #[test]
+fn only_so_many_connections_are_begun_for_datagrams() {
+    run(async {
+        let limits = Limits {
+            max_dials: 2,
+            ..Limits::default()
+        };
+        let a = Agent::start(Options { limits, ..client(1) });
+        let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for node in 2..10 {
+            a.transport
+                .set_address(NodeId(node), nobody.local_addr().unwrap());
+            a.transport
+                .datagram(NodeId(node), Plane::Gossip, Bytes::from_static(b"?"))
+                .unwrap();
+        }
+        assert_eq!(a.transport.stats().datagrams_dropped, 6);
+        until("the attempts are over", || {
+            a.transport.stats().datagrams_dropped == 8
+        })
+        .await;
+        assert_eq!(a.transport.stats().failed_dials, 2);
+        let mut b = Agent::start(client(20));
+        a.knows(&b);
+        say(&a, &b, Plane::Gossip, "there is room again");
+        heard(&mut b).await;
+    });
+}
+
+#[test]
 fn a_datagram_that_waited_too_long_is_dropped() {
     run(async {
         let a = Agent::start(client(1));
