@@ -6,22 +6,43 @@
 
 #![forbid(unsafe_code)]
 
+mod awareness;
+mod bounded;
 mod broadcast;
+mod calls;
 mod config;
+mod conflict;
 pub mod coordinate;
+mod coordinates;
+mod dissemination;
 pub mod event;
 mod events;
 mod fingerprint;
 mod gossip;
+mod index;
+mod intents;
 mod io;
+mod join;
 pub mod lamport;
+mod leave;
+mod meeting;
 mod member;
+mod members;
 mod payload;
+mod probe;
+mod push_pull;
 mod queries;
+mod reap;
+mod reconnect;
+mod remember;
+mod rounds;
+mod rumors;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod statement;
 mod stats;
+mod suspicion;
+mod timers;
 pub mod vivaldi;
 pub mod wire;
 

@@ -140,7 +140,11 @@ impl Summary {
     /// # Errors
     /// It is not [`BUCKETS`].
     pub fn check(&self) -> Result<(), Refusal> {
-        if self.buckets.len() == BUCKETS { Ok(()) } else { Err(Refusal::Malformed) }
+        if self.buckets.len() == BUCKETS {
+            Ok(())
+        } else {
+            Err(Refusal::Malformed)
+        }
     }
 }
 

@@ -1,0 +1,187 @@
+//! Intents: what members want, or somebody wants for them, ordered by a logical clock of their own. A leave that is older than a join
+//! changes nothing, in whatever order they arrive; and one that was heard before is not passed on again, so that none goes round
+//! for ever.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lictor_machine::{NodeId, Token};
+
+use crate::gossip::Gossip;
+use crate::io::{Answer, Effect, Refusal};
+use crate::lamport::LamportTime;
+use crate::leave::Phase;
+use crate::member::{MemberEvent, MemberState};
+use crate::members::{Slot, is_gone};
+use crate::rounds::Topic;
+use crate::rumors::Hearing;
+use crate::statement::Statement;
+use crate::wire::Part;
+
+/// Intents of members that are not known yet, at most.
+const EARLY_MAX: usize = 256;
+
+/// Intents that came before the members that they are about.
+#[derive(Debug)]
+pub(crate) struct EarlyIntents(BTreeMap<NodeId, (LamportTime, bool)>);
+
+impl EarlyIntents {
+    pub(crate) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Keeps the latest of each member. True if it is news.
+    fn note(&mut self, id: NodeId, time: LamportTime, leaves: bool) -> bool {
+        let news = self.0.get(&id).is_none_or(|(known, _)| *known < time);
+        if news {
+            self.0.insert(id, (time, leaves));
+        }
+        if self.0.len() > EARLY_MAX {
+            let oldest = self.0.iter().min_by_key(|(_, (time, _))| *time);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.0.remove(&oldest);
+                return news && oldest != id;
+            }
+        }
+        news
+    }
+}
+
+impl Gossip {
+    /// A member wants to be in the pool.
+    pub(crate) fn join_intent(&mut self, id: NodeId, time: LamportTime, how: Hearing<'_>) {
+        let Some(slot) = self.later_intent(id, time, false, how) else {
+            return;
+        };
+        if slot == Slot::ME {
+            return;
+        }
+        if self.table.member(slot).state == MemberState::Leaving {
+            let suspected = self.suspicions.contains_key(&id);
+            let state = if suspected {
+                MemberState::Suspect
+            } else {
+                MemberState::Alive
+            };
+            let member = self.change(slot, |member| member.state = state);
+            self.emit(MemberEvent::Updated(member));
+        }
+        self.pass_on_intent(Statement::Join { id, time }, how);
+    }
+
+    /// A member is about to leave, or was made to.
+    pub(crate) fn leave_intent(&mut self, id: NodeId, time: LamportTime, prune: bool, how: Hearing<'_>) {
+        let Some(slot) = self.later_intent(id, time, true, how) else {
+            return;
+        };
+        if slot == Slot::ME {
+            if self.phase == Phase::Present {
+                // By mistake, or of an earlier life.
+                self.say_join();
+            }
+            return;
+        }
+        self.pass_on_intent(Statement::Leave { id, time, prune }, how);
+        self.apply_leave(slot, prune);
+    }
+
+    fn apply_leave(&mut self, slot: Slot, prune: bool) {
+        let member = Arc::clone(self.table.member(slot));
+        match member.state {
+            MemberState::Alive | MemberState::Suspect => {
+                let member = self.change(slot, |member| member.state = MemberState::Leaving);
+                self.emit(MemberEvent::Updated(member));
+            }
+            MemberState::Failed => {
+                // Everybody hears of the intent, and does the same.
+                self.pass_away(slot, member.incarnation, MemberState::Left, false);
+            }
+            MemberState::Leaving | MemberState::Left => {}
+        }
+        if prune && is_gone(self.table.member(slot).state) {
+            self.reap(slot);
+        }
+    }
+
+    /// Notes the time of an intent of a member that is gone.
+    pub(crate) fn note_intent(&mut self, id: NodeId, time: LamportTime, how: Hearing<'_>) {
+        self.later_intent(id, time, true, how);
+    }
+
+    /// The member that an intent is about, if it is later than what is known of its intents.
+    fn later_intent(
+        &mut self,
+        id: NodeId,
+        time: LamportTime,
+        leaves: bool,
+        how: Hearing<'_>,
+    ) -> Option<Slot> {
+        if self.intents.witness(time).is_err() {
+            self.refuse(how.from.id, Refusal::Jump);
+            return None;
+        }
+        let Some(slot) = self.table.find(id) else {
+            if time > LamportTime(0) && self.early_intents.note(id, time, leaves) && leaves {
+                let statement = Statement::Leave {
+                    id,
+                    time,
+                    prune: false,
+                };
+                self.pass_on_intent(statement, how);
+            }
+            return None;
+        };
+        if time <= self.table.time(slot) {
+            return None;
+        }
+        self.table.set_time(slot, time);
+        Some(slot)
+    }
+
+    /// A member is new, and may have said something before.
+    pub(crate) fn apply_early_intent(&mut self, slot: Slot) {
+        let id = self.table.member(slot).id;
+        if let Some((time, leaves)) = self.early_intents.0.remove(&id) {
+            self.table.set_time(slot, time);
+            if leaves {
+                self.apply_leave(slot, false);
+            }
+        }
+    }
+
+    /// Makes a member that failed one that left.
+    pub(crate) fn force_leave(&mut self, token: Token, name: &str, prune: bool) {
+        let answer = match self.table.find_name(name) {
+            _ if self.phase == Phase::Left => Answer::Failed("this member has left".to_owned()),
+            None => Answer::Failed(format!("there is no member named {name:?}")),
+            Some(Slot::ME) => Answer::Failed("this is the member itself: let it leave instead".to_owned()),
+            Some(slot) => {
+                let id = self.table.member(slot).id;
+                let time = self.intents.increment();
+                self.table.set_time(slot, time);
+                let leave = Part::Statement(Statement::Leave { id, time, prune });
+                self.pass_on(Topic::intent(id), leave.encode());
+                self.apply_leave(slot, prune);
+                self.memory_changed();
+                Answer::Done
+            }
+        };
+        self.effects.push_back(Effect::Answer { token, answer });
+    }
+
+    /// Says that this member wants to be in the pool.
+    pub(crate) fn say_join(&mut self) {
+        let (id, time) = (self.me().id, self.intents.increment());
+        self.table.set_time(Slot::ME, time);
+        let join = Part::Statement(Statement::Join { id, time });
+        self.pass_on(Topic::intent(id), join.encode());
+        self.memory_changed();
+    }
+
+    fn pass_on_intent(&mut self, statement: Statement, how: Hearing<'_>) {
+        if how.spread {
+            let topic = Topic::intent(statement.subject());
+            self.pass_on(topic, Part::Statement(statement).encode());
+        }
+    }
+}

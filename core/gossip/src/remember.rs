@@ -1,0 +1,43 @@
+//! What is kept over a restart.
+
+use crate::gossip::{Gossip, Timer};
+use crate::io::{Effect, Memory, RememberedPeer};
+use crate::leave::Phase;
+use crate::member::{Incarnation, MemberState};
+
+/// So many incarnations are written down ahead, so that not each one has to be.
+const AHEAD: u64 = 64;
+
+impl Gossip {
+    /// What is to be remembered has changed; it is written down before long.
+    pub(crate) fn memory_changed(&mut self) {
+        let at = self.now() + self.config.remember_interval;
+        self.timers.set_if_none(Timer::Remember, at);
+    }
+
+    /// Writes down what is to be remembered.
+    pub(crate) fn remember_now(&mut self) {
+        self.timers.cancel(Timer::Remember);
+        let peers = self.table.some_here(crate::MAX_REMEMBERED);
+        let peers: Vec<RememberedPeer> = peers
+            .filter(|member| member.state == MemberState::Alive)
+            .map(|member| RememberedPeer {
+                id: member.id,
+                address: member.address,
+            })
+            .collect();
+        // Who lost everybody goes on looking for those it knew.
+        if !peers.is_empty() {
+            self.remembered = peers;
+        }
+        self.reserved = Incarnation(self.me().incarnation.0.saturating_add(AHEAD));
+        let memory = Memory {
+            incarnation: self.reserved,
+            clocks: self.clock_times(),
+            peers: self.remembered.clone(),
+            left: self.phase == Phase::Left,
+            coordinate: Some(*self.coordinate()),
+        };
+        self.effects.push_back(Effect::Remember(memory));
+    }
+}
