@@ -330,8 +330,11 @@ impl Node {
                         self.watch_tombstones();
                         self.autopilot_leads(*leader == Some(self.config.id));
                     }
-                    raft::Event::Members(_) => self.see_whether_removed(),
-                    _ => {}
+                    raft::Event::Members(_) | raft::Event::Removed => self.see_whether_removed(),
+                    raft::Event::SendingSnapshot { .. }
+                    | raft::Event::DiskStalled { .. }
+                    | raft::Event::QuorumLost
+                    | _ => {}
                 }
                 self.event(Event::Raft(event));
             }

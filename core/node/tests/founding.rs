@@ -108,7 +108,7 @@ fn servers_that_expect_nothing_found_nothing() {
 }
 
 #[test]
-fn of_more_candidates_as_many_as_expected_found_and_the_others_say_that_they_are_left_out() {
+fn of_more_candidates_as_many_as_expected_found_and_the_others_wait_to_be_adopted() {
     for size in 4..=5 {
         let mut world = World::of(size, 3, |_| {});
         world.elect();
@@ -118,18 +118,18 @@ fn of_more_candidates_as_many_as_expected_found_and_the_others_say_that_they_are
         for id in 1..=size {
             let member = members.contains(&n(id));
             assert_eq!(world.seats[&n(id)].node.raft_status().last.index.0 > 0, member);
-            assert_eq!(world.seats[&n(id)].troubles(), usize::from(!member));
+            assert_eq!(world.seats[&n(id)].node.notes().cluster.is_some(), member);
         }
     }
 }
 
 #[test]
-fn a_server_that_comes_late_is_told_that_it_is_left_out_whatever_it_expects() {
+fn a_server_that_comes_late_founds_nothing_whatever_it_expects() {
     for expect in [0, 3] {
         let (mut world, leader) = World::founded(|_| {});
         world.add(4, expect, &[leader.0], |_| {});
         world.run(Duration::from_secs(5));
-        assert_eq!(world.seats[&n(4)].troubles(), 1);
+        assert_eq!(world.seats[&n(4)].node.notes().founding, None);
         assert_eq!(world.seats[&n(4)].node.raft_status().last.index.0, 0);
     }
 }
@@ -337,7 +337,7 @@ fn a_founding_that_a_dead_voter_holds_up_is_given_up_for_one_without_it() {
     world.restart(n(3));
     world.run(Duration::from_secs(10));
     assert_eq!(world.seats[&n(3)].node.notes().cluster, None);
-    assert_eq!(world.seats[&n(3)].troubles(), 1);
+    assert_eq!(world.seats[&n(3)].node.notes().founding, None);
 }
 
 #[test]

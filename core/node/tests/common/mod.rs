@@ -64,6 +64,9 @@ pub struct Seat {
     pub events: Vec<Event>,
     pub contacts: Vec<SocketAddr>,
     pub left: bool,
+    pub removed: bool,
+    /// Servers that this one wanted gossip to give up.
+    pub expelled: BTreeSet<NodeId>,
     pub wakes: u64,
 }
 
@@ -175,6 +178,8 @@ impl World {
             events: Vec::new(),
             contacts: contacts.clone(),
             left: false,
+            removed: false,
+            expelled: BTreeSet::new(),
             wakes: 0,
         };
         self.seats.insert(id, seat);
@@ -335,6 +340,13 @@ impl World {
                     }
                     Effect::Event(event) => seat.events.push(event),
                     Effect::Address(_) => {}
+                    Effect::Expel(server) => {
+                        seat.expelled.insert(server);
+                    }
+                    Effect::Removed => {
+                        assert!(!seat.removed, "removed twice");
+                        seat.removed = true;
+                    }
                     Effect::Stopped => {
                         assert!(seat.state_jobs.is_empty(), "left with rows on their way");
                         assert!(!seat.left, "left twice");
@@ -614,13 +626,6 @@ impl Seat {
                 detail: error.to_string(),
             },
         })
-    }
-
-    pub fn troubles(&self) -> usize {
-        self.events
-            .iter()
-            .filter(|event| matches!(event, Event::Trouble(_)))
-            .count()
     }
 }
 
