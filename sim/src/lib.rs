@@ -23,6 +23,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod gossip;
 pub mod host;
 pub mod linearizability;
 pub mod network;

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod pools;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -31,7 +33,7 @@ struct Arguments {
     /// How many servers a cluster has; without this, 3 or 5 by turns.
     #[arg(long)]
     servers: Option<usize>,
-    /// What the servers are.
+    /// What is simulated.
     #[arg(long, value_enum, default_value_t = Kind::Node)]
     kind: Kind,
     /// How many threads run seeds; without this, one for each core.
@@ -43,6 +45,8 @@ struct Arguments {
     /// Go on after failures, and list the seeds that failed.
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    pools: pools::PoolArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -51,6 +55,8 @@ enum Kind {
     Node,
     /// Bare Raft machines with the catalog behind them.
     Raft,
+    /// Pools of gossiping members.
+    Gossip,
 }
 
 /// What the threads share.
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
     let worked = match arguments.kind {
         Kind::Node => run::<NodeHost>(&arguments),
         Kind::Raft => run::<RaftHost>(&arguments),
+        Kind::Gossip => pools::run(&arguments.pools, seeds_of(&arguments, threads_of(&arguments))),
     };
     match worked {
         Ok(true) => ExitCode::SUCCESS,
@@ -80,6 +87,22 @@ fn main() -> ExitCode {
         // Nobody reads what is printed.
         Err(_) => ExitCode::from(2),
     }
+}
+
+const fn seeds_of(arguments: &Arguments, threads: usize) -> pools::Seeds {
+    pools::Seeds {
+        one: arguments.seed,
+        start: arguments.start,
+        count: arguments.seeds,
+        threads,
+        trace: arguments.trace,
+        all: arguments.all,
+    }
+}
+
+fn threads_of(arguments: &Arguments) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.threads.unwrap_or(cores).max(1)
 }
 
 /// Whether every seed held every property.
@@ -120,8 +143,7 @@ fn replay<H: Host>(arguments: &Arguments, seed: u64) -> std::io::Result<bool> {
 }
 
 fn band<H: Host>(arguments: &Arguments) -> std::io::Result<bool> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = arguments.threads.unwrap_or(cores).max(1);
+    let threads = threads_of(arguments);
     let end = arguments.start.saturating_add(arguments.seeds);
     let progress = Progress {
         next: AtomicU64::new(arguments.start),
