@@ -77,6 +77,4 @@ pub struct Settings {
     pub retry_join_wan: Vec<String>,
     /// How long it waits in between.
     pub retry_join_wan_interval: Duration,
-    /// Whether what agents send each other needs a key that the operator chose.
-    pub encrypted: bool,
 }

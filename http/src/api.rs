@@ -1,19 +1,20 @@
 //! The API as one handler.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use lictor_machine::Rng;
 use trillium::{Conn, Handler, KnownHeaderName, Method, Status};
+use uuid::{Builder, Uuid};
 
 use crate::backend::Backend;
 use crate::params::{self, Params, Waits};
 use crate::reply::{Content, Fault, Reply};
 use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, Route, Routed, route};
-use crate::{kv, status, txn};
+use crate::{agent, catalog, coordinate, event, kv, operator, status, txn};
 
 /// What can be set about the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub struct Config {
     pub response_headers: Vec<(String, String)>,
     /// How long a request's body may take to come in.
     pub body_timeout: Duration,
-    /// Where the randomness of blocking queries' waits comes from.
+    /// Where the randomness of blocking queries' waits and of events' names comes from.
     pub seed: u64,
 }
 
@@ -86,8 +87,20 @@ impl Api {
     }
 
     pub(crate) fn jitter(&self, wait: Duration) -> Duration {
+        params::jitter(&mut self.rng(), wait)
+    }
+
+    /// A name for something new.
+    pub(crate) fn uuid(&self) -> Uuid {
+        let mut rng = self.rng();
+        let (high, low) = (rng.next_u64(), rng.next_u64());
+        let random = u128::from(high) << 64 | u128::from(low);
+        Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+    }
+
+    fn rng(&self) -> MutexGuard<'_, Rng> {
         // The generator is sound after any of its steps, so a poisoned lock means nothing.
-        params::jitter(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner), wait)
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn answer(&self, conn: &mut Conn, route: &'static Route, rest: Bytes, query: &str) -> Reply {
@@ -122,6 +135,22 @@ impl Api {
             Endpoint::Txn => txn::handle(&mut request).await,
             Endpoint::Leader => status::leader(&request).await,
             Endpoint::Peers => status::peers(&request).await,
+            Endpoint::About => agent::about(&request).await,
+            Endpoint::Members => agent::members(&request).await,
+            Endpoint::Join => agent::join(&request).await,
+            Endpoint::Leave => agent::leave(&request).await,
+            Endpoint::ForceLeave => agent::force_leave(&request).await,
+            Endpoint::EventFire => event::fire(&mut request).await,
+            Endpoint::EventList => event::list(&mut request).await,
+            Endpoint::CoordinateDatacenters => coordinate::datacenters(&request).await,
+            Endpoint::CoordinateNodes => coordinate::nodes(&mut request).await,
+            Endpoint::CoordinateNode => coordinate::node(&mut request).await,
+            Endpoint::CoordinateUpdate => coordinate::update(&mut request).await,
+            Endpoint::RaftConfiguration => operator::raft_configuration(&request).await,
+            Endpoint::RaftPeer => operator::raft_peer(&request).await,
+            Endpoint::AutopilotConfiguration => operator::autopilot_configuration(&mut request).await,
+            Endpoint::AutopilotHealth => operator::autopilot_health(&request).await,
+            Endpoint::Datacenters => catalog::datacenters(&request).await,
         };
         let body_read = request.body_read;
         let mut reply: Reply = answer.unwrap_or_else(Fault::into);

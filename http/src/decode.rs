@@ -1,11 +1,15 @@
 //! JSON that clients send: names in any letter case, `null` for what is absent, and errors in the words that they know.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde::Deserialize as _;
 use serde_json::Value;
+
+use crate::text::{Signed, parse_duration};
 
 /// Standard base64 that must be padded, but does not look at the bits that padding leaves over.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -101,12 +105,80 @@ impl Fields {
 
     /// Takes an unsigned number of 64 bits out; absent is 0.
     pub(crate) fn uint(&mut self, name: &str) -> Result<u64, String> {
+        self.unsigned(name, "uint64")
+    }
+
+    /// The same, for a type that errors name otherwise.
+    pub(crate) fn unsigned(&mut self, name: &str, kind_name: &str) -> Result<u64, String> {
         match self.take(name) {
             None => Ok(0),
             Some(Value::Number(number)) => number
                 .as_u64()
-                .ok_or_else(|| self.mismatch(name, &format!("number {number}"), "uint64")),
-            Some(other) => Err(self.mismatch(name, kind(&other), "uint64")),
+                .ok_or_else(|| self.mismatch(name, &format!("number {number}"), kind_name)),
+            Some(other) => Err(self.mismatch(name, kind(&other), kind_name)),
+        }
+    }
+
+    /// Takes a truth value out; absent is false.
+    pub(crate) fn bool(&mut self, name: &str) -> Result<bool, String> {
+        match self.take(name) {
+            None => Ok(false),
+            Some(Value::Bool(value)) => Ok(value),
+            Some(other) => Err(self.mismatch(name, kind(&other), "bool")),
+        }
+    }
+
+    /// Takes a number with a fraction out; absent is 0.
+    pub(crate) fn float(&mut self, name: &str) -> Result<f64, String> {
+        match self.take(name) {
+            None => Ok(0.0),
+            Some(value) => self.as_float(name, &value),
+        }
+    }
+
+    /// Takes an array of numbers with fractions out; absent is empty, and `null` among them is 0.
+    pub(crate) fn floats(&mut self, name: &str) -> Result<Vec<f64>, String> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => items.iter().map(|item| self.as_float(name, item)).collect(),
+            Some(other) => Err(self.mismatch(name, kind(&other), "[]float64")),
+        }
+    }
+
+    fn as_float(&self, name: &str, value: &Value) -> Result<f64, String> {
+        if value.is_null() {
+            return Ok(0.0);
+        }
+        let number = value.as_f64();
+        number.ok_or_else(|| self.mismatch(name, kind(value), "float64"))
+    }
+
+    /// Takes a duration out: a text such as `1m30s`, or a number of nanoseconds; absent is 0. One below 0 is an error.
+    pub(crate) fn duration(&mut self, name: &str) -> Result<Duration, String> {
+        let negative = |value: &Value| format!("{name} must not be negative, and is {value}");
+        let Some(value) = self.take(name) else {
+            return Ok(Duration::ZERO);
+        };
+        match &value {
+            Value::String(text) => match parse_duration(text)? {
+                Signed::Positive(duration) => Ok(duration),
+                Signed::Negative => Err(negative(&value)),
+            },
+            Value::Number(number) => {
+                let nanos = number.as_f64().unwrap_or(f64::INFINITY);
+                if nanos < 0.0 {
+                    return Err(negative(&value));
+                }
+                // What is beyond 63 bits does not fit the texts that durations are given out as.
+                if nanos >= i64::MAX as f64 {
+                    return Err(format!("time: invalid duration \"{number}\""));
+                }
+                Ok(Duration::from_nanos(nanos as u64))
+            }
+            other @ (Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => Err(format!(
+                "strconv.ParseFloat: parsing {}: invalid syntax",
+                lictor_catalog::quote(other.to_string().as_bytes())
+            )),
         }
     }
 
@@ -231,6 +303,50 @@ mod tests {
             items(serde_json::json!({}), "api.Ops"),
             Err("json: cannot unmarshal object into Go value of type api.Ops".to_owned())
         );
+    }
+
+    #[test]
+    fn truth_values_and_fractions() {
+        let one = |value: &str| fields(&format!("{{\"v\":{value}}}"));
+        let error = |found: &str, wanted: &str| {
+            format!("json: cannot unmarshal {found} into Go struct field Op.KV.v of type {wanted}")
+        };
+        assert_eq!(one("true").bool("V"), Ok(true));
+        assert_eq!(one("null").bool("v"), Ok(false));
+        assert_eq!(one("\"yes\"").bool("v"), Err(error("string", "bool")));
+        assert_eq!(one("1.5").float("V"), Ok(1.5));
+        assert_eq!(one("-7").float("v"), Ok(-7.0));
+        assert_eq!(one("null").float("v"), Ok(0.0));
+        assert_eq!(one("\"a\"").float("v"), Err(error("string", "float64")));
+        assert_eq!(one("[1,null,2.5]").floats("v"), Ok(vec![1.0, 0.0, 2.5]));
+        assert_eq!(one("null").floats("v"), Ok(vec![]));
+        assert_eq!(one("5").floats("v"), Err(error("number", "[]float64")));
+        assert_eq!(one("[\"a\"]").floats("v"), Err(error("string", "float64")));
+        assert_eq!(one("-1").unsigned("v", "uint"), Err(error("number -1", "uint")));
+    }
+
+    #[test]
+    fn durations_are_texts_or_nanoseconds() {
+        let duration = |value: &str| fields(&format!("{{\"v\":{value}}}")).duration("V");
+        for (value, nanos) in [
+            ("\"1m0.5s\"", 60_500_000_000),
+            ("1500000", 1_500_000),
+            ("1.5e9", 1_500_000_000),
+            ("0", 0),
+            ("null", 0),
+        ] {
+            assert_eq!(duration(value), Ok(Duration::from_nanos(nanos)), "{value}");
+        }
+        for (value, error) in [
+            ("\"zz\"", "time: invalid duration \"zz\""),
+            ("\"10\"", "time: missing unit in duration \"10\""),
+            ("\"-5s\"", "V must not be negative, and is \"-5s\""),
+            ("-5", "V must not be negative, and is -5"),
+            ("1e19", "time: invalid duration \"1e+19\""),
+            ("true", "strconv.ParseFloat: parsing \"true\": invalid syntax"),
+        ] {
+            assert_eq!(duration(value), Err(error.to_owned()));
+        }
     }
 
     #[test]

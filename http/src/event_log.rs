@@ -206,3 +206,105 @@ impl EventLog {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lictor_gossip::LamportTime;
+    use lictor_machine::NodeId;
+
+    use super::*;
+
+    fn event() -> UserEvent {
+        UserEvent {
+            id: Uuid::from_u128(0xe8d8_9201_03a0_15fb_ad23_5067_79ff_e3f0),
+            name: "deploy".to_owned(),
+            payload: Bytes::from_static(b"hello"),
+            node_filter: "n".to_owned(),
+            service_filter: "s".to_owned(),
+            tag_filter: "t".to_owned(),
+            time: 9,
+        }
+    }
+
+    fn told(event: &UserEvent) -> gossip::UserEvent {
+        let (name, payload) = event.to_gossip();
+        gossip::UserEvent {
+            time: LamportTime(event.time),
+            origin: NodeId(1),
+            name,
+            payload,
+            coalesce: false,
+        }
+    }
+
+    #[test]
+    fn the_format_stands_still() {
+        let told = told(&event());
+        assert_eq!(told.name, "user:deploy");
+        let id = b"\x01\x10\xe8\xd8\x92\x01\x03\xa0\x15\xfb\xad\x23\x50\x67\x79\xff\xe3\xf0";
+        assert_eq!(told.payload, [&id[..], b"\x01n\x01s\x01t\x05hello"].concat());
+        assert_eq!(UserEvent::from_gossip(&told), Ok(event()));
+    }
+
+    #[test]
+    fn what_is_not_an_event_is_refused() {
+        let good = told(&event());
+        let with = |payload: &[u8]| {
+            let payload = Bytes::copy_from_slice(payload);
+            UserEvent::from_gossip(&gossip::UserEvent {
+                payload,
+                ..good.clone()
+            })
+        };
+        let other = gossip::UserEvent {
+            name: "deploy".to_owned(),
+            ..good.clone()
+        };
+        assert_eq!(UserEvent::from_gossip(&other), Err(EventError::NotOurs));
+        assert_eq!(with(b"\x02what"), Err(EventError::NewerFormat(2)));
+        let longer = [&good.payload[..], b"x"].concat();
+        for bad in [&b""[..], b"\x00", &longer] {
+            assert!(matches!(with(bad), Err(EventError::Damaged(_))));
+        }
+        for cut in 1..good.payload.len() {
+            assert!(matches!(with(&good.payload[..cut]), Err(EventError::Damaged(_))));
+        }
+    }
+
+    #[test]
+    fn the_index_is_made_of_the_id() {
+        let log = EventLog::new();
+        assert_eq!(log.list(None), (1, vec![]));
+        let all = UserEvent {
+            node_filter: String::new(),
+            service_filter: String::new(),
+            tag_filter: String::new(),
+            ..event()
+        };
+        assert_eq!(log.receive(&told(&all), "n1", &[]), Ok(true));
+        assert_eq!(
+            log.list(None),
+            (5_042_837_953_166_964_235, vec![Arc::new(all.clone())])
+        );
+        let zero = UserEvent {
+            id: Uuid::nil(),
+            ..all
+        };
+        assert_eq!(log.receive(&told(&zero), "n1", &[]), Ok(true));
+        assert_eq!(log.list(None).0, 1);
+    }
+
+    #[test]
+    fn hostile_filters_cost_little() {
+        let log = EventLog::new();
+        for filter in ["(", "(a{1000}){1000}", "[", "\\"] {
+            let bad = UserEvent {
+                node_filter: filter.to_owned(),
+                ..event()
+            };
+            let error = log.receive(&told(&bad), "n1", &[]).unwrap_err();
+            assert!(matches!(error, EventError::Filter(_)), "{filter}");
+        }
+        assert_eq!(log.list(None), (1, vec![]));
+    }
+}

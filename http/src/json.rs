@@ -141,6 +141,19 @@ impl Formatter for Style {
         Ok(())
     }
 
+    fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+        // Whole numbers without a fraction, and an exponent only where the number would get long.
+        let size = value.abs();
+        if size == 0.0 || (1e-6..1e21).contains(&size) {
+            return write!(out, "{value}");
+        }
+        let text = format!("{value:e}");
+        match text.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => write!(out, "{digits}e+{exponent}"),
+            Some(_) | None => out.write_all(text.as_bytes()),
+        }
+    }
+
     fn write_byte_array<W: ?Sized + Write>(&mut self, out: &mut W, value: &[u8]) -> io::Result<()> {
         if value.is_empty() {
             return out.write_all(b"null");
@@ -236,6 +249,27 @@ mod tests {
             compact(&[u64::MAX, 3_304_740_253_564_472_344]),
             "[18446744073709551615,3304740253564472344]"
         );
+    }
+
+    #[test]
+    fn fractions_are_as_short_as_can_be() {
+        for (number, expected) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.5, "1.5"),
+            (100.0, "100"),
+            (-0.25, "-0.25"),
+            (0.00001, "0.00001"),
+            (0.000_001, "0.000001"),
+            (0.000_000_1, "1e-7"),
+            (-1.25e-9, "-1.25e-9"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (-2.5e300, "-2.5e+300"),
+        ] {
+            assert_eq!(compact(&number), expected);
+        }
+        assert_eq!(compact(&f64::NAN), "null");
     }
 
     #[test]

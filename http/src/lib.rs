@@ -7,14 +7,18 @@
 
 mod about;
 mod admission;
+mod agent;
 mod api;
 mod backend;
+mod catalog;
 mod coordinate;
 mod decode;
+mod event;
 mod event_log;
 mod json;
 mod kv;
 mod offload;
+mod operator;
 mod params;
 mod reply;
 mod request;

@@ -102,11 +102,7 @@ impl<'a> Params<'a> {
         jitter: impl FnOnce(Duration) -> Duration,
     ) -> Result<ReadOptions, Fault> {
         let mode = self.mode(headers)?;
-        let wait = self.wait(waits)?;
-        let min_index = match self.get("index") {
-            None | Some(b"") => Index::ZERO,
-            Some(text) => Index(parse_uint(text).map_err(|_| Fault::bad_request("Invalid index"))?),
-        };
+        let (min_index, wait) = self.index_and_wait(waits)?;
         Ok(ReadOptions {
             mode,
             min_index,
@@ -136,13 +132,24 @@ impl<'a> Params<'a> {
         }
     }
 
-    fn mode(&self, headers: &Headers) -> Result<ReadMode, Fault> {
+    /// What to wait for, 0 if for nothing, and how long.
+    pub(crate) fn index_and_wait(&self, waits: Waits) -> Result<(Index, Duration), Fault> {
+        let wait = self.wait(waits)?;
+        let min_index = match self.get("index") {
+            None | Some(b"") => Index::ZERO,
+            Some(text) => Index(parse_uint(text).map_err(|_| Fault::bad_request("Invalid index"))?),
+        };
+        Ok((min_index, wait))
+    }
+
+    /// How fresh an answer must be.
+    pub(crate) fn mode(&self, headers: &Headers) -> Result<ReadMode, Fault> {
         let max = match self.text("max_stale") {
             None => None,
             Some(text) => match parse_duration(&text) {
-                Some(Signed::Positive(max)) if !max.is_zero() => Some(max),
-                Some(Signed::Positive(_) | Signed::Negative) => None,
-                None => {
+                Ok(Signed::Positive(max)) if !max.is_zero() => Some(max),
+                Ok(Signed::Positive(_) | Signed::Negative) => None,
+                Err(_) => {
                     let text = self.get("max_stale").unwrap_or_default();
                     return Err(Fault::bad_request(format!(
                         "Invalid max_stale value {}",
@@ -181,9 +188,9 @@ impl<'a> Params<'a> {
     fn wait(&self, waits: Waits) -> Result<Duration, Fault> {
         match self.text("wait").map(|text| parse_duration(&text)) {
             None => Ok(waits.default),
-            Some(Some(Signed::Positive(wait))) if !wait.is_zero() => Ok(wait.min(waits.max)),
-            Some(Some(Signed::Positive(_) | Signed::Negative)) => Ok(waits.default),
-            Some(None) => Err(Fault::bad_request("Invalid wait time")),
+            Some(Ok(Signed::Positive(wait))) if !wait.is_zero() => Ok(wait.min(waits.max)),
+            Some(Ok(Signed::Positive(_) | Signed::Negative)) => Ok(waits.default),
+            Some(Err(_)) => Err(Fault::bad_request("Invalid wait time")),
         }
     }
 

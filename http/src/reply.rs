@@ -43,6 +43,8 @@ pub(crate) enum Content {
 pub(crate) enum Meta {
     /// Nothing.
     None,
+    /// The index to wait on, and nothing else.
+    Index(Index),
     /// How the server that answered stands to its leader.
     Contact {
         known_leader: bool,
@@ -57,6 +59,13 @@ pub(crate) enum Meta {
 }
 
 impl Meta {
+    /// For failed reads on endpoints whose failures say something of a state: nothing is known of it.
+    pub(crate) const UNKNOWN: Self = Self::Blocking {
+        index: Index(1),
+        known_leader: false,
+        last_contact: Duration::ZERO,
+    };
+
     /// For answers that can be waited on.
     pub(crate) fn blocking<T>(reading: &Reading<T>) -> Self {
         Self::Blocking {
@@ -94,6 +103,11 @@ impl Reply {
         Self::new(Status::Ok, Content::Json(body))
     }
 
+    /// A success that says nothing.
+    pub(crate) fn empty() -> Self {
+        Self::new(Status::Ok, Content::Empty)
+    }
+
     /// Nothing was found.
     pub(crate) fn not_found() -> Self {
         Self::new(Status::NotFound, Content::Empty)
@@ -121,6 +135,10 @@ impl Reply {
         }
         let contact = match self.meta {
             Meta::None => None,
+            Meta::Index(index) => {
+                headers.insert("X-Consul-Index", index.0);
+                None
+            }
             Meta::Contact {
                 known_leader,
                 last_contact,
@@ -171,7 +189,7 @@ impl Reply {
     }
 }
 
-/// Why a request gets no answer but an error. Answers like this carry no metadata.
+/// Why a request gets no answer but an error. Most answers like this carry no metadata.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault(Box<Reply>);
 
@@ -194,6 +212,12 @@ impl Fault {
     /// The request is larger than allowed.
     pub(crate) fn too_large(text: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Status::PayloadTooLarge, text)
+    }
+
+    /// The same, with metadata.
+    pub(crate) fn with_meta(mut self, meta: Meta) -> Self {
+        self.0.meta = meta;
+        self
     }
 
     /// The same, and the connection ends with it.
@@ -347,6 +371,21 @@ mod tests {
             ),
             (Failure::Storage("disk is full".into()), 500, "disk is full"),
             (Failure::Unreachable("10.0.0.1: no".into()), 500, "10.0.0.1: no"),
+            (
+                Failure::Several(vec!["a".into()]),
+                500,
+                "1 error occurred:\n\t* a\n\n",
+            ),
+            (
+                Failure::NoSuchServer(crate::ServerRef::Id("no\"pe".into())),
+                500,
+                "id \"no\\\"pe\" was not found in the Raft configuration",
+            ),
+            (
+                Failure::NoSuchServer(crate::ServerRef::Address("1.2.3.4:5".into())),
+                500,
+                "address \"1.2.3.4:5\" was not found in the Raft configuration",
+            ),
             (
                 Failure::Stopping,
                 503,

@@ -20,6 +20,9 @@ use crate::reply::{Content, Fault, Reply};
 /// Where the limits on a request's size are documented; error texts point there, and clients match on them.
 const OPTIONS_PAGE: &str = "https://www.consul.io/docs/agent/options.html";
 
+/// How many bytes a body may have where only little is expected.
+const SMALL_BODY: usize = 64 << 10;
+
 /// A request whose path and method fit an endpoint.
 pub(crate) struct Request<'a> {
     pub(crate) api: &'a Api,
@@ -68,8 +71,14 @@ impl Request<'_> {
         Reply::json(offload(capacity, move || to_vec(&value, pretty, capacity)).await)
     }
 
-    fn pretty(&self) -> bool {
+    /// Whether the answer is to be indented.
+    pub(crate) fn pretty(&self) -> bool {
         self.api.config.always_pretty || self.params.has("pretty")
+    }
+
+    /// What follows the endpoint's pattern, as text. What is not UTF-8 is replaced.
+    pub(crate) fn rest_text(&self) -> String {
+        String::from_utf8_lossy(&self.rest).into_owned()
     }
 
     /// Answers a query, which may take long: a client that leaves ends it, and so does a server that stops, which
@@ -79,32 +88,48 @@ impl Request<'_> {
         if options.min_index == Index::ZERO {
             return Ok(backend.read(query, options).await?);
         }
-        let stopping = self.conn.swansong();
         let at_once = ReadOptions {
             min_index: Index::ZERO,
             wait: Duration::ZERO,
             ..options.clone()
         };
-        let waiting = {
-            let query = query.clone();
-            async move { Some(backend.read(query, options).await) }.or(async move {
-                stopping.shutting_down().await;
-                None
-            })
-        };
-        match self.conn.cancel_on_disconnect(waiting).await {
-            Some(Some(answer)) => Ok(answer?),
-            Some(None) => Ok(backend.read(query, at_once).await?),
-            None => Err(Fault::new(Status::RequestTimeout, "The client left").closing()),
+        match self.wait(backend.read(query.clone(), options)).await? {
+            Some(answer) => Ok(answer?),
+            None => Ok(backend.read(query, at_once).await?),
         }
+    }
+
+    /// Waits for what may take long; `None` if the server stops meanwhile. Fails if the client leaves.
+    pub(crate) async fn wait<T: Send>(
+        &mut self,
+        what: impl Future<Output = T> + Send,
+    ) -> Result<Option<T>, Fault> {
+        let stopping = self.conn.swansong();
+        let waiting = async { Some(what.await) }.or(async move {
+            stopping.shutting_down().await;
+            None
+        });
+        let waited = self.conn.cancel_on_disconnect(waiting).await;
+        waited.ok_or_else(|| Fault::new(Status::RequestTimeout, "The client left").closing())
     }
 
     /// The request's body, which may have `limit` bytes. `option` is the name of the limit.
     pub(crate) async fn body(&mut self, limit: usize, option: &str) -> Result<Vec<u8>, Fault> {
+        self.limited_body(limit, &format!(" See {OPTIONS_PAGE}#{option}."))
+            .await
+    }
+
+    /// The request's body where only little is expected.
+    pub(crate) async fn small_body(&mut self) -> Result<Vec<u8>, Fault> {
+        self.limited_body(SMALL_BODY, "").await
+    }
+
+    /// The request's body. `hint` is what to say in addition if it has more than `limit` bytes.
+    async fn limited_body(&mut self, limit: usize, hint: &str) -> Result<Vec<u8>, Fault> {
         let declared = declared_length(self.headers());
         if let Some(length) = declared.filter(|length| *length > limit as u64) {
             return Err(Fault::too_large(format!(
-                "Request body({length} bytes) too large, max size: {limit} bytes. See {OPTIONS_PAGE}#{option}."
+                "Request body({length} bytes) too large, max size: {limit} bytes.{hint}"
             ))
             .closing());
         }
@@ -127,10 +152,9 @@ impl Request<'_> {
                 self.body_read = true;
                 Ok(body)
             }
-            Ok(_) => Err(Fault::too_large(format!(
-                "Request body too large, max size: {limit} bytes. See {OPTIONS_PAGE}#{option}."
-            ))
-            .closing()),
+            Ok(_) => Err(
+                Fault::too_large(format!("Request body too large, max size: {limit} bytes.{hint}")).closing(),
+            ),
             Err(None) => Err(Fault::new(
                 Status::RequestTimeout,
                 format!(

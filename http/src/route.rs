@@ -21,6 +21,38 @@ pub(crate) enum Endpoint {
     Leader,
     /// `/v1/status/peers`
     Peers,
+    /// `/v1/agent/self`
+    About,
+    /// `/v1/agent/members`
+    Members,
+    /// `/v1/agent/join/ADDRESS`
+    Join,
+    /// `/v1/agent/leave`
+    Leave,
+    /// `/v1/agent/force-leave/NODE`
+    ForceLeave,
+    /// `/v1/event/fire/NAME`
+    EventFire,
+    /// `/v1/event/list`
+    EventList,
+    /// `/v1/coordinate/datacenters`
+    CoordinateDatacenters,
+    /// `/v1/coordinate/nodes`
+    CoordinateNodes,
+    /// `/v1/coordinate/node/NODE`
+    CoordinateNode,
+    /// `/v1/coordinate/update`
+    CoordinateUpdate,
+    /// `/v1/operator/raft/configuration`
+    RaftConfiguration,
+    /// `/v1/operator/raft/peer`
+    RaftPeer,
+    /// `/v1/operator/autopilot/configuration`
+    AutopilotConfiguration,
+    /// `/v1/operator/autopilot/health`
+    AutopilotHealth,
+    /// `/v1/catalog/datacenters`
+    Datacenters,
 }
 
 /// An endpoint's place.
@@ -33,31 +65,58 @@ pub(crate) struct Route {
     pub(crate) allow: &'static str,
 }
 
-const ROUTES: [Route; 4] = [
-    Route {
-        pattern: "/v1/kv/",
-        endpoint: Endpoint::Kv,
-        methods: &[Method::Get, Method::Put, Method::Delete],
-        allow: "OPTIONS,GET,PUT,DELETE",
-    },
-    Route {
-        pattern: "/v1/txn",
-        endpoint: Endpoint::Txn,
-        methods: &[Method::Put],
-        allow: "OPTIONS,PUT",
-    },
-    Route {
-        pattern: "/v1/status/leader",
-        endpoint: Endpoint::Leader,
-        methods: &[Method::Get],
-        allow: "OPTIONS,GET",
-    },
-    Route {
-        pattern: "/v1/status/peers",
-        endpoint: Endpoint::Peers,
-        methods: &[Method::Get],
-        allow: "OPTIONS,GET",
-    },
+/// Methods, and how the `Allow` header gives them.
+type Methods = (&'static [Method], &'static str);
+
+const GET: Methods = (&[Method::Get], "OPTIONS,GET");
+const PUT: Methods = (&[Method::Put], "OPTIONS,PUT");
+const DELETE: Methods = (&[Method::Delete], "OPTIONS,DELETE");
+const GET_PUT: Methods = (&[Method::Get, Method::Put], "OPTIONS,GET,PUT");
+const GET_PUT_DELETE: Methods = (
+    &[Method::Get, Method::Put, Method::Delete],
+    "OPTIONS,GET,PUT,DELETE",
+);
+
+impl Route {
+    const fn new(pattern: &'static str, endpoint: Endpoint, (methods, allow): Methods) -> Self {
+        Self {
+            pattern,
+            endpoint,
+            methods,
+            allow,
+        }
+    }
+}
+
+static ROUTES: [Route; 20] = [
+    Route::new("/v1/kv/", Endpoint::Kv, GET_PUT_DELETE),
+    Route::new("/v1/txn", Endpoint::Txn, PUT),
+    Route::new("/v1/status/leader", Endpoint::Leader, GET),
+    Route::new("/v1/status/peers", Endpoint::Peers, GET),
+    Route::new("/v1/agent/self", Endpoint::About, GET),
+    Route::new("/v1/agent/members", Endpoint::Members, GET),
+    Route::new("/v1/agent/join/", Endpoint::Join, PUT),
+    Route::new("/v1/agent/leave", Endpoint::Leave, PUT),
+    Route::new("/v1/agent/force-leave/", Endpoint::ForceLeave, PUT),
+    Route::new("/v1/event/fire/", Endpoint::EventFire, PUT),
+    Route::new("/v1/event/list", Endpoint::EventList, GET),
+    Route::new("/v1/coordinate/datacenters", Endpoint::CoordinateDatacenters, GET),
+    Route::new("/v1/coordinate/nodes", Endpoint::CoordinateNodes, GET),
+    Route::new("/v1/coordinate/node/", Endpoint::CoordinateNode, GET),
+    Route::new("/v1/coordinate/update", Endpoint::CoordinateUpdate, PUT),
+    Route::new(
+        "/v1/operator/raft/configuration",
+        Endpoint::RaftConfiguration,
+        GET,
+    ),
+    Route::new("/v1/operator/raft/peer", Endpoint::RaftPeer, DELETE),
+    Route::new(
+        "/v1/operator/autopilot/configuration",
+        Endpoint::AutopilotConfiguration,
+        GET_PUT,
+    ),
+    Route::new("/v1/operator/autopilot/health", Endpoint::AutopilotHealth, GET),
+    Route::new("/v1/catalog/datacenters", Endpoint::Datacenters, GET),
 ];
 
 /// Where a path leads.
@@ -201,6 +260,9 @@ mod tests {
     fn paths_that_are_not_clean_move() {
         for (raw, expected) in [
             ("/v1/kv", "/v1/kv/"),
+            ("/v1/agent/join", "/v1/agent/join/"),
+            ("/v1/coordinate/node", "/v1/coordinate/node/"),
+            ("/v1/event/fire//a", "/v1/event/fire/a"),
             ("/v1/kv//a%20b%3Fc%2Fd/%3C", "/v1/kv/a%20b%3Fc/d/%3C"),
             ("/v1/kv/%2Fabs", "/v1/kv/abs"),
             ("/v1/kv/a/../b/", "/v1/kv/b/"),
@@ -225,6 +287,9 @@ mod tests {
             "/v1/txn/",
             "/v1/status/leader/",
             "/v1/status",
+            "/v1/agent/self/",
+            "/v1/coordinate/datacenters/",
+            "/v1/operator/raft",
             "/v1/txnx",
         ] {
             assert_eq!(route(raw, false), Routed::Unknown, "{raw}");
@@ -243,6 +308,22 @@ mod tests {
             assert_eq!(route(raw, false), Routed::Malformed, "{raw}");
         }
         assert_eq!(route("/", false), Routed::Root);
+    }
+
+    #[test]
+    fn every_pattern_leads_to_its_own_endpoint() {
+        for expected in &ROUTES {
+            let argument = if expected.pattern.ends_with('/') {
+                "a/b"
+            } else {
+                ""
+            };
+            let path = format!("{}{argument}", expected.pattern);
+            let Routed::Endpoint(found, rest) = route(&path, false) else {
+                panic!("{path}")
+            };
+            assert_eq!((found, &rest[..]), (expected, argument.as_bytes()));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use lictor_catalog::quote;
+use lictor_machine::UnixMillis;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// Parses an unsigned decimal number of 64 bits. The error is the whole text for the client.
@@ -32,32 +33,53 @@ pub(crate) enum Signed {
     Positive(Duration),
 }
 
-/// Parses a duration such as `1m30s`, `0.5s` or `-2h`: decimal numbers, each with a unit of ns, us, ms, s, m or h.
-/// `None` if it is none, or does not fit 63 bits of nanoseconds.
-pub(crate) fn parse_duration(text: &str) -> Option<Signed> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
+/// Parses a duration such as `1m30s`, `0.5s` or `-2h`: decimal numbers, each with a unit of ns, us, ms, s, m or h, that fit 63 bits of
+/// nanoseconds together. The error is a text for the client.
+pub(crate) fn parse_duration(text: &str) -> Result<Signed, String> {
+    parse_signed(text).map_err(|error| {
+        let text = quote(text.as_bytes());
+        match error {
+            BadDuration::Invalid => format!("time: invalid duration {text}"),
+            BadDuration::MissingUnit => format!("time: missing unit in duration {text}"),
+            BadDuration::UnknownUnit(unit) => {
+                format!("time: unknown unit {} in duration {text}", quote(unit.as_bytes()))
+            }
+        }
+    })
+}
+
+/// Why a text is not a duration.
+enum BadDuration<'a> {
+    Invalid,
+    MissingUnit,
+    UnknownUnit(&'a str),
+}
+
+fn parse_signed(text: &str) -> Result<Signed, BadDuration<'_>> {
+    let (negative, mut rest) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        Some(_) | None => (false, text),
     };
     if rest == "0" {
-        return Some(Signed::Positive(Duration::ZERO));
+        return Ok(Signed::Positive(Duration::ZERO));
     }
     if rest.is_empty() {
-        return None;
+        return Err(BadDuration::Invalid);
     }
     let mut total = 0_u64;
     while !rest.is_empty() {
         let (nanos, after) = parse_part(rest)?;
         total = total
             .checked_add(nanos)
-            .filter(|total| i64::try_from(*total).is_ok())?;
+            .filter(|total| i64::try_from(*total).is_ok())
+            .ok_or(BadDuration::Invalid)?;
         rest = after;
     }
     if negative && total > 0 {
-        Some(Signed::Negative)
+        Ok(Signed::Negative)
     } else {
-        Some(Signed::Positive(Duration::from_nanos(total)))
+        Ok(Signed::Positive(Duration::from_nanos(total)))
     }
 }
 
@@ -74,25 +96,29 @@ const UNITS: [(&str, u64); 8] = [
 ];
 
 /// One number and its unit, in nanoseconds, and what follows.
-fn parse_part(text: &str) -> Option<(u64, &str)> {
+fn parse_part(text: &str) -> Result<(u64, &str), BadDuration<'_>> {
     let (whole, rest) = split_digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
         Some(rest) => split_digits(rest),
         None => ("", rest),
     };
     if whole.is_empty() && fraction.is_empty() {
-        return None;
+        return Err(BadDuration::Invalid);
     }
     let end = rest
         .find(|c: char| c == '.' || c.is_ascii_digit())
         .unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(end);
-    let (_, scale) = *UNITS.iter().find(|(name, _)| *name == unit)?;
+    if unit.is_empty() {
+        return Err(BadDuration::MissingUnit);
+    }
+    let found = UNITS.iter().find(|(name, _)| *name == unit);
+    let (_, scale) = *found.ok_or(BadDuration::UnknownUnit(unit))?;
 
     let whole = if whole.is_empty() {
         0
     } else {
-        whole.parse::<u64>().ok()?
+        whole.parse::<u64>().map_err(|_| BadDuration::Invalid)?
     };
     // 18 digits are finer than a nanosecond of an hour, and fit 64 bits.
     let digits = &fraction[..fraction.len().min(18)];
@@ -100,8 +126,9 @@ fn parse_part(text: &str) -> Option<(u64, &str)> {
         (value * 10 + u64::from(digit - b'0'), divisor * 10)
     });
     let part = u128::from(fraction) * u128::from(scale) / u128::from(divisor);
-    let nanos = whole.checked_mul(scale)?.checked_add(u64::try_from(part).ok()?)?;
-    Some((nanos, rest))
+    let nanos = u128::from(whole) * u128::from(scale) + part;
+    let nanos = u64::try_from(nanos).map_err(|_| BadDuration::Invalid)?;
+    Ok((nanos, rest))
 }
 
 fn split_digits(text: &str) -> (&str, &str) {
@@ -137,6 +164,26 @@ pub(crate) fn format_duration(duration: Duration) -> String {
             }
         }
     }
+}
+
+/// Writes a time in whole seconds, as RFC 3339 does: `2026-11-21T21:21:40Z`.
+pub(crate) fn format_time(time: UnixMillis) -> String {
+    /// Days in the 400 years after which the calendar repeats itself.
+    const ERA: u64 = 146_097;
+
+    let seconds = time.0 / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March have their leap day at the end. The first of March of year 0 was 719468 days before 1970.
+    let days = days + 719_468;
+    let (era, day) = (days / ERA, days % ERA);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = 400 * era + year + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// Several errors as one text.
@@ -233,7 +280,7 @@ mod tests {
 
     #[test]
     fn durations() {
-        let nanos = |n| Some(Signed::Positive(Duration::from_nanos(n)));
+        let nanos = |n| Ok(Signed::Positive(Duration::from_nanos(n)));
         for (text, expected) in [
             ("0", nanos(0)),
             ("-0", nanos(0)),
@@ -248,23 +295,88 @@ mod tests {
             ("3\u{b5}s", nanos(3_000)),
             ("+5s", nanos(5_000_000_000)),
             ("0.5h", nanos(1_800_000_000_000)),
-            ("-1s", Some(Signed::Negative)),
+            ("-1s", Ok(Signed::Negative)),
             ("9223372036854775807ns", nanos(i64::MAX as u64)),
-            ("9223372036854775808ns", None),
-            ("2562048h", None),
-            ("5", None),
-            ("5S", None),
-            ("1d", None),
-            ("", None),
-            ("-", None),
-            (".s", None),
-            ("s", None),
-            ("1s2", None),
-            ("1s zz", None),
-            ("\u{e9}", None),
         ] {
             assert_eq!(parse_duration(text), expected, "{text:?}");
         }
+        let invalid = |text: &str| format!("time: invalid duration {}", quote(text.as_bytes()));
+        for text in [
+            "9223372036854775808ns",
+            "2562048h",
+            "99999999999999999999s",
+            "",
+            "-",
+            ".s",
+            "s",
+            "\u{e9}",
+        ] {
+            assert_eq!(parse_duration(text), Err(invalid(text)));
+        }
+        for (text, error) in [
+            ("5", "time: missing unit in duration \"5\""),
+            ("1s2", "time: missing unit in duration \"1s2\""),
+            ("-5.", "time: missing unit in duration \"-5.\""),
+            ("5S", "time: unknown unit \"S\" in duration \"5S\""),
+            ("1s zz", "time: unknown unit \"s zz\" in duration \"1s zz\""),
+            ("1d", "time: unknown unit \"d\" in duration \"1d\""),
+        ] {
+            assert_eq!(parse_duration(text), Err(error.to_owned()));
+        }
+    }
+
+    #[test]
+    fn durations_are_written_in_their_largest_units() {
+        for (nanos, expected) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (999, "999ns"),
+            (1_500, "1.5\u{b5}s"),
+            (1_500_000, "1.5ms"),
+            (200_000_000, "200ms"),
+            (10_000_000_000, "10s"),
+            (59_999_999_999, "59.999999999s"),
+            (60_000_000_000, "1m0s"),
+            (3_723_500_000_000, "1h2m3.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (u64::MAX, "5124095h34m33.709551615s"),
+        ] {
+            assert_eq!(format_duration(Duration::from_nanos(nanos)), expected);
+            if i64::try_from(nanos).is_ok() {
+                assert_eq!(
+                    parse_duration(expected),
+                    Ok(Signed::Positive(Duration::from_nanos(nanos)))
+                );
+            }
+        }
+        assert_eq!(
+            format_duration(Duration::MAX),
+            format_duration(Duration::from_nanos(u64::MAX))
+        );
+    }
+
+    #[test]
+    fn times_follow_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (978_220_800, "2000-12-31T00:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_795_296_100, "2026-11-21T21:21:40Z"),
+        ] {
+            assert_eq!(format_time(UnixMillis(seconds * 1000 + 999)), expected);
+        }
+        assert!(format_time(UnixMillis(u64::MAX)).ends_with('Z'));
+    }
+
+    #[test]
+    fn several_errors_are_one_text() {
+        let errors = |texts: &[&str]| errors(&texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+        assert_eq!(errors(&["a"]), "1 error occurred:\n\t* a\n\n");
+        assert_eq!(errors(&["a", "b"]), "2 errors occurred:\n\t* a\n\t* b\n\n");
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod agent;
 mod blocking;
+mod coordinates;
+mod events;
 mod kv;
 mod limits;
+mod operator;
 mod rules;
 mod support;
 mod txn;

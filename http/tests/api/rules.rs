@@ -277,7 +277,7 @@ fn failures_become_answers_without_metadata() {
         }
     }
     let busy = Failure::Busy {
-        limit: "proposal queue",
+        limit: "proposal queue".into(),
         retry_after: Duration::from_secs(3),
     };
     *site.memory.failure.lock().unwrap() = Some(busy);

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,16 @@ use async_trait::async_trait;
 use event_listener::Event;
 use futures_lite::FutureExt as _;
 use lictor_catalog::{
-    Action, Changes, Command, Found, KvPair, KvWrite, Outcome, Query, State, TxnError, TxnOp, TxnResult,
+    Action, Changes, Command, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, State, TxnError, TxnOp,
+    TxnResult,
 };
+use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
 use lictor_http::{
-    Api, Backend, Config, Failure, Limits, Listener, ReadOptions, Reading, Server, WriteOptions,
+    About, Api, Backend, Config, DatacenterCoordinates, EventLog, Failure, Limits, Listener, LocalService,
+    Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef, ServersHealth, Settings, UserEvent,
+    WriteOptions,
 };
-use lictor_machine::{Index, UnixMillis};
+use lictor_machine::{Index, NodeId, UnixMillis};
 
 /// Longer than anything takes, shorter than a test run's patience.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -34,6 +38,42 @@ pub(crate) struct Memory {
     pub(crate) last_read: Mutex<Option<ReadOptions>>,
     /// What the last write asked for.
     pub(crate) last_write: Mutex<Option<WriteOptions>>,
+    /// The user events that arrived.
+    pub(crate) events: EventLog,
+    /// What was asked for and has no effect here, in order.
+    pub(crate) asked: Mutex<Vec<String>>,
+    /// What it answers about the servers' health.
+    pub(crate) health: Mutex<ServersHealth>,
+    /// What it answers about the servers.
+    pub(crate) servers: Mutex<Vec<RaftServer>>,
+    /// Whether it is in client mode.
+    pub(crate) client: AtomicBool,
+}
+
+/// The agent's id.
+pub(crate) const ME: NodeId = NodeId(0x603577f4_8b5a_2e6a_ad92_5a6ea4f8c8de);
+
+/// A coordinate whose numbers show how numbers are written.
+pub(crate) const POSITION: Coordinate = Coordinate {
+    vector: [0.0, 0.1, -2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    error: 1.5,
+    adjustment: 0.0,
+    height: 0.00001,
+};
+
+/// A member of a pool.
+pub(crate) fn member(id: NodeId, name: &str, state: MemberState) -> Arc<Member> {
+    let tags = [("role", "consul"), ("dc", "dc1"), ("build", "1.8.7:")];
+    Arc::new(Member {
+        id,
+        name: name.to_owned(),
+        address: SocketAddr::from(([127, 0, 0, 1], 8300)),
+        tags: tags
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        incarnation: Incarnation(1),
+        state,
+    })
 }
 
 impl Memory {
@@ -68,6 +108,41 @@ impl Memory {
     /// Passes indexes without changing anything.
     pub(crate) fn skip_to(&self, index: u64) {
         self.state.lock().unwrap().advance(Index(index)).unwrap();
+    }
+
+    fn ask(&self, what: String) -> Result<(), Failure> {
+        self.check()?;
+        self.asked.lock().unwrap().push(what);
+        Ok(())
+    }
+
+    /// What was asked for since the last time.
+    pub(crate) fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// Lets an event arrive by gossip, as the node `n1` that has a service `web` with the tag `v1`.
+    pub(crate) fn tell(&self, event: &UserEvent, time: u64) -> bool {
+        let (name, payload) = event.to_gossip();
+        let told = gossip::UserEvent {
+            time: LamportTime(time),
+            origin: ME,
+            name,
+            payload,
+            coalesce: false,
+        };
+        let services = [LocalService {
+            name: "web",
+            tags: &["v1".to_owned()],
+        }];
+        self.events.receive(&told, "n1", &services).unwrap()
+    }
+
+    fn check_datacenter(datacenter: Option<&str>) -> Result<(), Failure> {
+        match datacenter {
+            None | Some("dc1") => Ok(()),
+            Some(_) => Err(Failure::NoPathToDatacenter),
+        }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -155,6 +230,127 @@ impl Backend for Memory {
             .into_iter()
             .chain(leader.map(|_| SocketAddr::from(([127, 0, 0, 2], 8300))))
             .collect())
+    }
+
+    async fn about(&self) -> Result<About, Failure> {
+        self.check()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 8300));
+        let stats = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        Ok(About {
+            datacenter: "dc1".to_owned(),
+            node_name: "n1".to_owned(),
+            node_id: ME,
+            server: true,
+            settings: Settings {
+                advertise: Some(address),
+                bind: Some(address),
+                http: vec![SocketAddr::from(([127, 0, 0, 1], 8500))],
+                bootstrap_expect: 3,
+                data_dir: Some("/data".into()),
+                log_level: "INFO".to_owned(),
+                primary_datacenter: "dc1".to_owned(),
+                retry_join: vec!["10.0.0.2".to_owned()],
+                retry_join_interval: Duration::from_secs(30),
+                skip_leave_on_interrupt: true,
+                ..Settings::default()
+            },
+            coordinate: (!self.client.load(Ordering::SeqCst)).then_some(POSITION),
+            member: member(ME, "n1", MemberState::Alive),
+            stats: [("agent".to_owned(), stats(&[("checks", "0"), ("services", "<1>")]))].into(),
+            meta: [("rack".to_owned(), "1".to_owned())].into(),
+        })
+    }
+
+    async fn members(&self, pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure> {
+        self.check()?;
+        Ok(match pool {
+            Pool::Lan => Some(vec![
+                member(NodeId(5), "n5", MemberState::Failed),
+                member(NodeId(2), "n2", MemberState::Suspect),
+                member(ME, "n1", MemberState::Alive),
+                member(NodeId(4), "n4", MemberState::Left),
+                member(NodeId(3), "n3", MemberState::Leaving),
+            ]),
+            Pool::Wan if self.client.load(Ordering::SeqCst) => None,
+            Pool::Wan => Some(vec![member(ME, "n1.dc1", MemberState::Alive)]),
+        })
+    }
+
+    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure> {
+        self.ask(format!("join {pool:?} {address}"))
+    }
+
+    async fn leave(&self) -> Result<(), Failure> {
+        self.ask("leave".to_owned())
+    }
+
+    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure> {
+        self.ask(format!("force-leave {pool:?} {name} {prune}"))
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    async fn fire_event(&self, event: UserEvent, options: WriteOptions) -> Result<(), Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        self.tell(&event, 7);
+        Ok(())
+    }
+
+    async fn datacenters(&self) -> Result<Vec<String>, Failure> {
+        self.check()?;
+        Ok(["dc1", "mars", "dc2"].map(str::to_owned).into())
+    }
+
+    async fn wan_coordinates(&self) -> Result<Vec<DatacenterCoordinates>, Failure> {
+        self.check()?;
+        Ok(vec![DatacenterCoordinates {
+            datacenter: "dc1".to_owned(),
+            servers: vec![("n1".to_owned(), POSITION)],
+        }])
+    }
+
+    async fn update_coordinate(&self, update: NodeCoordinate, options: WriteOptions) -> Result<(), Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        *self.last_write.lock().unwrap() = Some(options);
+        if update.node.eq_ignore_ascii_case("n1") || update.node == "n2" {
+            assert_eq!(self.apply(Action::Coordinates(vec![update])), Outcome::Done(true));
+        }
+        Ok(())
+    }
+
+    async fn raft_servers(&self, options: ReadOptions) -> Result<Vec<RaftServer>, Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        let stale = matches!(options.mode, ReadMode::Stale { .. });
+        self.ask(format!("raft servers{}", if stale { ", stale" } else { "" }))?;
+        Ok(self.servers.lock().unwrap().clone())
+    }
+
+    async fn remove_raft_server(&self, server: ServerRef, options: WriteOptions) -> Result<(), Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        match server {
+            ServerRef::Id(id) if id == ME.to_string() => self.ask(format!("remove {id}")),
+            ServerRef::Address(address) if address == "127.0.0.1:8300" => {
+                self.ask(format!("remove {address}"))
+            }
+            ServerRef::Id(_) | ServerRef::Address(_) => Err(Failure::NoSuchServer(server)),
+        }
+    }
+
+    async fn servers_health(&self, options: ReadOptions) -> Result<ServersHealth, Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        Ok(self.health.lock().unwrap().clone())
     }
 }
 
