@@ -8,30 +8,48 @@ use std::time::Duration;
 
 use event_listener::Event as Signal;
 use futures_lite::FutureExt as _;
-use lictor_http::{Api, Listener, Server};
+use lictor_catalog::AutopilotConfig;
+use lictor_http::{Api, Backend, Listener, Server};
 use lictor_machine::{Machine as _, NodeId};
-use lictor_node::{Input, Node, Standing};
+use lictor_node::agent::{Agent, Input, Pool};
+use lictor_node::{Node, Standing};
 use lictor_raft::{Configuration, Role, Term};
-use lictor_runtime::{Clock as _, Ended, Limits, Runtime, SystemClock, channel, drive};
-use lictor_transport_quic::{self as quic, Identity, Transport};
+use lictor_runtime::{Clock as _, Ended, Limits, Runtime, SystemClock, Task, channel, drive};
+use lictor_transport_quic::{self as quic, Identity, Plane, Transport};
 
 use crate::backend::ServerBackend;
 use crate::boot::{self, StartError};
-use crate::config::{Bootstrap, Config, JoinAddress, JoinHost, RuntimeKind};
+use crate::client::ClientBackend;
+use crate::config::{Bootstrap, Config, RuntimeKind};
+use crate::coordinates::CoordinateUpdates;
+use crate::gossip::{GossipOutlet, News};
 use crate::handle::{Handle, Posted};
+use crate::local::Local;
+use crate::memory::{self, Keeper};
 use crate::network::{self, Network};
-use crate::outlet::NodeOutlet;
+use crate::outlet::{AgentOutlet, ServerOutlet};
+use crate::pools::Pools;
+use crate::routes::Routes;
+use crate::rpc::caller::Caller;
+use crate::rpc::service::Service;
 use crate::signals::{self, Asked};
 use crate::storage::Storage;
 use crate::view::View;
+use crate::{community, joining, recovery, server};
 
-/// How many inputs may wait for the node's loop before senders wait.
+/// How many inputs may wait for the loop before senders wait.
 const INBOX: usize = 8192;
 
 /// How long requests may go on after the agent was told to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs one agent until it is told to stop, and says how that went: success after an orderly stop.
+/// How often coordinates that clients of the API say are written.
+const COORDINATE_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a leave may take, beyond what the agent's machine allows itself.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Runs one agent until it is told to stop, and says how that went: success after an orderly end.
 ///
 /// Whatever prevents a start, or ends the agent, is said on standard error.
 pub fn run(config: Config) -> ExitCode {
@@ -41,7 +59,7 @@ pub fn run(config: Config) -> ExitCode {
         RuntimeKind::AsyncStd => lictor_runtime_async_std::runtime(),
     };
     match runtime.clone().block_on(serve(config, runtime)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Nothing better can be done if even this cannot be said.
             let _ = writeln!(io::stderr(), "==> {error}");
@@ -50,21 +68,31 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
-    if !config.server {
-        return Err(StartError::Unsupported(
-            "this version runs servers only: agents in client mode come with the gossip pool. Start it with -server, or with -dev",
-        ));
-    }
+/// The server's part of an agent that starts.
+struct ServerParts {
+    node: Node,
+    view: Arc<View>,
+    storage: Storage,
+}
+
+async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError> {
     let data_dir = boot::data_dir(&config)?;
-    let id = boot::node_id(&config, data_dir)?;
     let trust = boot::trust(&config, data_dir)?;
-    let opened = boot::open_stores(data_dir)?;
+    let mut opened = config.server.then(|| boot::open_stores(data_dir)).transpose()?;
+    let owner = opened.as_ref().and_then(|opened| opened.boot.notes.node);
+    let id = boot::node_id(&config, data_dir, owner)?;
+    if let (Some(opened), Some(data_dir)) = (&mut opened, data_dir) {
+        recovery::apply(data_dir, id, opened)?;
+    }
     let identity = Identity {
         node: id,
         name: config.node_name.clone(),
         datacenter: config.datacenter.clone(),
-        role: quic::Role::Server,
+        role: if config.server {
+            quic::Role::Server
+        } else {
+            quic::Role::Client
+        },
     };
     let (transport, incoming) = Transport::bind(quic::Options {
         address: config.bind,
@@ -74,34 +102,112 @@ async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
         limits: quic::Limits::default(),
     })?;
     let listeners = listen(&config.http.listen)?;
-    banner(&config, id, &listeners)?;
+    let http_at: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
+    banner(&config, id, &http_at)?;
 
     let (inbox, completions, mut inputs) = channel::<Posted>(INBOX);
     let handle = Handle::new(inbox, completions);
-    let mut node = Node::start(
-        node_config(&config, id)?,
-        opened.boot,
-        opened.stored,
-        SystemClock.now(),
-    )?;
-    let view = Arc::new(View::new(node.state().clone(), nobody()));
-    view.set_address(id, config.advertise);
-    let storage = Storage::start(opened.log, opened.state, &handle)?;
-    let space = storage.space().clone();
-    let left = Arc::new(Signal::new());
-    let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
-    let mut outlet = NodeOutlet::new(storage, network, Arc::clone(&view), Arc::clone(&left));
+    let parts = match opened {
+        Some(opened) => Some(start_server(&config, id, opened, &handle)?),
+        None => None,
+    };
+    let (node, server) = match parts {
+        Some(ServerParts { node, view, storage }) => (Some(node), Some((view, storage))),
+        None => (None, None),
+    };
+    let settings = community::settings(&config, id)?;
+    let mut machine = Agent::start(settings, node, memory::load(data_dir), SystemClock.now())?;
 
-    let receiving = runtime.spawn(network::receive(incoming, handle.clone()));
-    let waking = runtime.spawn(Arc::clone(&view).wake_watchers());
-    let joining = runtime.spawn(find_contacts(
-        config.join.addresses.clone(),
-        config.join.interval,
+    let pools = Arc::new(Pools::default());
+    let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
+    let (keeper, keeping) = Keeper::new(data_dir);
+    let (news, heard) = async_channel::unbounded();
+    let gone = Arc::new(Signal::new());
+    let (asked_sender, asked) = async_channel::bounded(4);
+    let (left_sender, left) = async_channel::bounded(1);
+    let local = Arc::new(Local {
+        id,
+        node_name: config.node_name.clone(),
+        datacenter: config.datacenter.clone(),
+        server: config.server,
+        port: config.bind.port(),
+        node_meta: config.node_meta.clone(),
+        settings: api_settings(&config, &http_at),
+        handle: handle.clone(),
+        pools: Arc::clone(&pools),
+        events: lictor_http::EventLog::new(),
+        vitals: crate::vitals::Watch::default(),
+        end: asked_sender.clone(),
+        left,
+    });
+    let gossip = GossipOutlet::new(
+        transport.clone(),
+        runtime.clone(),
         handle.clone(),
-    ));
+        Arc::clone(&pools),
+        keeper.clone(),
+        news,
+    );
+    let caller = |plane| {
+        Caller::new(
+            transport.clone(),
+            Arc::clone(&routes),
+            plane,
+            config.raft.rpc_hold_timeout,
+        )
+    };
+    let mut tasks: Vec<Task<()>> = vec![
+        runtime.spawn(keeping),
+        runtime.spawn(listen_to_news(heard, Arc::clone(&local), Arc::clone(&routes))),
+    ];
+    let mut outlet = AgentOutlet {
+        server: None,
+        gossip,
+        local: Arc::clone(&local),
+        gone: Arc::clone(&gone),
+    };
+    let (backend, service): (Arc<dyn Backend>, Option<Service>) = match server {
+        Some((view, storage)) => {
+            let space = storage.space().clone();
+            let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
+            outlet.server = Some(ServerOutlet::new(storage, network, Arc::clone(&view)));
+            tasks.push(runtime.spawn(Arc::clone(&view).wake_watchers()));
+            let coordinates = Arc::new(CoordinateUpdates::default());
+            tasks.push(
+                runtime.spawn(Arc::clone(&coordinates).keep_writing(handle.clone(), COORDINATE_PERIOD)),
+            );
+            tasks.push(runtime.spawn(Arc::clone(&routes).keep_balanced()));
+            let backend: Arc<dyn Backend> = Arc::new(ServerBackend {
+                server: server::Server {
+                    view,
+                    handle: handle.clone(),
+                    space,
+                },
+                local: Arc::clone(&local),
+                others: caller(Plane::Wan),
+                coordinates,
+            });
+            let service = Service::new(
+                Arc::clone(&backend),
+                caller(Plane::Wan),
+                config.datacenter.to_lowercase(),
+                runtime.clone(),
+            );
+            (backend, Some(service))
+        }
+        None => {
+            tasks.push(runtime.spawn(Arc::clone(&routes).keep_balanced()));
+            let backend = ClientBackend {
+                local: Arc::clone(&local),
+                servers: caller(Plane::Rpc),
+            };
+            (Arc::new(backend), None)
+        }
+    };
+    tasks.push(runtime.spawn(network::receive(incoming, handle.clone(), service)));
     let driving = runtime.spawn(async move {
         let ended = drive(
-            &mut node,
+            &mut machine,
             &mut inputs,
             &SystemClock,
             &mut outlet,
@@ -109,56 +215,174 @@ async fn serve(config: Config, runtime: Runtime) -> Result<(), StartError> {
         )
         .await;
         let ended = ended.map_err(ToString::to_string);
-        debug_assert!(ended.is_ok() || node.fault().is_some());
-        outlet.storage.close();
+        debug_assert!(ended.is_ok() || machine.fault().is_some());
+        if let Some(server) = &mut outlet.server {
+            server.storage.close();
+        }
         ended
     });
-    let backend = Arc::new(ServerBackend {
-        view: Arc::clone(&view),
-        handle: handle.clone(),
-        datacenter: config.datacenter.clone(),
-        space,
-        events: Arc::default(),
-    });
-    let api = Api::new(backend, api_config(&config)?);
+    let api = Api::new(Arc::clone(&backend), api_config(&config)?);
     let http = Server::start(&runtime, listeners, http_limits(&config), api).await;
+    signals::listen(asked_sender)?;
+    let joining = join(&config, &local).await?;
+    let looking = runtime.spawn(joining);
     say("\n==> Lictor agent running!\n")?;
 
-    let (asked_sender, asked) = async_channel::bounded(4);
-    signals::listen(asked_sender)?;
     let mut driving = std::pin::pin!(driving);
-    let stopped = async {
-        while let Ok(Asked::Reload) = asked.recv().await {
-            tracing::warn!(
-                "reloading the configuration is not supported yet: restart the agent to change it"
-            );
+    let mut looking = std::pin::pin!(looking);
+    let why = wait_for_the_end(&asked, &config)
+        .or(async { End::Loop((&mut driving).await) })
+        .or(async { End::Alone((&mut looking).await) })
+        .await;
+    let patience = |limit: Duration| async move {
+        async_io::Timer::after(limit).await;
+    };
+    // Whoever insists, is not kept waiting.
+    let insisted = async {
+        while !matches!(
+            asked.recv().await,
+            Ok(Asked::Interrupt | Asked::Terminate) | Err(_)
+        ) {}
+    };
+    let mut outcome = None;
+    let code = match why {
+        End::Leave { code } => {
+            tracing::info!("leaving: the others are told");
+            let listener = gone.listen();
+            handle.post(Input::Leave).await;
+            listener.or(patience(PATIENCE)).or(insisted).await;
+            left_sender.close();
+            code
         }
-        None
+        End::Stop { code } => {
+            tracing::info!("stopping; the others will take this agent for failed until it is back");
+            let listener = gone.listen();
+            handle.post(Input::Stop).await;
+            listener.or(patience(GRACE)).or(insisted).await;
+            code
+        }
+        End::Loop(ended) => {
+            outcome = Some(ended);
+            ExitCode::SUCCESS
+        }
+        End::Alone(Err(reason)) => return Err(StartError::Join(reason)),
+        End::Alone(Ok(())) => ExitCode::SUCCESS,
     };
-    let ended = async { Some((&mut driving).await) };
-    let outcome = if let Some(ended) = stopped.or(ended).await {
-        ended
-    } else {
-        tracing::info!("stopping: handing over what this server leads");
-        let gone = left.listen();
-        handle.post(Input::Stop).await;
-        let patience = async {
-            async_io::Timer::after(GRACE).await;
-        };
-        gone.or(patience).await;
-        http.shut_down(GRACE).await;
-        handle.stop();
-        driving.await
+    http.shut_down(GRACE).await;
+    let outcome = match outcome {
+        Some(outcome) => outcome,
+        None => {
+            handle.stop();
+            driving.await
+        }
     };
-    joining.cancel().await;
-    receiving.cancel().await;
-    waking.cancel().await;
+    keeper.flush(data_dir);
+    for task in tasks {
+        task.cancel().await;
+    }
     transport.close().await;
     match outcome {
-        Ok(Ended::Stopped | Ended::Closed) => Ok(()),
+        Ok(Ended::Stopped | Ended::Closed) => Ok(code),
         Err(fault) => Err(StartError::Io(io::Error::other(format!(
             "this agent stops: {fault}"
         )))),
+    }
+}
+
+/// Why an agent ends.
+enum End {
+    /// It is to leave, and then to exit with this code.
+    Leave { code: ExitCode },
+    /// It is to stop, without leaving.
+    Stop { code: ExitCode },
+    /// Its loop ended by itself.
+    Loop(Result<Ended, String>),
+    /// It gave up looking for others.
+    Alone(Result<(), String>),
+}
+
+/// Waits until somebody wants the agent to end.
+async fn wait_for_the_end(asked: &async_channel::Receiver<Asked>, config: &Config) -> End {
+    // An end without a leave is no success, so that supervisors and people can tell.
+    let end = |leave: bool| {
+        if leave {
+            End::Leave {
+                code: ExitCode::SUCCESS,
+            }
+        } else {
+            End::Stop {
+                code: ExitCode::FAILURE,
+            }
+        }
+    };
+    loop {
+        match asked.recv().await {
+            Ok(Asked::Reload) => {
+                tracing::warn!(
+                    "reloading the configuration is not supported yet: restart the agent to change it"
+                );
+            }
+            Ok(Asked::Leave) | Err(_) => return end(true),
+            Ok(Asked::Interrupt) => return end(config.leave.on_interrupt),
+            Ok(Asked::Terminate) => return end(config.leave.on_terminate),
+        }
+    }
+}
+
+fn start_server(
+    config: &Config,
+    id: NodeId,
+    opened: boot::Opened,
+    handle: &Handle,
+) -> Result<ServerParts, StartError> {
+    let node = Node::start(
+        node_config(config, id)?,
+        opened.boot,
+        opened.stored,
+        SystemClock.now(),
+    )?;
+    let view = Arc::new(View::new(node.state().clone(), nobody()));
+    view.set_address(id, config.advertise);
+    let storage = Storage::start(opened.log, opened.state, handle)?;
+    Ok(ServerParts { node, view, storage })
+}
+
+/// Joins whom the agent must find before it goes on, and makes what looks for the others.
+async fn join(
+    config: &Config,
+    local: &Arc<Local>,
+) -> Result<impl Future<Output = Result<(), String>> + Send + 'static, StartError> {
+    let wan = config.wan.as_ref().map(|wan| wan.join.clone());
+    let both = [(Pool::Lan, Some(config.join.clone())), (Pool::Wan, wan)];
+    let mut looking = Vec::new();
+    for (pool, join) in both {
+        let Some(join) = join else { continue };
+        if !join.at_start.is_empty() {
+            joining::attempt(pool, &join.at_start, &local.handle)
+                .await
+                .map_err(|reasons| StartError::Join(reasons.join("; ")))?;
+        }
+        looking.push(joining::look(
+            pool,
+            join,
+            local.handle.clone(),
+            Arc::clone(&local.pools),
+        ));
+    }
+    Ok(async move { futures::future::try_join_all(looking).await.map(drop) })
+}
+
+/// Passes on what happens in the pools.
+async fn listen_to_news(heard: async_channel::Receiver<News>, local: Arc<Local>, routes: Arc<Routes>) {
+    while let Ok(news) = heard.recv().await {
+        match news {
+            News::Member(pool, event) => routes.observe(pool, &event),
+            News::UserEvent(event) => match local.events.receive(&event, &local.node_name, &[]) {
+                Ok(true) => tracing::info!(name = event.name, time = %event.time, "new event"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(from = %event.origin, %error, "an event cannot be read"),
+            },
+        }
     }
 }
 
@@ -173,6 +397,14 @@ fn node_config(config: &Config, id: NodeId) -> Result<lictor_node::Config, Start
     node.hold = config.raft.rpc_hold_timeout;
     node.trailing_entries = config.raft.trailing_logs;
     node.raft = node.raft.stretched(config.raft.multiplier);
+    node.autopilot = AutopilotConfig {
+        cleanup_dead_servers: config.autopilot.cleanup_dead_servers,
+        last_contact_threshold: config.autopilot.last_contact_threshold,
+        max_trailing_logs: config.autopilot.max_trailing_logs,
+        min_quorum: config.autopilot.min_quorum,
+        server_stabilization_time: config.autopilot.server_stabilization_time,
+        ..AutopilotConfig::default()
+    };
     Ok(node)
 }
 
@@ -220,23 +452,33 @@ fn nobody() -> Standing {
     }
 }
 
-/// Tells the node where to look for other servers: at once, and again now and then, since names may come to mean other addresses.
-async fn find_contacts(join: Vec<JoinAddress>, interval: Duration, handle: Handle) {
-    loop {
-        let mut contacts = Vec::new();
-        for address in &join {
-            match &address.host {
-                JoinHost::Ip(ip) => contacts.push(SocketAddr::new(*ip, address.port)),
-                JoinHost::Name(name) => match async_net::resolve((name.as_str(), address.port)).await {
-                    Ok(found) => contacts.extend(found),
-                    Err(error) => {
-                        tracing::warn!(name, %error, "cannot find the address of a server to join; will retry");
-                    }
-                },
-            }
-        }
-        handle.post(Input::Contacts(contacts)).await;
-        async_io::Timer::after(interval).await;
+/// What the API tells of the configuration.
+fn api_settings(config: &Config, http: &[SocketAddr]) -> lictor_http::Settings {
+    let shown = |join: &crate::config::Join| join.addresses.iter().map(ToString::to_string).collect();
+    let wan = config.wan.as_ref().map(|wan| &wan.join);
+    lictor_http::Settings {
+        advertise: Some(config.advertise),
+        advertise_wan: Some(config.advertise_wan),
+        bind: Some(config.bind),
+        http: http.to_vec(),
+        bootstrap_expect: match config.bootstrap {
+            Bootstrap::Join => 0,
+            Bootstrap::Alone => 1,
+            Bootstrap::Expect(servers) => servers,
+        },
+        data_dir: config.data_dir.clone(),
+        dev_mode: config.dev,
+        disable_coordinates: !config.coordinates,
+        leave_on_terminate: config.leave.on_terminate,
+        skip_leave_on_interrupt: !config.leave.on_interrupt,
+        rejoin_after_leave: config.gossip.rejoin_after_leave,
+        log_level: format!("{:?}", config.log.level).to_uppercase(),
+        primary_datacenter: config.primary_datacenter.clone(),
+        retry_join: shown(&config.join),
+        retry_join_interval: config.join.interval,
+        retry_join_wan: wan.map(shown).unwrap_or_default(),
+        retry_join_wan_interval: wan.map(|join| join.interval).unwrap_or_default(),
+        ..lictor_http::Settings::default()
     }
 }
 
@@ -246,21 +488,18 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn banner(config: &Config, id: NodeId, listeners: &[Listener]) -> io::Result<()> {
-    let http: Vec<String> = listeners
-        .iter()
-        .filter_map(Listener::address)
-        .map(|address| address.to_string())
-        .collect();
+fn banner(config: &Config, id: NodeId, http: &[SocketAddr]) -> io::Result<()> {
+    let http: Vec<String> = http.iter().map(ToString::to_string).collect();
     let http = if http.is_empty() {
         "off".to_owned()
     } else {
         http.join(", ")
     };
-    let bootstrap = match config.bootstrap {
-        Bootstrap::Join => "joins a cluster".to_owned(),
-        Bootstrap::Alone => "founds a cluster alone".to_owned(),
-        Bootstrap::Expect(servers) => format!("founds a cluster of {servers}"),
+    let server = match config.bootstrap {
+        _ if !config.server => "false".to_owned(),
+        Bootstrap::Join => "true (joins a cluster)".to_owned(),
+        Bootstrap::Alone => "true (founds a cluster alone)".to_owned(),
+        Bootstrap::Expect(servers) => format!("true (founds a cluster of {servers})"),
     };
     let trust = match &config.trust {
         crate::config::Trust::User => "this user's own authority",
@@ -269,7 +508,7 @@ fn banner(config: &Config, id: NodeId, listeners: &[Listener]) -> io::Result<()>
     };
     say(&format!(
         "==> Starting Lictor agent...\n           Version: '{}'\n           Node ID: '{id}'\n         Node name: '{}'\n        Datacenter: '{}'\n            \
-         Server: true ({bootstrap})\n       Client Addr: HTTP: {http}\n      Cluster Addr: {} (QUIC; others reach it at {})\n           Encrypt: mutual TLS 1.3, trusting {trust}\n\n==> \
+         Server: {server}\n       Client Addr: HTTP: {http}\n      Cluster Addr: {} (QUIC; others reach it at {})\n           Encrypt: mutual TLS 1.3, trusting {trust}\n\n==> \
          Log data will now stream in as it occurs:\n\n",
         env!("CARGO_PKG_VERSION"),
         config.node_name,

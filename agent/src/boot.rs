@@ -11,9 +11,10 @@ use lictor_node::store::{LogBoot, LogStore, MemoryDisk, StateMark, StateStore, S
 use lictor_transport_quic::{Trust, TrustError, TrustFiles};
 
 use crate::config::{self, Config};
+use crate::recovery::PeersError;
 
 /// How much of the log's end is kept in memory at once after a start.
-const TAIL_BYTES: usize = 8 << 20;
+pub(crate) const TAIL_BYTES: usize = 8 << 20;
 
 /// Why an agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +41,16 @@ pub(crate) enum StartError {
     Trust(#[from] TrustError),
     #[error(transparent)]
     Bind(#[from] lictor_transport_quic::BindError),
+    #[error(transparent)]
+    Peers(#[from] PeersError),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("this agent cannot get randomness from the system: {0}")]
     Randomness(getrandom::Error),
-    #[error("{0}")]
-    Unsupported(&'static str),
+    #[error("the pools' settings make no sense: {0}")]
+    Gossip(#[from] lictor_gossip::ConfigError),
+    #[error("nobody was found to join: {0}")]
+    Join(String),
 }
 
 /// The stores and what they held.
@@ -62,6 +67,11 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], StartError> {
     Ok(bytes)
 }
 
+/// A seed for something that is not secret.
+pub(crate) fn seed() -> Result<u64, StartError> {
+    random().map(u64::from_le_bytes)
+}
+
 /// Makes the data directory, if there is to be one.
 pub(crate) fn data_dir(config: &Config) -> Result<Option<&Path>, StartError> {
     let Some(path) = config.data_dir.as_deref() else {
@@ -75,8 +85,13 @@ pub(crate) fn data_dir(config: &Config) -> Result<Option<&Path>, StartError> {
     Ok(Some(path))
 }
 
-/// Who this node is: what its data directory says, else what the configuration says, else somebody new.
-pub(crate) fn node_id(config: &Config, data_dir: Option<&Path>) -> Result<NodeId, StartError> {
+/// Who this node is: what its data directory says, else what the configuration says, else somebody new. If the file with
+/// the id is lost, it is who its stores belong to: `owner`.
+pub(crate) fn node_id(
+    config: &Config,
+    data_dir: Option<&Path>,
+    owner: Option<NodeId>,
+) -> Result<NodeId, StartError> {
     let fresh = || random::<16>().map(|bytes| NodeId(u128::from_le_bytes(bytes)));
     let Some(path) = data_dir.map(|dir| dir.join("node-id")) else {
         return config.node_id.map_or_else(fresh, Ok);
@@ -102,7 +117,20 @@ pub(crate) fn node_id(config: &Config, data_dir: Option<&Path>) -> Result<NodeId
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = config.node_id.map_or_else(fresh, Ok)?;
+            let id = match (owner, config.node_id) {
+                (Some(kept), Some(configured)) if configured != kept => {
+                    return Err(StartError::OtherNodeId {
+                        configured,
+                        kept,
+                        path: path.with_file_name("raft"),
+                    });
+                }
+                (Some(kept), _) => {
+                    tracing::warn!(id = %kept, path = %path.display(), "the file with the node's id was lost; it is restored from the stores");
+                    kept
+                }
+                (None, configured) => configured.map_or_else(fresh, Ok)?,
+            };
             // Written aside and moved, so that a crash leaves all of it or nothing.
             let aside = path.with_extension("new");
             let write = || {

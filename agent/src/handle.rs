@@ -1,11 +1,13 @@
-//! How other tasks talk to the node's loop.
+//! How other tasks talk to the agent's loop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::channel::oneshot;
+use lictor_gossip as gossip;
 use lictor_machine::Token;
-use lictor_node::{Answer, InboundId, Input, Request, RequestError};
+use lictor_node::agent::{Input, Pool};
+use lictor_node::{Answer, InboundId, Request, RequestError};
 use lictor_runtime::{Closed, Completions, Envelope, Inbox};
 use lictor_transport_quic::ReplyHandle;
 
@@ -17,13 +19,17 @@ pub(crate) type Posted = Envelope<Input, Tag>;
 pub(crate) enum Tag {
     /// Nobody.
     None,
-    /// A request of this agent.
+    /// A request of this agent to its server.
     Request(Token, oneshot::Sender<Answer>),
-    /// A call of another agent.
+    /// A request of this agent to one of its pools.
+    Gossip(Token, oneshot::Sender<gossip::Answer>),
+    /// A call of another agent for the server.
     Call(InboundId, ReplyHandle),
+    /// A call of another member of a pool.
+    GossipCall(Pool, gossip::InboundId, ReplyHandle),
 }
 
-/// Posts inputs to the node's loop.
+/// Posts inputs to the agent's loop.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle {
     inbox: Inbox<Posted>,
@@ -40,57 +46,69 @@ impl Handle {
         }
     }
 
-    /// Asks the node and waits for its answer.
+    fn token(&self) -> Token {
+        Token(self.next_token.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks the server and waits for its answer.
     pub(crate) async fn request(&self, request: Request) -> Answer {
-        let token = Token(self.next_token.fetch_add(1, Ordering::Relaxed));
+        let token = self.token();
         let (sender, answer) = oneshot::channel();
-        let input = Input::Request { token, request };
+        let input = Input::Server(lictor_node::Input::Request { token, request });
         let stopped = || Answer::Failed(RequestError::Stopped("it is shutting down".into()));
-        let posted = self
-            .inbox
-            .send(Envelope {
-                input,
-                tag: Tag::Request(token, sender),
-            })
-            .await;
-        match posted {
+        let tag = Tag::Request(token, sender);
+        match self.inbox.send(Envelope { input, tag }).await {
             Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
             Err(Closed(_)) => stopped(),
         }
     }
 
-    /// Posts a call of another agent; waits for room.
-    pub(crate) async fn call(&self, input: Input, id: InboundId, reply: ReplyHandle) {
-        // Once the loop has ended, dropping the handle tells the caller.
-        let _ = self
-            .inbox
-            .send(Envelope {
-                input,
-                tag: Tag::Call(id, reply),
-            })
-            .await;
+    /// Asks a pool for what `input` makes of a token, and waits for the answer.
+    pub(crate) async fn gossip(
+        &self,
+        pool: Pool,
+        input: impl FnOnce(Token) -> gossip::Input,
+    ) -> gossip::Answer {
+        let token = self.token();
+        let (sender, answer) = oneshot::channel();
+        let input = Input::Gossip {
+            pool,
+            input: input(token),
+        };
+        let stopped = || gossip::Answer::Failed("this agent is shutting down".into());
+        let tag = Tag::Gossip(token, sender);
+        match self.inbox.send(Envelope { input, tag }).await {
+            Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
+            Err(Closed(_)) => stopped(),
+        }
+    }
+
+    /// Posts a call of another agent; waits for room. Once the loop has ended, the dropped tag tells the caller.
+    pub(crate) async fn call(&self, input: impl Into<Input>, tag: Tag) {
+        let input = input.into();
+        let _ = self.inbox.send(Envelope { input, tag }).await;
     }
 
     /// Posts an input that nobody waits for; waits for room.
-    pub(crate) async fn post(&self, input: Input) {
-        let _ = self
-            .inbox
-            .send(Envelope {
-                input,
-                tag: Tag::None,
-            })
-            .await;
+    pub(crate) async fn post(&self, input: impl Into<Input>) {
+        self.call(input, Tag::None).await;
     }
 
-    /// Posts the outcome of something that the node asked for. Never waits.
-    pub(crate) fn complete(&self, input: Input) {
-        let _ = self.completions.push(Envelope {
-            input,
-            tag: Tag::None,
-        });
+    /// Posts an input that may get lost: it does when there is no room.
+    pub(crate) fn offer(&self, input: impl Into<Input>) {
+        let input = input.into();
+        let tag = Tag::None;
+        let _ = self.inbox.try_send(Envelope { input, tag });
     }
 
-    /// Ends the node's loop at once.
+    /// Posts the outcome of something that the agent's machine asked for. Never waits.
+    pub(crate) fn complete(&self, input: impl Into<Input>) {
+        let input = input.into();
+        let tag = Tag::None;
+        let _ = self.completions.push(Envelope { input, tag });
+    }
+
+    /// Ends the loop at once.
     pub(crate) fn stop(&self) {
         self.inbox.stop();
     }

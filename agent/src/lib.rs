@@ -5,10 +5,16 @@
 //! - `config`: from command line and files to one validated configuration;
 //! - `boot`: the data directory, the node's identity, its stores, and whom it trusts;
 //! - `storage`: the threads that write the log and the state, and read the log;
-//! - `network`: the transport's events into the node, the node's messages and calls into the transport;
-//! - `outlet`: everything that leaves the node's loop, each to its place;
+//! - `network`, `gossip`: the transport's events into the agent's machine, the machine's messages and calls into the transport;
+//! - `outlet`: everything that leaves the machine's loop, each to its place;
+//! - `community`, `joining`, `memory`: what the agent is in its pools, whom it looks for, and what it remembers of them;
+//! - `pools`, `vitals`: who is in the pools, and how the machine is, for readers;
 //! - `view`: the published state, and who waits for a change of it;
-//! - `backend`: the HTTP API's questions, answered from the view or through the node;
+//! - `local`: what an agent answers by itself; `backend`: what a server answers, from the view or through its node; `client`: what
+//!   an agent in client mode asks the servers for;
+//! - `rpc`, `routes`: requests passed on from agent to agent, and to whom;
+//! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
+//! - `coordinates`: updates of where nodes are, gathered;
 //! - `logging`, `signals`: what their names say.
 
 #![forbid(unsafe_code)]
@@ -16,13 +22,26 @@
 mod agent;
 mod backend;
 mod boot;
+mod client;
+mod community;
 pub mod config;
+mod coordinates;
+mod gossip;
 mod handle;
+mod joining;
+mod local;
 mod logging;
+mod memory;
 mod network;
 mod outlet;
+mod pools;
+mod recovery;
+mod routes;
+pub mod rpc;
+mod server;
 mod signals;
 mod storage;
 mod view;
+mod vitals;
 
 pub use agent::run;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use lictor_machine::NodeId;
+use lictor_node::agent::Pool;
 use lictor_node::{Call, CallId, ClusterId, InboundId, Input, Reply, wire};
 use lictor_raft::{Lane, Message};
 use lictor_runtime::Runtime;
@@ -17,7 +18,9 @@ use lictor_transport_quic::{
     Transport,
 };
 
-use crate::handle::Handle;
+use crate::gossip;
+use crate::handle::{Handle, Tag};
+use crate::rpc::service::Service;
 
 /// Whom a call on the RPC or WAN plane is for: its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,11 @@ impl Purpose {
     pub(crate) fn wrap(self, mut body: Vec<u8>) -> Bytes {
         body.insert(0, self as u8);
         Bytes::from(body)
+    }
+
+    /// The first byte of a call for this purpose, for the rest to be put behind it.
+    pub(crate) fn begin(self) -> Vec<u8> {
+        vec![self as u8]
     }
 
     /// Takes a call apart; `None` if it is empty, or for nobody that is known here.
@@ -133,7 +141,9 @@ impl Network {
 }
 
 /// Brings what other agents send to the node, until the transport is closed.
-pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
+///
+/// On a server `service` answers what other agents pass on of their API.
+pub(crate) async fn receive(mut incoming: Incoming, handle: Handle, service: Option<Service>) {
     let complaints = Complaints::default();
     let mut calls = 0;
     while let Some(event) = incoming.next().await {
@@ -158,6 +168,27 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
                     &format!("a Raft message cannot be read: {error}"),
                 ),
             },
+            Event::Datagram {
+                peer,
+                plane,
+                datagram,
+            } => match gossip::pool_of(plane) {
+                Some(pool) => gossip::packet(&handle, pool, &peer, datagram),
+                None => complaints.about(
+                    Target::Node(peer.node()),
+                    &format!("no packets are expected on the {} plane", plane.alpn()),
+                ),
+            },
+            Event::Call {
+                peer,
+                plane: Plane::Gossip,
+                request,
+                reply,
+            } => {
+                calls += 1;
+                let id = lictor_gossip::InboundId(calls);
+                gossip::call(&handle, Pool::Lan, &peer, id, request, reply).await;
+            }
             Event::Call {
                 peer,
                 plane: plane @ (Plane::Rpc | Plane::Wan),
@@ -172,13 +203,28 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
                                 calls += 1;
                                 let id = InboundId(calls);
                                 let from = peer.node();
-                                handle.call(Input::Call { id, from, call }, id, reply).await;
+                                handle
+                                    .call(Input::Call { id, from, call }, Tag::Call(id, reply))
+                                    .await;
                                 continue;
                             }
                             Err(error) => format!("a call cannot be read: {error}"),
                         }
                     }
-                    (Some((purpose, _)), plane) => {
+                    (Some((Purpose::Gossip, request)), Plane::Wan) => {
+                        calls += 1;
+                        let id = lictor_gossip::InboundId(calls);
+                        gossip::call(&handle, Pool::Wan, &peer, id, request, reply).await;
+                        continue;
+                    }
+                    (Some((Purpose::Agent, request)), plane) => match &service {
+                        Some(service) => match service.answer(plane, request, reply) {
+                            Ok(()) => continue,
+                            Err(error) => format!("a request that it passes on cannot be read: {error}"),
+                        },
+                        None => "it passes a request on to this agent, which is no server".to_owned(),
+                    },
+                    (Some((purpose @ (Purpose::Core | Purpose::Gossip), _)), plane) => {
                         format!(
                             "nobody here takes {purpose:?} calls on the {} plane",
                             plane.alpn()
@@ -199,9 +245,7 @@ pub(crate) async fn receive(mut incoming: Incoming, handle: Handle) {
                     handle.complete(Input::Unreachable { peer });
                 }
             }
-            Event::Frame { peer, plane, .. }
-            | Event::Call { peer, plane, .. }
-            | Event::Datagram { peer, plane, .. } => {
+            Event::Frame { peer, plane, .. } | Event::Call { peer, plane, .. } => {
                 complaints.about(
                     Target::Node(peer.node()),
                     &format!("nothing is expected on the {} plane", plane.alpn()),
@@ -248,13 +292,13 @@ fn is_echo(error: &CallError) -> bool {
 
 /// Logs trouble with peers, without repeating itself.
 #[derive(Debug, Default)]
-struct Complaints {
+pub(crate) struct Complaints {
     /// When what was last said.
     last: Mutex<BTreeMap<(Target, String), Instant>>,
 }
 
 impl Complaints {
-    fn about(&self, target: Target, reason: &str) {
+    pub(crate) fn about(&self, target: Target, reason: &str) {
         if self.is_fresh(target, reason, Instant::now()) {
             tracing::warn!(peer = %target, reason, "trouble with another agent");
         }

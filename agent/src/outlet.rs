@@ -1,4 +1,4 @@
-//! Everything that leaves the node's loop, each to its place, in order.
+//! Everything that leaves the agent's loop, each to its place, in order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,59 +7,48 @@ use bytes::Bytes;
 use event_listener::Event as Signal;
 use futures::channel::oneshot;
 use lictor_machine::{NodeId, Token};
-use lictor_node::{Answer, Effect, Event, InboundId, Node, Published, Reject, wire};
+use lictor_node::agent::{self, Agent, Pool, Reject};
+use lictor_node::{Answer, Effect, Event, InboundId, Published, wire};
 use lictor_runtime::Outlet;
 use lictor_transport_quic::ReplyHandle;
 
+use crate::gossip::GossipOutlet;
 use crate::handle::Tag;
+use crate::local::Local;
 use crate::network::Network;
 use crate::storage::Storage;
 use crate::view::View;
 
-/// Carries out what the node wants done.
+/// Carries out what the agent's machine wants done.
 #[derive(Debug)]
-pub(crate) struct NodeOutlet {
+pub(crate) struct AgentOutlet {
+    /// On a server.
+    pub(crate) server: Option<ServerOutlet>,
+    pub(crate) gossip: GossipOutlet,
+    pub(crate) local: Arc<Local>,
+    /// Notified when the agent has left, or stopped, in good order.
+    pub(crate) gone: Arc<Signal>,
+}
+
+/// Carries out what the server within wants done.
+#[derive(Debug)]
+pub(crate) struct ServerOutlet {
     pub(crate) storage: Storage,
-    pub(crate) network: Network,
-    pub(crate) view: Arc<View>,
-    /// Notified when the node has left in good order.
-    pub(crate) left: Arc<Signal>,
+    network: Network,
+    view: Arc<View>,
     requests: HashMap<Token, oneshot::Sender<Answer>>,
     calls: HashMap<InboundId, ReplyHandle>,
 }
 
-impl NodeOutlet {
-    pub(crate) fn new(storage: Storage, network: Network, view: Arc<View>, left: Arc<Signal>) -> Self {
+impl ServerOutlet {
+    pub(crate) fn new(storage: Storage, network: Network, view: Arc<View>) -> Self {
         Self {
             storage,
             network,
             view,
-            left,
             requests: HashMap::new(),
             calls: HashMap::new(),
         }
-    }
-}
-
-impl Outlet<Node> for NodeOutlet {
-    type Tag = Tag;
-
-    fn accepted(&mut self, tag: Tag) {
-        match tag {
-            Tag::None => {}
-            Tag::Request(token, sender) => {
-                self.requests.insert(token, sender);
-            }
-            Tag::Call(id, reply) => {
-                self.calls.insert(id, reply);
-            }
-        }
-    }
-
-    fn rejected(&mut self, tag: Tag, reject: Reject) {
-        // Whoever waits is told by the dropped sender.
-        drop(tag);
-        tracing::debug!(%reject, "an input was refused");
     }
 
     fn effect(&mut self, effect: Effect) {
@@ -94,9 +83,58 @@ impl Outlet<Node> for NodeOutlet {
                 self.view.set_address(peer.id, peer.address);
             }
             Effect::Event(event) => log_event(event),
-            Effect::Expel(_) | Effect::Removed => {}
-            Effect::Stopped => {
-                self.left.notify(usize::MAX);
+            // These are between the parts of the agent's machine.
+            Effect::Expel(_) | Effect::Removed | Effect::Stopped => {}
+        }
+    }
+}
+
+impl Outlet<Agent> for AgentOutlet {
+    type Tag = Tag;
+
+    fn accepted(&mut self, tag: Tag) {
+        match (tag, &mut self.server) {
+            (Tag::Request(token, sender), Some(server)) => {
+                server.requests.insert(token, sender);
+            }
+            (Tag::Call(id, reply), Some(server)) => {
+                server.calls.insert(id, reply);
+            }
+            // Nobody answers for a server that is not there; the dropped sender says so.
+            (Tag::None | Tag::Request(..) | Tag::Call(..), _) => {}
+            (Tag::Gossip(token, sender), _) => self.gossip.asked(token, sender),
+            (Tag::GossipCall(pool, id, reply), _) => self.gossip.called(pool, id, reply),
+        }
+    }
+
+    fn rejected(&mut self, tag: Tag, reject: Reject) {
+        // Whoever waits is told by the dropped sender.
+        drop(tag);
+        tracing::debug!(%reject, "an input was refused");
+    }
+
+    fn turn_ended(&mut self, machine: &Agent) {
+        self.local.vitals.look(machine);
+    }
+
+    fn effect(&mut self, effect: agent::Effect) {
+        match effect {
+            agent::Effect::Server(effect) => {
+                if let Some(server) = &mut self.server {
+                    server.effect(effect);
+                }
+            }
+            agent::Effect::Gossip { pool, effect } => {
+                if let (Pool::Lan, lictor_gossip::Effect::Address { id, address }, Some(server)) =
+                    (pool, &effect, &self.server)
+                {
+                    server.view.set_address(*id, *address);
+                }
+                self.gossip.effect(pool, effect);
+            }
+            agent::Effect::Distances(distances) => self.local.pools.set_distances(distances),
+            agent::Effect::Left | agent::Effect::Stopped => {
+                self.gone.notify(usize::MAX);
             }
         }
     }

@@ -10,8 +10,12 @@ use signal_hook::iterator::Signals;
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// Stop (SIGINT, SIGTERM).
-    Stop,
+    /// End, as a person at a terminal asks for it (SIGINT).
+    Interrupt,
+    /// End, as a supervisor asks for it (SIGTERM).
+    Terminate,
+    /// Leave for good; no signal asks for that, but the API does.
+    Leave,
     /// Read the configuration again (SIGHUP).
     Reload,
 }
@@ -23,10 +27,10 @@ pub(crate) fn listen(to: Sender<Asked>) -> io::Result<()> {
         .name("lictor-signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                let asked = if signal == SIGHUP {
-                    Asked::Reload
-                } else {
-                    Asked::Stop
+                let asked = match signal {
+                    SIGHUP => Asked::Reload,
+                    SIGINT => Asked::Interrupt,
+                    _ => Asked::Terminate,
                 };
                 tracing::info!(
                     signal = signal_hook::low_level::signal_name(signal),

@@ -1,7 +1,7 @@
 //! The threads between the node's loop and its stores. They may block for as long as a disk takes; the loop never does.
 
-use std::sync::Arc;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use crate::handle::Handle;
 
 /// How long to wait before writing again to a disk that was full.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long the end of an agent waits for its disk.
+const CLOSE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A queue to a thread. Bounded by what the node has outstanding, which it bounds itself.
 #[derive(Debug)]
@@ -107,6 +110,8 @@ pub(crate) struct Storage {
     reads: Arc<Queue<(FetchId, Fetch)>>,
     space: Space,
     threads: Vec<JoinHandle<()>>,
+    /// Disconnected when all threads have ended.
+    ended: Receiver<()>,
 }
 
 impl Storage {
@@ -135,10 +140,11 @@ impl Storage {
             handle: handle.clone(),
         };
         let (jobs, to) = (Arc::clone(&reads), handle.clone());
+        let (running, ended) = mpsc::channel();
         let threads = vec![
-            named("lictor-log", move || log_writer.run())?,
-            named("lictor-state", move || state_writer.run())?,
-            named("lictor-read", move || read_log(&*reader, &jobs, &to))?,
+            named("lictor-log", &running, move || log_writer.run())?,
+            named("lictor-state", &running, move || state_writer.run())?,
+            named("lictor-read", &running, move || read_log(&*reader, &jobs, &to))?,
         ];
         Ok(Self {
             log: log_jobs,
@@ -146,6 +152,7 @@ impl Storage {
             reads,
             space,
             threads,
+            ended,
         })
     }
 
@@ -174,21 +181,44 @@ impl Storage {
         self.reads.push((id, what));
     }
 
-    /// Lets the threads finish what they were given, and waits for them.
-    pub(crate) fn close(self) {
+    /// Lets the threads finish what they were given, and waits for them, but not for ever: a disk that does not answer must
+    /// not keep the agent from ending. What it was given last is then as after a power cut.
+    pub(crate) fn close(&mut self) {
+        self.close_within(CLOSE_LIMIT);
+    }
+
+    /// Whether all threads have ended.
+    fn close_within(&mut self, limit: Duration) -> bool {
         self.log.close();
         self.state.close();
         self.reads.close();
-        for thread in self.threads {
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(limit) {
+            tracing::error!(
+                ?limit,
+                "the disk does not finish what it was given; the agent ends without waiting any longer"
+            );
+            return false;
+        }
+        for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a storage thread panicked");
             }
         }
+        true
     }
 }
 
-fn named(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.to_owned()).spawn(body)
+/// A thread that holds on to `running` as long as it runs.
+fn named(
+    name: &str,
+    running: &mpsc::Sender<()>,
+    body: impl FnOnce() + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let running = running.clone();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _running = running;
+        body();
+    })
 }
 
 /// Tries again while the disk is full, since nothing was applied; says so once. Gives up when the agent stops.
@@ -441,7 +471,11 @@ mod tests {
             while self.seen.is_empty() {
                 let mut taken = Vec::new();
                 block_on(self.reports.take(&mut taken, 16));
-                self.seen.extend(taken.into_iter().map(|posted| posted.input));
+                self.seen
+                    .extend(taken.into_iter().map(|posted| match posted.input {
+                        lictor_node::agent::Input::Server(input) => input,
+                        other => panic!("{other:?}"),
+                    }));
             }
             self.seen.pop_front().unwrap()
         }
@@ -545,5 +579,28 @@ mod tests {
         });
         assert!(matches!(bench.next(), Input::StateStored { applied: Index(1) }));
         bench.storage.close();
+    }
+    #[test]
+    fn a_disk_that_hangs_does_not_keep_the_agent_from_ending() {
+        let (release, held) = mpsc::channel::<()>();
+        let (running, ended) = mpsc::channel();
+        let hung = named("hung", &running, move || {
+            // Until the other end is dropped.
+            let _ = held.recv();
+        });
+        drop(running);
+        let mut storage = Storage {
+            log: Queue::new(),
+            state: Queue::new(),
+            reads: Queue::new(),
+            space: Space::default(),
+            threads: vec![hung.unwrap()],
+            ended,
+        };
+        assert!(!storage.close_within(Duration::from_millis(10)));
+        assert_eq!(storage.threads.len(), 1);
+        drop(release);
+        assert!(storage.close_within(Duration::from_mins(1)));
+        assert!(storage.threads.is_empty());
     }
 }

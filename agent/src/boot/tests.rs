@@ -26,7 +26,7 @@ fn configured(dir: &Path, id: Option<&str>) -> Config {
 }
 
 fn identify(config: &Config) -> Result<NodeId, StartError> {
-    node_id(config, data_dir(config)?)
+    node_id(config, data_dir(config)?, None)
 }
 
 fn id_file(config: &Config) -> PathBuf {
@@ -111,9 +111,12 @@ fn garbage_is_no_id_and_stays_as_it_is() {
 fn without_a_data_directory_every_start_is_a_new_node() {
     let root = tempfile::tempdir().unwrap();
     let config = configured(root.path(), None);
-    assert_ne!(node_id(&config, None).unwrap(), node_id(&config, None).unwrap());
+    assert_ne!(
+        node_id(&config, None, None).unwrap(),
+        node_id(&config, None, None).unwrap()
+    );
     let config = configured(root.path(), Some(GIVEN));
-    assert_eq!(node_id(&config, None).unwrap().to_string(), GIVEN);
+    assert_eq!(node_id(&config, None, None).unwrap().to_string(), GIVEN);
 }
 
 #[test]
@@ -147,4 +150,24 @@ fn stores_are_opened_and_refuse_another_node() {
         ),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_lost_id_is_restored_from_the_stores() {
+    let root = tempfile::tempdir().unwrap();
+    let config = configured(root.path(), None);
+    let id = identify(&config).unwrap();
+    fs::remove_file(id_file(&config)).unwrap();
+    let dir = data_dir(&config).unwrap();
+    assert_eq!(node_id(&config, dir, Some(id)).unwrap(), id);
+    assert_eq!(fs::read_to_string(id_file(&config)).unwrap(), format!("{id}\n"));
+
+    fs::remove_file(id_file(&config)).unwrap();
+    let other = configured(root.path(), Some(GIVEN));
+    let refused = node_id(&other, dir, Some(id)).unwrap_err();
+    assert!(
+        matches!(&refused, StartError::OtherNodeId { kept, path, .. } if *kept == id && path.ends_with("raft")),
+        "{refused:?}"
+    );
+    assert!(!id_file(&config).exists(), "nothing was changed");
 }

@@ -86,8 +86,18 @@ impl Agent {
             duty_at,
             leaving: Leaving::No,
         };
-        let me = agent.lan.me().clone();
-        agent.tell_server(&MemberEvent::Joined(me));
+        let me = MemberEvent::Joined(agent.lan.me().clone());
+        agent.tell_server(&me);
+        // A pool tells of others; that this agent is in it is for the agent to say.
+        for pool in [Pool::Lan, Pool::Wan] {
+            let me = agent
+                .pool(pool)
+                .map(|member| MemberEvent::Joined(member.me().clone()));
+            let effect = me.map(gossip::Effect::Member);
+            agent
+                .out
+                .extend(effect.map(|effect| Effect::Gossip { pool, effect }));
+        }
         Ok(agent)
     }
 

@@ -1,0 +1,264 @@
+//! What an agent answers by itself, in either mode: about itself, and its pools.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_channel::Sender;
+use lictor_gossip::{self as gossip, Member};
+use lictor_http::{About, DatacenterCoordinates, EventLog, Failure, UserEvent};
+use lictor_machine::{NodeId, Token};
+use lictor_node::agent::{Pool, ServerFacts};
+
+use crate::config::JoinAddress;
+use crate::gossip::wan_name;
+use crate::handle::Handle;
+use crate::joining;
+use crate::pools::Pools;
+use crate::signals::Asked;
+use crate::vitals::Watch;
+
+/// The agent as it is by itself.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) id: NodeId,
+    pub(crate) node_name: String,
+    pub(crate) datacenter: String,
+    pub(crate) server: bool,
+    /// The port at which others are joined, if no other is named.
+    pub(crate) port: u16,
+    pub(crate) node_meta: BTreeMap<String, String>,
+    pub(crate) settings: lictor_http::Settings,
+    pub(crate) handle: Handle,
+    pub(crate) pools: Arc<Pools>,
+    pub(crate) events: EventLog,
+    pub(crate) vitals: Watch,
+    /// Where to ask for the agent's end.
+    pub(crate) end: Sender<Asked>,
+    /// Closed once the agent has left.
+    pub(crate) left: async_channel::Receiver<()>,
+}
+
+impl Local {
+    pub(crate) fn about(&self) -> Result<About, Failure> {
+        let member = self.pools.member(Pool::Lan, self.id).ok_or(Failure::Stopping)?;
+        let vitals = self.vitals.last();
+        let mut stats = vitals
+            .as_ref()
+            .map(|vitals| vitals.sections())
+            .unwrap_or_default();
+        let section = |pairs: &[(&str, String)]| {
+            let pairs = pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()));
+            pairs.collect::<BTreeMap<String, String>>()
+        };
+        stats.insert(
+            "build".to_owned(),
+            section(&[
+                ("version", lictor_http::CONSUL_VERSION.to_owned()),
+                ("lictor", env!("CARGO_PKG_VERSION").to_owned()),
+            ]),
+        );
+        let servers = self.datacenter_servers(&self.datacenter).len();
+        let mut consul = vec![("server", self.server.to_string())];
+        if self.server {
+            let leader =
+                vitals.and_then(|vitals| vitals.raft.as_ref().map(|raft| raft.leader == Some(self.id)));
+            consul.push(("leader", leader.unwrap_or(false).to_string()));
+            consul.push(("known_datacenters", self.datacenters().len().to_string()));
+            consul.push(("bootstrap", (self.settings.bootstrap_expect == 1).to_string()));
+        } else {
+            consul.push(("known_servers", servers.to_string()));
+        }
+        stats.insert("consul".to_owned(), section(&consul));
+        Ok(About {
+            datacenter: self.datacenter.clone(),
+            node_name: self.node_name.clone(),
+            node_id: self.id,
+            server: self.server,
+            settings: self.settings.clone(),
+            coordinate: self.vitals.last().map(|vitals| vitals.lan.coordinate),
+            member,
+            stats,
+            meta: self.node_meta.clone(),
+        })
+    }
+
+    /// `None` if this agent is not in the pool.
+    pub(crate) fn members(&self, pool: lictor_http::Pool) -> Option<Vec<Arc<Member>>> {
+        let members = self.pools.members(core_pool(pool));
+        (!members.is_empty()).then_some(members)
+    }
+
+    pub(crate) async fn join(&self, pool: lictor_http::Pool, address: &str) -> Result<(), Failure> {
+        let address =
+            JoinAddress::parse(address, self.port).map_err(|error| Failure::Several(vec![error]))?;
+        self.in_pool(pool)?;
+        joining::attempt(core_pool(pool), &[address], &self.handle)
+            .await
+            .map(drop)
+            .map_err(Failure::Several)
+    }
+
+    /// Has the agent leave, and waits until it has.
+    pub(crate) async fn leave(&self) -> Result<(), Failure> {
+        // If nobody listens any more, the agent is on its way out already.
+        let _ = self.end.send(Asked::Leave).await;
+        // Nothing is ever sent here; it is closed when the time has come.
+        let _ = self.left.recv().await;
+        Ok(())
+    }
+
+    pub(crate) async fn force_leave(
+        &self,
+        pool: lictor_http::Pool,
+        name: &str,
+        prune: bool,
+    ) -> Result<(), Failure> {
+        self.in_pool(pool)?;
+        let far = wan_name(name, &self.datacenter);
+        let places: &[(Pool, &str)] = match pool {
+            lictor_http::Pool::Lan if self.server => &[(Pool::Lan, name), (Pool::Wan, &far)],
+            lictor_http::Pool::Lan => &[(Pool::Lan, name)],
+            lictor_http::Pool::Wan => &[(Pool::Wan, name)],
+        };
+        for (pool, name) in places {
+            let known = self
+                .pools
+                .members(*pool)
+                .iter()
+                .any(|member| member.name == *name);
+            if !known {
+                continue;
+            }
+            let ask = |token: Token| gossip::Input::ForceLeave {
+                token,
+                name: (*name).to_owned(),
+                prune,
+            };
+            if let gossip::Answer::Failed(reason) = self.handle.gossip(*pool, ask).await {
+                return Err(Failure::Refused(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells an event to all agents of this data center.
+    pub(crate) async fn fire_event(&self, event: &UserEvent) -> Result<(), Failure> {
+        let (name, payload) = event.to_gossip();
+        let ask = |token| gossip::Input::UserEvent {
+            token,
+            name,
+            payload,
+            coalesce: false,
+        };
+        match self.handle.gossip(Pool::Lan, ask).await {
+            gossip::Answer::Failed(reason) => Err(Failure::Refused(reason)),
+            gossip::Answer::Done | gossip::Answer::Joined { .. } | gossip::Answer::QueryDone => Ok(()),
+        }
+    }
+
+    /// Whether an agent of this data center goes by this name.
+    pub(crate) fn knows(&self, node: &str) -> bool {
+        let members = self.pools.members(Pool::Lan);
+        members
+            .iter()
+            .any(|member| member.name.eq_ignore_ascii_case(node))
+    }
+
+    /// The servers of a data center, as far as this agent is in a pool with them.
+    fn datacenter_servers(&self, datacenter: &str) -> Vec<(Arc<Member>, ServerFacts)> {
+        let pool = if datacenter.eq_ignore_ascii_case(&self.datacenter) {
+            Pool::Lan
+        } else {
+            Pool::Wan
+        };
+        let members = self.pools.members(pool).into_iter();
+        members
+            .filter_map(|member| {
+                let facts = ServerFacts::from_member(&member)?;
+                Some((member, facts))
+            })
+            .filter(|(_, facts)| facts.datacenter.eq_ignore_ascii_case(datacenter))
+            .collect()
+    }
+
+    /// All data centers that this agent knows, the nearest first: by the median of the estimated round-trip times to their servers. Those
+    /// of which nothing is known come last, by name. On a server.
+    pub(crate) fn datacenters(&self) -> Vec<String> {
+        let mut known: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        known.insert(self.datacenter.clone(), vec![f64::NEG_INFINITY]);
+        let here = self.pools.coordinate(self.id);
+        for member in self.pools.members(Pool::Wan) {
+            let Some(facts) = ServerFacts::from_member(&member).filter(|facts| !facts.datacenter.is_empty())
+            else {
+                continue;
+            };
+            if matches!(facts.state, gossip::MemberState::Left) {
+                continue;
+            }
+            let times = known.entry(facts.datacenter).or_default();
+            let there = self.pools.coordinate(member.id);
+            times.extend(
+                here.zip(there)
+                    .map(|(here, there)| here.distance_to(&there).as_secs_f64()),
+            );
+        }
+        let mut by_distance: Vec<(f64, String)> = known
+            .into_iter()
+            .map(|(name, mut times)| {
+                times.sort_by(f64::total_cmp);
+                (times.get(times.len() / 2).copied().unwrap_or(f64::INFINITY), name)
+            })
+            .collect();
+        by_distance.sort_by(|(a, a_name), (b, b_name)| a.total_cmp(b).then_with(|| a_name.cmp(b_name)));
+        by_distance.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Where the servers of all data centers are. On a server.
+    pub(crate) fn wan_coordinates(&self) -> Vec<DatacenterCoordinates> {
+        let mut found: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
+        let members: BTreeMap<NodeId, Arc<Member>> = self
+            .pools
+            .members(Pool::Wan)
+            .into_iter()
+            .map(|member| (member.id, member))
+            .collect();
+        for member in members.values() {
+            if let Some(facts) = ServerFacts::from_member(member) {
+                found.entry(facts.datacenter).or_default().insert(member.id);
+            }
+        }
+        let coordinates = |ids: BTreeSet<NodeId>| {
+            let named = ids.into_iter().filter_map(|id| {
+                let name = members.get(&id)?.name.clone();
+                Some((name, self.pools.coordinate(id)?))
+            });
+            named.collect()
+        };
+        found
+            .into_iter()
+            .map(|(datacenter, ids)| DatacenterCoordinates {
+                datacenter,
+                servers: coordinates(ids),
+            })
+            .collect()
+    }
+
+    fn in_pool(&self, pool: lictor_http::Pool) -> Result<(), Failure> {
+        if pool == lictor_http::Pool::Wan && self.pools.members(Pool::Wan).is_empty() {
+            return Err(Failure::Refused(
+                "this agent is not in the WAN pool: only servers are".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The pool that the API means.
+pub(crate) const fn core_pool(pool: lictor_http::Pool) -> Pool {
+    match pool {
+        lictor_http::Pool::Lan => Pool::Lan,
+        lictor_http::Pool::Wan => Pool::Wan,
+    }
+}

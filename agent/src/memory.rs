@@ -1,0 +1,202 @@
+//! What the pools keep over a restart: one small file for each.
+//!
+//! Losing one costs little: the agent joins as one that has never been here. So a damaged file is named, set aside in the log, and
+//! done without.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_listener::Event as Signal;
+use lictor_gossip::Memory;
+use lictor_node::agent::{Memories, Pool};
+
+/// The version of the files' format.
+const VERSION: u8 = 1;
+
+/// No file is longer; what is, is not ours.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Writes down what the pools want remembered, the latest of each, on a task of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    latest: Arc<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    waiting: Mutex<[Option<Memory>; 2]>,
+    news: Signal,
+}
+
+impl Keeper {
+    /// A keeper, and what is to run until the agent ends. Without a directory nothing is kept.
+    pub(crate) fn new(data_dir: Option<&Path>) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let latest = Arc::new(Latest::default());
+        let keeper = Self {
+            latest: Arc::clone(&latest),
+        };
+        let dir = data_dir.map(Path::to_owned);
+        (keeper, async move {
+            loop {
+                let listener = latest.news.listen();
+                let waiting = std::mem::take(&mut *lock(&latest.waiting));
+                if waiting.iter().all(Option::is_none) {
+                    listener.await;
+                    continue;
+                }
+                let Some(dir) = dir.clone() else { continue };
+                blocking::unblock(move || write_all(&dir, &waiting)).await;
+            }
+        })
+    }
+
+    /// Keeps this, in place of what was kept before.
+    pub(crate) fn keep(&self, pool: Pool, memory: Memory) {
+        lock(&self.latest.waiting)[index(pool)] = Some(memory);
+        self.latest.news.notify(1);
+    }
+
+    /// Writes down now what is still waiting. For the end; blocks.
+    pub(crate) fn flush(&self, data_dir: Option<&Path>) {
+        let waiting = std::mem::take(&mut *lock(&self.latest.waiting));
+        if let Some(dir) = data_dir {
+            write_all(dir, &waiting);
+        }
+    }
+}
+
+/// Reads what is kept in a data directory.
+pub(crate) fn load(data_dir: Option<&Path>) -> Memories {
+    let read = |pool| {
+        let path = data_dir.map(|dir| file(dir, pool));
+        path.map_or_else(Memory::default, |path| {
+            read(&path).unwrap_or_else(|detail| {
+                tracing::warn!(path = %path.display(), detail, "what this agent remembered of its pool cannot be read; it goes on without");
+                Memory::default()
+            })
+        })
+    };
+    Memories {
+        lan: read(Pool::Lan),
+        wan: read(Pool::Wan),
+    }
+}
+
+const fn index(pool: Pool) -> usize {
+    match pool {
+        Pool::Lan => 0,
+        Pool::Wan => 1,
+    }
+}
+
+fn file(dir: &Path, pool: Pool) -> PathBuf {
+    dir.join(match pool {
+        Pool::Lan => "gossip-lan",
+        Pool::Wan => "gossip-wan",
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_all(dir: &Path, waiting: &[Option<Memory>; 2]) {
+    for pool in [Pool::Lan, Pool::Wan] {
+        let Some(memory) = &waiting[index(pool)] else {
+            continue;
+        };
+        let path = file(dir, pool);
+        if let Err(error) = write(&path, memory) {
+            tracing::warn!(path = %path.display(), %error, "what this agent remembers of its pool cannot be written; it will be tried again");
+        }
+    }
+}
+
+/// One version byte, a checksum of the rest, the rest in postcard. Written aside and moved, so that a crash leaves the old or the new.
+fn write(path: &Path, memory: &Memory) -> io::Result<()> {
+    let body = postcard::to_stdvec(memory).map_err(io::Error::other)?;
+    let mut bytes = vec![VERSION];
+    bytes.extend(crc32c::crc32c(&body).to_be_bytes());
+    bytes.extend(body);
+    let aside = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)
+}
+
+/// `Ok` also if there is no file.
+fn read(path: &Path) -> Result<Memory, String> {
+    let bytes = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
+        Err(error) => return Err(error.to_string()),
+        Ok(meta) if meta.len() > BYTES_MAX => return Err("it is too long".to_owned()),
+        Ok(_) => fs::read(path).map_err(|error| error.to_string())?,
+    };
+    let (version, rest) = bytes.split_first().ok_or("it is empty")?;
+    if *version != VERSION {
+        return Err(format!("its format is {version}, this program knows {VERSION}"));
+    }
+    let (checksum, body) = rest.split_first_chunk().ok_or("it is cut off")?;
+    if u32::from_be_bytes(*checksum) != crc32c::crc32c(body) {
+        return Err("its checksum is wrong".to_owned());
+    }
+    postcard::from_bytes(body).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use lictor_gossip::RememberedPeer;
+    use lictor_machine::NodeId;
+
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory {
+            clocks: [1, 2, 3],
+            peers: vec![RememberedPeer {
+                id: NodeId(7),
+                address: "10.0.0.7:8300".parse().unwrap(),
+            }],
+            ..Memory::default()
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load(Some(dir.path())), Memories::default());
+        let (keeper, _task) = Keeper::new(Some(dir.path()));
+        keeper.keep(Pool::Wan, Memory::default());
+        keeper.keep(Pool::Wan, memory());
+        keeper.flush(Some(dir.path()));
+        let found = load(Some(dir.path()));
+        assert_eq!((found.lan, found.wan), (Memory::default(), memory()));
+    }
+
+    #[test]
+    fn a_damaged_file_is_done_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), Pool::Lan);
+        write(&path, &memory()).unwrap();
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(read(&path), Ok(memory()));
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(read(&path).is_err(), "cut at {length}");
+        }
+        let mut flipped = whole.clone();
+        flipped[9] ^= 1;
+        fs::write(&path, &flipped).unwrap();
+        assert!(read(&path).is_err());
+        assert_eq!(load(Some(dir.path())).lan, Memory::default());
+    }
+}

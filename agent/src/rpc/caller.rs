@@ -1,0 +1,247 @@
+//! Asks others: whom, for how long, and what may be tried again.
+//!
+//! A server that is silent is told from one that takes its time by asking it whether it is there. That makes two things
+//! possible: an answer may take as long as it needs, and servers that are gone cost a request no more than [`SILENCE`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_lite::FutureExt as _;
+use lictor_http::{Failure, offload};
+use lictor_transport_quic::{CallError, CallFailure, Plane, Target, Transport};
+use serde::de::DeserializeOwned;
+
+use super::wire::{self, Question};
+use crate::network::{Complaints, Purpose};
+use crate::routes::{Routes, Server};
+
+/// How long a request goes on while nobody shows a sign of life.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// How many servers that are silent one after the other fit into that time.
+const SILENT_SERVERS: u32 = 3;
+
+/// How often a server that lets a request wait is asked whether it is still there.
+const CHECK: Duration = Duration::from_secs(5);
+
+/// A write is sent at once to a server that answered something in this time; another one is asked first whether it is
+/// there, since a write cannot be taken back.
+const LATELY: Duration = Duration::from_secs(3);
+
+/// For the way there and back, beside what the servers take.
+const MARGIN: Duration = Duration::from_secs(3);
+
+/// Passes requests to servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    transport: Transport,
+    routes: Arc<Routes>,
+    plane: Plane,
+    /// How long a server may wait for a leader before it answers.
+    hold: Duration,
+    complaints: Arc<Complaints>,
+}
+
+/// A request on its way.
+enum Request<'a> {
+    /// Of this agent, for that data center.
+    Own(&'a str, Question),
+    /// Of another agent, encoded.
+    Relayed(Bytes),
+}
+
+/// Why a server did not answer.
+enum Unanswered {
+    /// It has not got the request.
+    NotSent(String),
+    /// It may have acted on it.
+    MaybeSent(String),
+    /// It has answered, and more than agents pass on.
+    TooLarge,
+}
+
+impl Caller {
+    /// On the RPC plane requests for any data center go to servers of this one, which know the way; on the WAN plane,
+    /// between servers, they go to the other data center itself.
+    pub(crate) fn new(transport: Transport, routes: Arc<Routes>, plane: Plane, hold: Duration) -> Self {
+        Self {
+            transport,
+            routes,
+            plane,
+            hold,
+            complaints: Arc::default(),
+        }
+    }
+
+    /// Asks a server for the answer of `datacenter`, or of this one. `T` is the type that the question is answered with.
+    ///
+    /// A question that may be repeated is asked of one server after the other. Another is so only as long as nobody can
+    /// have got it: after a failure that begins with "rpc error making call" it may have been acted on.
+    pub(crate) async fn ask<T: DeserializeOwned + Send + 'static>(
+        &self,
+        datacenter: Option<&str>,
+        question: Question,
+    ) -> Result<T, Failure> {
+        let datacenter = match datacenter {
+            Some(named) if !named.is_empty() => named.to_lowercase(),
+            Some(_) | None => self.routes.datacenter().to_owned(),
+        };
+        let (repeatable, wait) = (question.is_repeatable(), question.wait());
+        let request = Request::Own(&datacenter, question);
+        let answer = self.pass(&datacenter, request, repeatable, wait).await?;
+        let decoded = offload(answer.len(), move || wire::decode_answer(&answer)).await;
+        decoded.map_err(|error| making_call(&format!("the answer cannot be read: {error}")))?
+    }
+
+    /// Passes on what another agent asks of `datacenter`, and gives back the answer as it came.
+    pub(crate) async fn relay(
+        &self,
+        datacenter: &str,
+        question: &Question,
+        ask: Bytes,
+    ) -> Result<Bytes, Failure> {
+        let request = Request::Relayed(Purpose::Agent.wrap(ask.to_vec()));
+        self.pass(datacenter, request, question.is_repeatable(), question.wait())
+            .await
+    }
+
+    async fn pass(
+        &self,
+        datacenter: &str,
+        mut request: Request<'_>,
+        repeatable: bool,
+        wait: Duration,
+    ) -> Result<Bytes, Failure> {
+        let (group, nobody) = match self.plane {
+            Plane::Wan => (datacenter, Failure::NoPathToDatacenter),
+            Plane::Rpc | Plane::Raft | Plane::Gossip => (self.routes.datacenter(), Failure::NoServers),
+        };
+        let servers = self.routes.servers(group);
+        let share = SILENCE / (servers.len() as u32).clamp(1, SILENT_SERVERS);
+        let budget = wait + self.hold + MARGIN;
+        let started = Instant::now();
+        let mut silence = Duration::ZERO;
+        for server in servers {
+            let spent = started.elapsed();
+            let left = budget.saturating_sub(spent);
+            let patience = SILENCE.saturating_sub(silence).min(share);
+            if left.is_zero() || patience.is_zero() {
+                break;
+            }
+            let begun = Instant::now();
+            let answer = if repeatable {
+                let bytes = request.encode(wait.saturating_sub(spent));
+                self.attempt(&server, bytes, left, patience).await
+            } else if server.answered_within(LATELY) || self.is_there(&server, patience).await {
+                let bytes = request.encode(wait.saturating_sub(spent));
+                self.attempt(&server, bytes, left, SILENCE).await
+            } else {
+                Err(Unanswered::NotSent("it is silent".to_owned()))
+            };
+            let detail = match answer {
+                Ok(answer) => match wire::failure_in(&answer) {
+                    // It has done nothing, and says so.
+                    Some(Failure::Stopping) => {
+                        self.routes.demote(group, server.id);
+                        continue;
+                    }
+                    Some(_) | None => return Ok(answer),
+                },
+                Err(Unanswered::TooLarge) => {
+                    return Err(Failure::Unreachable(format!(
+                        "the answer of {} is larger than what agents pass on: ask for less, or ask a server of data center {datacenter} itself",
+                        server.name
+                    )));
+                }
+                Err(Unanswered::MaybeSent(detail)) if !repeatable => {
+                    self.routes.demote(group, server.id);
+                    return Err(making_call(&format!("{}: {detail}", server.name)));
+                }
+                Err(Unanswered::NotSent(detail) | Unanswered::MaybeSent(detail)) => detail,
+            };
+            self.routes.demote(group, server.id);
+            self.complaints.about(Target::Node(server.id), &detail);
+            // Only what passed without a sign of life counts: a server that was lost after a long wait was there.
+            silence += begun.elapsed().min(patience);
+        }
+        Err(nobody)
+    }
+
+    /// Asks one server. Gives up when `limit` is over, or as soon as the server was silent for `patience`.
+    async fn attempt(
+        &self,
+        server: &Server,
+        request: Bytes,
+        limit: Duration,
+        patience: Duration,
+    ) -> Result<Bytes, Unanswered> {
+        let call = async {
+            match self.transport.call(server.id, self.plane, request, limit).await {
+                Ok((_, answer)) => {
+                    server.note_answer();
+                    Ok(answer)
+                }
+                Err(CallError::MaybeSent(CallFailure::ReplyTooLarge)) => Err(Unanswered::TooLarge),
+                Err(CallError::NotSent(failure)) => Err(Unanswered::NotSent(failure.to_string())),
+                Err(CallError::MaybeSent(failure)) => Err(Unanswered::MaybeSent(failure.to_string())),
+            }
+        };
+        let silent = async {
+            let mut pause = patience / 2;
+            loop {
+                async_io::Timer::after(pause).await;
+                if !server.answered_within(pause) && !self.is_there(server, patience / 2).await {
+                    return Err(Unanswered::MaybeSent("it is silent".to_owned()));
+                }
+                pause = CHECK;
+            }
+        };
+        call.or(silent).await
+    }
+
+    /// Asks a server whether it is there. Those who want to know it at the same time ask once.
+    async fn is_there(&self, server: &Server, patience: Duration) -> bool {
+        let asked = Instant::now();
+        let _alone = server.pinging.lock().await;
+        let waited = asked.elapsed();
+        if server.answered_within(waited) {
+            return true;
+        }
+        if server.silent_within(waited) {
+            return false;
+        }
+        let ping = wire::encode_ask(Purpose::Agent.begin(), "", &Question::Ping);
+        let answer = self
+            .transport
+            .call(server.id, self.plane, ping.into(), patience)
+            .await;
+        if answer.is_ok() {
+            server.note_answer();
+        } else {
+            server.note_silence();
+        }
+        answer.is_ok()
+    }
+}
+
+impl Request<'_> {
+    /// The bytes of the request, which may still wait for `wait`.
+    fn encode(&mut self, wait: Duration) -> Bytes {
+        match self {
+            Self::Own(datacenter, question) => {
+                question.shorten(wait);
+                let mut bytes = Purpose::Agent.begin();
+                bytes.reserve(question.bytes());
+                wire::encode_ask(bytes, datacenter, question).into()
+            }
+            // Whoever asked counts the time.
+            Self::Relayed(bytes) => bytes.clone(),
+        }
+    }
+}
+
+/// The words that clients know for a call that got lost.
+fn making_call(detail: &str) -> Failure {
+    Failure::Unreachable(format!("rpc error making call: {detail}"))
+}

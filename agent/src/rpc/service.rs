@@ -1,0 +1,164 @@
+//! Answers the asks of others, as this agent answers its own API.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::FutureExt as _;
+use lictor_http::{Backend, Failure, offload};
+use lictor_runtime::Runtime;
+use lictor_transport_quic::{Plane, ReplyHandle};
+use serde::Serialize;
+
+use super::caller::Caller;
+use super::wire::{self, Ask, Question};
+
+/// How many asks may be open at once; most of them wait for a change.
+const OPEN_MAX: usize = 100_000;
+
+/// Answers asks; on servers only.
+#[derive(Clone)]
+pub(crate) struct Service {
+    backend: Arc<dyn Backend>,
+    /// For what other data centers are asked.
+    caller: Caller,
+    datacenter: String,
+    runtime: Runtime,
+    open: Arc<AtomicUsize>,
+}
+
+/// One of those that are open.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Service {
+    /// Answers for `datacenter` by `backend`, and has others' asks passed on by `caller`.
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        caller: Caller,
+        datacenter: String,
+        runtime: Runtime,
+    ) -> Self {
+        Self {
+            backend,
+            caller,
+            datacenter,
+            runtime,
+            open: Arc::default(),
+        }
+    }
+
+    /// Answers an ask that came on `plane`, on a task of its own, which ends when the caller gives up. An error says that
+    /// it is none.
+    pub(crate) fn answer(
+        &self,
+        plane: Plane,
+        ask: Bytes,
+        reply: ReplyHandle,
+    ) -> Result<(), wire::DecodeError> {
+        let decoded = wire::decode_ask(&ask)?;
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let open = Open(Arc::clone(&self.open));
+        let service = self.clone();
+        let task = async move {
+            let _open = open;
+            let answer = async {
+                Some(if before < OPEN_MAX {
+                    service.think(plane, decoded, ask).await
+                } else {
+                    refuse(Failure::Busy {
+                        limit: "requests of other agents".into(),
+                        retry_after: Duration::from_secs(1),
+                    })
+                })
+            };
+            let given_up = async {
+                reply.abandoned().await;
+                None
+            };
+            if let Some(answer) = answer.or(given_up).await {
+                // One who gave up just now does not mind.
+                let _ = reply.send(answer);
+            }
+        };
+        self.runtime.spawn(task).detach();
+        Ok(())
+    }
+
+    async fn think(&self, plane: Plane, ask: Ask, encoded: Bytes) -> Bytes {
+        let Ask { datacenter, question } = ask;
+        if question == Question::Ping {
+            return answer(Ok(()));
+        }
+        if datacenter == self.datacenter {
+            return self.answer_here(question).await;
+        }
+        // What came from another data center goes no further: nobody sends asks around in circles.
+        if plane != Plane::Rpc {
+            return refuse(Failure::NoPathToDatacenter);
+        }
+        let relayed = self.caller.relay(&datacenter, &question, encoded).await;
+        relayed.unwrap_or_else(refuse)
+    }
+
+    async fn answer_here(&self, question: Question) -> Bytes {
+        let backend = &self.backend;
+        match question {
+            Question::Ping => answer(Ok(())),
+            Question::Read { query, mut options } => {
+                options.datacenter = None;
+                let reading = backend.read(query, options).await;
+                let size = wire::reading_bytes(&reading);
+                offload(size, move || Bytes::from(wire::encode_answer(&reading, size))).await
+            }
+            Question::ReadTxn { ops, mut options } => {
+                options.datacenter = None;
+                let reading = backend.read_txn(ops, options).await;
+                let size = wire::txn_bytes(&reading);
+                offload(size, move || Bytes::from(wire::encode_answer(&reading, size))).await
+            }
+            Question::Write { action, mut options } => {
+                options.datacenter = None;
+                answer(backend.write(action, options).await)
+            }
+            Question::Leader => answer(backend.leader(None).await),
+            Question::Peers => answer(backend.peers(None).await),
+            Question::FireEvent { event, mut options } => {
+                options.datacenter = None;
+                answer(backend.fire_event(event, options).await)
+            }
+            Question::Datacenters => answer(backend.datacenters().await),
+            Question::WanCoordinates => answer(backend.wan_coordinates().await),
+            Question::UpdateCoordinate { update, mut options } => {
+                options.datacenter = None;
+                answer(backend.update_coordinate(update, options).await)
+            }
+            Question::RaftServers { mut options } => {
+                options.datacenter = None;
+                answer(backend.raft_servers(options).await)
+            }
+            Question::RemoveRaftServer { server, mut options } => {
+                options.datacenter = None;
+                answer(backend.remove_raft_server(server, options).await)
+            }
+            Question::ServersHealth { mut options } => {
+                options.datacenter = None;
+                answer(backend.servers_health(options).await)
+            }
+        }
+    }
+}
+
+fn answer<T: Serialize>(answer: Result<T, Failure>) -> Bytes {
+    wire::encode_answer(&answer, 0).into()
+}
+
+fn refuse(failure: Failure) -> Bytes {
+    answer::<()>(Err(failure))
+}

@@ -1,0 +1,139 @@
+//! How the agent's machine is, looked at now and then by its loop, for those who ask.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use lictor_gossip::{Coordinate, Gossip, Stats};
+use lictor_node::agent::{Agent, Pool};
+use lictor_raft::{Role, Status};
+
+/// How old what is shown may be while the loop has work.
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// A look at an agent's machine.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    at: Instant,
+    /// Of a server.
+    pub(crate) raft: Option<Status>,
+    pub(crate) lan: PoolVitals,
+    pub(crate) wan: Option<PoolVitals>,
+}
+
+/// A look at one pool.
+#[derive(Debug)]
+pub(crate) struct PoolVitals {
+    pub(crate) health: u32,
+    pub(crate) coordinate: Coordinate,
+    pub(crate) stats: Stats,
+    clocks: [u64; 3],
+    members: usize,
+    failed: usize,
+    left: usize,
+}
+
+impl PoolVitals {
+    fn of(pool: &Gossip) -> Self {
+        use lictor_gossip::MemberState::{Failed, Left};
+        let count = |state| pool.members().filter(|member| member.state == state).count();
+        Self {
+            health: pool.health(),
+            coordinate: *pool.coordinate(),
+            stats: pool.stats(),
+            clocks: pool.clock_times(),
+            members: pool.members().count(),
+            failed: count(Failed),
+            left: count(Left),
+        }
+    }
+
+    fn section(&self) -> BTreeMap<String, String> {
+        let [member_time, event_time, query_time] = self.clocks;
+        [
+            ("encrypted", "true".to_owned()),
+            ("event_queue", "0".to_owned()),
+            ("event_time", event_time.to_string()),
+            ("failed", self.failed.to_string()),
+            ("health_score", self.health.to_string()),
+            ("intent_queue", self.stats.broadcasts_queued.to_string()),
+            ("left", self.left.to_string()),
+            ("member_time", member_time.to_string()),
+            ("members", self.members.to_string()),
+            ("query_queue", "0".to_owned()),
+            ("query_time", query_time.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+}
+
+/// Where the last look is found.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(ArcSwapOption<Vitals>);
+
+impl Watch {
+    /// Takes a look, if the last one is old.
+    pub(crate) fn look(&self, agent: &Agent) {
+        if self
+            .0
+            .load()
+            .as_ref()
+            .is_some_and(|last| last.at.elapsed() < AGE_MAX)
+        {
+            return;
+        }
+        let Some(lan) = agent.pool(Pool::Lan) else { return };
+        self.0.store(Some(
+            Vitals {
+                at: Instant::now(),
+                raft: agent.server().map(lictor_node::Node::raft_status),
+                lan: PoolVitals::of(lan),
+                wan: agent.pool(Pool::Wan).map(PoolVitals::of),
+            }
+            .into(),
+        ));
+    }
+
+    /// The last look; `None` before the loop's first turn.
+    pub(crate) fn last(&self) -> Option<std::sync::Arc<Vitals>> {
+        self.0.load_full()
+    }
+}
+
+impl Vitals {
+    /// What `/v1/agent/self` and `lictor info` show.
+    pub(crate) fn sections(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut sections = BTreeMap::new();
+        sections.insert("serf_lan".to_owned(), self.lan.section());
+        if let Some(wan) = &self.wan {
+            sections.insert("serf_wan".to_owned(), wan.section());
+        }
+        if let Some(raft) = &self.raft {
+            sections.insert("raft".to_owned(), raft_section(raft));
+        }
+        sections
+    }
+}
+
+fn raft_section(raft: &Status) -> BTreeMap<String, String> {
+    let state = match raft.role {
+        Role::Leader => "Leader",
+        Role::Candidate | Role::PreCandidate => "Candidate",
+        Role::Follower => "Follower",
+    };
+    let others = raft.members.voters.iter().filter(|id| **id != raft.id).count();
+    [
+        ("applied_index", raft.applied.to_string()),
+        ("commit_index", raft.commit.to_string()),
+        ("last_log_index", raft.last.index.to_string()),
+        ("last_log_term", raft.last.term.to_string()),
+        ("last_snapshot_index", raft.base.index.to_string()),
+        ("last_snapshot_term", raft.base.term.to_string()),
+        ("num_peers", others.to_string()),
+        ("state", state.to_owned()),
+        ("term", raft.term.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
