@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sends the same requests to Lictor and to the real Consul and compares the answers: status, headers that clients read, body.
 
-Indexes and addresses are normalised. Indexes are compared by what they say: which are equal, and which is larger. What differs on
+Indexes, addresses and names that are drawn at random are normalised. Indexes are compared by what they say: which are equal, and which is larger. What differs on
 purpose is in INTENDED, each with its reason, and told in DIFFERENCES.md. The exit code is 1 if anything else differs, or if
 something in INTENDED no longer does. Needs the real binary: in PATH, or named by $CONSUL.
 """
@@ -97,6 +97,8 @@ class Server:
         def modify(match):
             return str(json.loads(self.exchange("GET", f"/v1/kv/{match[1]}")[2])[0]["ModifyIndex"])
 
+        target = target.replace("{ip}", self.agent.ip)
+
         def index(match):
             return self.exchange("GET", f"/v1/kv/{match[1]}")[1]["X-Consul-Index"]
 
@@ -109,10 +111,12 @@ class Server:
         if headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         text = body.decode("utf-8", "backslashreplace").replace(self.agent.ip, "ADDRESS")
+        text = UUID.sub("UUID", text.replace(f'"{self.agent.name}"', '"NODE"'))
         kept = {name: headers[name].replace(self.agent.ip, "ADDRESS") for name in HEADERS if name in headers}
         return {"status": status, **kept, "body": text}
 
 
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 NUMBER = re.compile(r'((?:Create|Modify)Index\\?":\s*|modify index )(\d+)')
 
 

@@ -1,7 +1,8 @@
 """The requests that compare.py sends to both servers, in order: each builds on the state that those before it left.
 
 A request is (method, target) or (method, target, body) or (method, target, body, headers). In a target, `{modify:KEY}` stands for
-the key's ModifyIndex and `{index:QUERY}` for the X-Consul-Index of a read of /v1/kv/QUERY, each as the server asked has it.
+the key's ModifyIndex, `{index:QUERY}` for the X-Consul-Index of a read of /v1/kv/QUERY, and `{ip}` for the agent's address, each as
+the server asked has it.
 """
 
 import base64
@@ -198,6 +199,25 @@ NAMES = [
     ("GET", "/v1/kv/" + "long" * 300 + "?raw"),
 ]
 
+PATHS = [
+    "agent/self",
+    "agent/members",
+    "agent/join/x",
+    "agent/leave",
+    "agent/force-leave/x",
+    "event/fire/x",
+    "event/list",
+    "coordinate/datacenters",
+    "coordinate/nodes",
+    "coordinate/node/x",
+    "coordinate/update",
+    "operator/raft/configuration",
+    "operator/raft/peer",
+    "operator/autopilot/configuration",
+    "operator/autopilot/health",
+    "catalog/datacenters",
+]
+
 ROUTES = [
     ("GET", "/v1/kv"),
     ("GET", "/v1/kv?recurse"),
@@ -215,6 +235,11 @@ ROUTES = [
     ("GET", "/v1/status/leader/"),
     ("POST", "/v1/status/peers"),
     ("GET", "/v1/status"),
+    *[("OPTIONS", f"/v1/{path}") for path in PATHS],
+    *[("POST", f"/v1/{path}", "x") for path in PATHS],
+    *[("GET", f"/v1/{path}") for path in ("agent/join", "agent/force-leave", "event/fire", "coordinate/node")],
+    *[("GET", f"/v1/{path}") for path in ("agent", "agent/self/", "event", "operator/raft", "catalog/datacenters/")],
+    ("PUT", "/v1/agent/join", "x"),
     ("GET", "/V1/kv/a"),
     ("GET", "/v1/KV/a"),
     ("GET", "/v2/kv/a"),
@@ -365,6 +390,145 @@ SIZES = [
     ("GET", "/v1/kv/?recurse"),
 ]
 
+AGENT = [
+    ("GET", "/v1/agent/members?segment=x"),
+    ("GET", "/v1/agent/members?segment=x&wan=1"),
+    ("PUT", "/v1/agent/join/{ip}"),
+    ("PUT", "/v1/agent/join/{ip}?wan"),
+    ("PUT", "/v1/agent/force-leave/nobody"),
+    ("PUT", "/v1/agent/force-leave/nobody?prune"),
+    ("PUT", "/v1/agent/force-leave/a%20b"),
+    ("PUT", "/v1/agent/force-leave/"),
+    ("GET", "/v1/catalog/datacenters"),
+    ("GET", "/v1/catalog/datacenters?pretty"),
+    ("GET", "/v1/catalog/datacenters?dc=mars"),
+    ("GET", "/v1/catalog/datacenters?index=zz"),
+    ("GET", "/v1/catalog/datacenters?index=1&wait=5s"),
+    ("GET", "/v1/catalog/datacenters?stale"),
+]
+
+EVENTS = [
+    ("GET", "/v1/event/list"),
+    ("GET", "/v1/event/list?name=none"),
+    ("GET", "/v1/event/list?index=zz"),
+    ("GET", "/v1/event/list?wait=zz"),
+    ("GET", "/v1/event/list?stale&consistent"),
+    ("GET", "/v1/event/list?index=5&wait=10s"),
+    ("GET", "/v1/event/list?index=1&wait=1ms"),
+    ("GET", "/v1/event/list?dc=mars"),
+    ("PUT", "/v1/event/fire/"),
+    ("PUT", "/v1/event/fire/plain"),
+    ("PUT", "/v1/event/fire/a/b", "payload"),
+    ("PUT", "/v1/event/fire/a%20%3Cb?pretty", b"\x00\xff"),
+    ("PUT", "/v1/event/fire/x?stale&consistent&index=zz"),
+    ("PUT", "/v1/event/fire/x?node=n.*&service=consul&tag=a.*", "x"),
+    ("PUT", "/v1/event/fire/x?node=("),
+    ("PUT", "/v1/event/fire/x?node=a)"),
+    ("PUT", "/v1/event/fire/x?node=*"),
+    ("PUT", "/v1/event/fire/x?node=a["),
+    ("PUT", "/v1/event/fire/x?service=("),
+    ("PUT", "/v1/event/fire/x?service=a&tag=("),
+    ("PUT", "/v1/event/fire/x?tag=a"),
+    ("PUT", "/v1/event/fire/x?tag=(&node=("),
+    ("PUT", "/v1/event/fire/x?dc=mars"),
+    ("PUT", "/v1/event/fire/x", "x" * 600),
+    ("PUT", "/v1/event/fire/" + "x" * 600),
+    ("GET", "/v1/event/list?name=none"),
+]
+
+
+def coordinate(body):
+    return ("PUT", "/v1/coordinate/update", body)
+
+
+COORD = '{"Vec":[0.1,0,0,0,0,0,0,0],"Error":1.5,"Adjustment":0,"Height":0.0001}'
+
+COORDINATES = [
+    ("GET", "/v1/coordinate/datacenters"),
+    ("GET", "/v1/coordinate/datacenters?pretty&dc=mars&index=zz"),
+    ("GET", "/v1/coordinate/node/nobody"),
+    ("GET", "/v1/coordinate/node/nobody?index=1&wait=1ms"),
+    ("GET", "/v1/coordinate/node/"),
+    ("GET", "/v1/coordinate/nodes?dc=mars"),
+    ("GET", "/v1/coordinate/nodes?index=zz"),
+    ("GET", "/v1/coordinate/nodes?wait=zz"),
+    ("GET", "/v1/coordinate/nodes?stale&consistent"),
+    coordinate(f'{{"Node":"nobody","Segment":"","Coord":{COORD}}}'),
+    coordinate(f'{{"node":"","coord":{COORD}}}'),
+    ("PUT", "/v1/coordinate/update?dc=mars", f'{{"Node":"nobody","Coord":{COORD}}}'),
+    ("PUT", "/v1/coordinate/update?stale&consistent&index=zz", f'{{"Node":"nobody","Coord":{COORD}}}'),
+    coordinate(""),
+    coordinate("{"),
+    coordinate("[]"),
+    coordinate('{"Node":5}'),
+    coordinate('{"Bogus":5}'),
+    coordinate('{"Coord":5}'),
+    coordinate('{"Coord":{"Vec":["a"]}}'),
+    coordinate('{"Coord":{"Vec":5}}'),
+    coordinate('{"Coord":{"Error":"a"}}'),
+    coordinate('{"Coord":{"Bogus":"a"}}'),
+    coordinate('{"Node":"nobody","Coord":{"Vec":[0],"Error":1}}'),
+    coordinate('{"Node":"nobody","Coord":{"Vec":[0,0,0,0,0,0,0,0],"Error":77}}'),
+    coordinate('{"Node":"nobody"}'),
+    ("GET", "/v1/coordinate/node/nobody"),
+]
+
+AUTOPILOT = "/v1/operator/autopilot/configuration"
+USUAL = '{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250,"ServerStabilizationTime":"10s"}'
+
+OPERATOR = [
+    ("GET", "/v1/operator/raft/configuration"),
+    ("GET", "/v1/operator/raft/configuration?stale&pretty"),
+    ("GET", "/v1/operator/raft/configuration?consistent"),
+    ("GET", "/v1/operator/raft/configuration?dc=mars"),
+    ("GET", "/v1/operator/raft/configuration?index=zz"),
+    ("GET", "/v1/operator/raft/configuration?stale&consistent"),
+    ("DELETE", "/v1/operator/raft/peer"),
+    ("DELETE", "/v1/operator/raft/peer?id=nobody"),
+    ("DELETE", "/v1/operator/raft/peer?id=nobody&index=zz&stale&consistent"),
+    ("DELETE", "/v1/operator/raft/peer?address=1.2.3.4:5"),
+    ("DELETE", "/v1/operator/raft/peer?id=nobody&address=1.2.3.4:5"),
+    ("DELETE", "/v1/operator/raft/peer?id=&address="),
+    ("DELETE", "/v1/operator/raft/peer?id=nobody&dc=mars"),
+    ("GET", "/v1/operator/autopilot/health?dc=mars"),
+    ("GET", "/v1/operator/autopilot/health?index=zz"),
+    ("GET", "/v1/operator/autopilot/health?stale&consistent"),
+    ("GET", f"{AUTOPILOT}?dc=mars"),
+    ("GET", f"{AUTOPILOT}?index=zz"),
+    ("GET", f"{AUTOPILOT}?stale&consistent"),
+    ("PUT", f"{AUTOPILOT}?cas=99999999", "{}"),
+    ("PUT", f"{AUTOPILOT}?cas=zz", "{}"),
+    ("PUT", f"{AUTOPILOT}?cas=", "{}"),
+    ("PUT", f"{AUTOPILOT}?cas=-1", "{}"),
+    ("PUT", f"{AUTOPILOT}?cas=zz", "["),
+    ("PUT", f"{AUTOPILOT}?dc=mars", USUAL),
+    *[
+        ("PUT", AUTOPILOT, body)
+        for body in (
+            "",
+            "{",
+            "[]",
+            '{"ServerStabilizationTime":"zz"}',
+            '{"ServerStabilizationTime":"10"}',
+            '{"ServerStabilizationTime":"10S"}',
+            '{"ServerStabilizationTime":true}',
+            '{"ServerStabilizationTime":"-5s"}',
+            '{"MaxTrailingLogs":-5}',
+            '{"MaxTrailingLogs":5.5}',
+            '{"MaxTrailingLogs":"5"}',
+            '{"MinQuorum":-5}',
+            '{"CleanupDeadServers":"yes"}',
+            '{"RedundancyZoneTag":5}',
+            '{"Bogus":5}',
+        )
+    ],
+    ("PUT", AUTOPILOT, '{"serverstabilizationtime":"1h2m3.5s","LastContactThreshold":1500000,"UpgradeVersionTag":"<b>"}'),
+    ("GET", AUTOPILOT),
+    ("PUT", f"{AUTOPILOT}?cas=0", USUAL),
+    ("PUT", f"{AUTOPILOT}?index=zz&stale&consistent&pretty", USUAL),
+    ("GET", f"{AUTOPILOT}?pretty&stale"),
+]
+
 CORPUS = {
     "an empty store": EMPTY_STORE,
     "writes": WRITES,
@@ -377,4 +541,8 @@ CORPUS = {
     "query parameters": QUERIES,
     "transactions": TXN,
     "sizes": SIZES,
+    "agent": AGENT,
+    "events": EVENTS,
+    "coordinates": COORDINATES,
+    "operator": OPERATOR,
 }

@@ -25,6 +25,10 @@ class Failed(Exception):
     """Something is not as it must be."""
 
 
+class NotYet(Exception):
+    """Something is not as it will be: look again."""
+
+
 def check(condition, what):
     """Like assert, but never compiled away."""
     if not condition:
@@ -58,7 +62,7 @@ def eventually(what, look, patience=PATIENCE):
         try:
             seen = look()
             reason = "it is not so"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NotYet) as error:
             seen, reason = None, error
         if seen:
             return seen
@@ -96,6 +100,14 @@ class Scene:
 
     def ip(self, host):
         return f"127.77.{self.net}.{host}"
+
+    def api_ip(self, host):
+        """Where the agent's API is, if not where its peers find it."""
+        return self.ip(host)
+
+    def prefix(self, _host):
+        """What an agent's command line begins with."""
+        return []
 
     def agent(self, binary, host, arguments):
         """A started agent."""
@@ -148,12 +160,18 @@ class Agent:
 
     def __init__(self, scene, binary, host, arguments):
         self.name = f"n{host}"
-        self.ip = scene.ip(host)
-        self.url = f"http://{self.ip}:8500"
-        self.argv = [binary, "agent", "-node", self.name, "-bind", self.ip, "-client", self.ip, *arguments]
+        self.scene, self.binary = scene, binary
+        self.move(host, arguments)
         self.env = {"HOME": scene.dir, "PATH": os.environ.get("PATH", ""), "XDG_STATE_HOME": f"{scene.dir}/state"}
         self.log_path = os.path.join(scene.dir, f"{self.name}.log")
         self.process = None
+
+    def move(self, host, arguments):
+        """From the next start on, it is somewhere else, with other arguments, and still goes by its name."""
+        self.host, self.ip, api = host, self.scene.ip(host), self.scene.api_ip(host)
+        self.url = f"http://{api}:8500"
+        self.argv = [*self.scene.prefix(host), self.binary, "agent", "-node", self.name, "-bind", self.ip]
+        self.argv += ["-client", api, *arguments]
 
     def start(self):
         with open(self.log_path, "ab") as log:
@@ -166,12 +184,30 @@ class Agent:
             self.process.wait(PATIENCE)
             self.process = None
 
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, how):
+        self.process.send_signal(how)
+
     def log_lines(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
             return log.readlines()
 
     def call(self, method, path, body=None, timeout=30):
         return http(method, self.url + path, body, timeout)
+
+    def get(self, path, timeout=5):
+        """What an endpoint says, which must be JSON."""
+        status, _, body = self.call("GET", path, timeout=timeout)
+        check(status == 200, f"{self.name}: GET {path}: {status} {body[:200]!r}")
+        return json.loads(body)
+
+    def command(self, *words):
+        """The exit code and the output of `lictor <words>` against this agent."""
+        env = {"PATH": os.environ.get("PATH", ""), "CONSUL_HTTP_ADDR": self.url}
+        done = subprocess.run([self.binary, *words], capture_output=True, text=True, timeout=PATIENCE, env=env, check=False)
+        return done.returncode, done.stdout, done.stderr
 
     def wait_leader(self):
         def look():

@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Whole clusters of real processes: what becomes of them when agents die, leave, freeze, move, or lose each other; and what they cost.
+
+Each scenario is told of in the module that it is from. All numbers are printed as a table in the end; those with a bound must keep
+it. Partitions are made in network namespaces, which takes root on Linux; elsewhere that scenario is left out, and that is said.
+"""
+
+import argparse
+import sys
+
+import load
+import membership
+import moves
+import netns
+from harness import lictor
+from pool import Report
+
+SCENARIOS = {
+    "membership": [membership.membership],
+    "datacenters": [moves.datacenters],
+    "replacement": [moves.replacement, "leave"],
+    "replacement-kill": [moves.replacement, "kill"],
+    "readdressing": [moves.readdressing],
+    "storm": [load.storm],
+    "forwarding": [load.forwarding],
+    "hundred": [load.hundred],
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], metavar="scenario", help=f"one of {', '.join(SCENARIOS)}; default: all")
+    chosen = parser.parse_args().scenarios or list(SCENARIOS)
+    lacking = netns.unavailable()
+    if lacking is None:
+        netns.enter()
+    elif "membership" in chosen:
+        print(f"membership: left out, since there can be no network namespaces: {lacking}")
+        chosen.remove("membership")
+    report = Report()
+    for name in chosen:
+        scenario, *arguments = SCENARIOS[name]
+        report.run(name, scenario, lictor(), *arguments)
+    return report.show()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
