@@ -3,14 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::format_collect, reason = "a test")]
 
 use bytes::Bytes;
+use core::time::Duration;
+
 use lictor_catalog::{
-    Action, KvEntry, KvPair, KvTxnOp, KvWrite, Outcome, SessionRef, TxnError, TxnOp, TxnResult,
+    Action, AutopilotConfig, Coordinate, KvEntry, KvPair, KvTxnOp, KvWrite, NodeCoordinate, Outcome,
+    SessionRef, TxnError, TxnOp, TxnResult,
 };
+use lictor_gossip::MemberState;
 use lictor_machine::{Index, NodeId};
 use lictor_node::wire::{
     DecodeError, VERSION, decode_call, decode_raft, decode_reply, encode_call, encode_raft, encode_reply,
 };
-use lictor_node::{Call, ClusterId, FoundRefusal, Founding, Hello, PeerAddress, Reply, RequestError};
+use lictor_node::{
+    Call, ClusterId, FoundRefusal, Founding, Hello, OperatorAnswer, OperatorRequest, PeerAddress, RaftServer,
+    Reply, RequestError, ServerHealth, ServersHealth,
+};
 use lictor_raft::{
     AppendReply, Body, Configuration, Entry, LogId, Message, Payload, Poll, SnapshotMeta, Term,
 };
@@ -199,7 +206,47 @@ fn calls() -> Vec<(&'static str, Call)> {
             Call::Write(Action::Txn(ops.into_iter().map(TxnOp::Kv).collect())),
         ),
         ("REAP", Call::Write(Action::ReapTombstones(Index(77)))),
+        (
+            "AUTOPILOT",
+            Call::Write(Action::SetAutopilot {
+                config: AutopilotConfig::default(),
+                cas: Some(Index(4)),
+            }),
+        ),
+        (
+            "COORDINATES",
+            Call::Write(Action::Coordinates(vec![coordinate()])),
+        ),
+        (
+            "FORGET_COORDINATES",
+            Call::Write(Action::ForgetCoordinates(vec!["a".into()])),
+        ),
+        ("ADOPT", Call::Adopt(CLUSTER)),
+        (
+            "SERVERS",
+            Call::Operator(OperatorRequest::Servers { stale: true }),
+        ),
+        ("HEALTH", Call::Operator(OperatorRequest::Health)),
+        ("REMOVE", Call::Operator(OperatorRequest::Remove(NodeId(3)))),
     ]
+}
+
+fn coordinate() -> NodeCoordinate {
+    NodeCoordinate {
+        node: "a".into(),
+        segment: String::new(),
+        coordinate: Coordinate::new([0.5; 8], 1.5, 0.0, 0.25).unwrap(),
+    }
+}
+
+fn raft_server() -> RaftServer {
+    RaftServer {
+        id: NodeId(3),
+        name: Some("c".into()),
+        address: Some("127.0.0.1:8300".parse().unwrap()),
+        leader: false,
+        voter: true,
+    }
 }
 
 fn replies() -> Vec<(&'static str, Reply)> {
@@ -254,6 +301,33 @@ fn replies() -> Vec<(&'static str, Reply)> {
             "FAILED_TRANSFER",
             Reply::Failed(RequestError::NotTransferred("slow".into())),
         ),
+        (
+            "FAILED_REFUSED",
+            Reply::Failed(RequestError::Refused("no".into())),
+        ),
+        ("ADOPTED", Reply::Adopted(Ok(()))),
+        ("NOT_ADOPTED", Reply::Adopted(Err(FoundRefusal::Member(CLUSTER)))),
+        (
+            "SERVERS",
+            Reply::Operator(OperatorAnswer::Servers(vec![raft_server()])),
+        ),
+        (
+            "HEALTH",
+            Reply::Operator(OperatorAnswer::Health(ServersHealth {
+                servers: vec![ServerHealth {
+                    server: raft_server(),
+                    member: Some(MemberState::Alive),
+                    build: "1".into(),
+                    last_contact: Some(Duration::from_millis(3)),
+                    last_term: Term(5),
+                    last_index: Index(600),
+                    healthy: true,
+                    stable_for: Duration::from_secs(9),
+                }],
+                failure_tolerance: 1,
+            })),
+        ),
+        ("REMOVED", Reply::Operator(OperatorAnswer::Removed)),
     ]
 }
 
@@ -282,10 +356,7 @@ fn the_bytes_of_every_message_stay_what_they_are() {
         .iter()
         .map(|(name, bytes)| format!("{name} {}\n", hex(bytes)))
         .collect();
-    for (line, expected) in now.lines().zip(golden.lines()) {
-        assert_eq!(line, expected);
-    }
-    assert_eq!(now.lines().count(), golden.lines().count(), "{now}");
+    assert!(now == golden, "the bytes have changed:\n{now}");
 }
 
 #[test]
