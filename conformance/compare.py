@@ -16,7 +16,7 @@ import socket
 import sys
 from typing import NamedTuple
 
-from corpus import CORPUS
+from corpus import AUTOPILOT, CORPUS, FAR_OFF, NEGATIVE, NOWHERE
 from harness import Scene, check, consul, lictor
 
 HEADERS = (
@@ -50,6 +50,9 @@ INTENDED = [
     Intended("PUT", "/v1/txn", '[{"KV": {"Verb": "get-or-empty", "Key": "tx/none"}}]', "verbs of later releases"),
     Intended("PUT", "/v1/txn", "[null]", "requests that make Consul drop the connection"),
     Intended("PUT", "/v1/txn", "garbage", "the words of JSON errors"),
+    Intended("PUT", "/v1/coordinate/update", FAR_OFF, "coordinates that cannot be"),
+    Intended("PUT", "/v1/coordinate/update", NOWHERE, "requests that make Consul drop the connection"),
+    Intended("PUT", AUTOPILOT, NEGATIVE, "durations below zero"),
 ]
 
 

@@ -443,6 +443,9 @@ def coordinate(body):
 
 COORD = '{"Vec":[0.1,0,0,0,0,0,0,0],"Error":1.5,"Adjustment":0,"Height":0.0001}'
 
+FAR_OFF = '{"Node":"nobody","Coord":{"Vec":[0,0,0,0,0,0,0,0],"Error":77}}'
+NOWHERE = '{"Node":"nobody"}'
+
 COORDINATES = [
     ("GET", "/v1/coordinate/datacenters"),
     ("GET", "/v1/coordinate/datacenters?pretty&dc=mars&index=zz"),
@@ -468,15 +471,19 @@ COORDINATES = [
     coordinate('{"Coord":{"Error":"a"}}'),
     coordinate('{"Coord":{"Bogus":"a"}}'),
     coordinate('{"Node":"nobody","Coord":{"Vec":[0],"Error":1}}'),
-    coordinate('{"Node":"nobody","Coord":{"Vec":[0,0,0,0,0,0,0,0],"Error":77}}'),
-    coordinate('{"Node":"nobody"}'),
+    coordinate(FAR_OFF),
+    coordinate(NOWHERE),
     ("GET", "/v1/coordinate/node/nobody"),
 ]
 
 AUTOPILOT = "/v1/operator/autopilot/configuration"
 USUAL = '{"CleanupDeadServers":true,"LastContactThreshold":"200ms","MaxTrailingLogs":250,"ServerStabilizationTime":"10s"}'
 
+NEGATIVE = '{"ServerStabilizationTime":"-5s"}'
+
+# Consul's leader sets the usual settings when it is elected. To see both number alike, the first to be set are others.
 OPERATOR = [
+    ("PUT", AUTOPILOT, '{"MinQuorum":1}'),
     ("GET", "/v1/operator/raft/configuration"),
     ("GET", "/v1/operator/raft/configuration?stale&pretty"),
     ("GET", "/v1/operator/raft/configuration?consistent"),
@@ -512,7 +519,7 @@ OPERATOR = [
             '{"ServerStabilizationTime":"10"}',
             '{"ServerStabilizationTime":"10S"}',
             '{"ServerStabilizationTime":true}',
-            '{"ServerStabilizationTime":"-5s"}',
+            NEGATIVE,
             '{"MaxTrailingLogs":-5}',
             '{"MaxTrailingLogs":5.5}',
             '{"MaxTrailingLogs":"5"}',
@@ -530,6 +537,7 @@ OPERATOR = [
 ]
 
 CORPUS = {
+    "operator": OPERATOR,
     "an empty store": EMPTY_STORE,
     "writes": WRITES,
     "check and set": CAS,
@@ -544,5 +552,4 @@ CORPUS = {
     "agent": AGENT,
     "events": EVENTS,
     "coordinates": COORDINATES,
-    "operator": OPERATOR,
 }

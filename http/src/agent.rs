@@ -36,13 +36,17 @@ pub(crate) async fn about(request: &Request<'_>) -> Result<Reply, Fault> {
 
 /// Who is in a pool.
 pub(crate) async fn members(request: &Request<'_>) -> Result<Reply, Fault> {
+    let pool = pool(request);
     let segment = request.params.get("segment").unwrap_or_default();
     if !matches!(segment, b"" | b"_all") {
+        if pool == Pool::Wan {
+            return Err(Fault::bad_request("Cannot provide a segment with wan=true"));
+        }
         return Err(Fault::internal(
             "Network segments are not supported in this version of Consul",
         ));
     }
-    let Some(mut members) = request.api.backend.members(pool(request)).await? else {
+    let Some(mut members) = request.api.backend.members(pool).await? else {
         return Ok(request.json(&(), 4));
     };
     members.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));

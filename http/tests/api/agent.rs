@@ -65,7 +65,7 @@ fn members() {
     assert_eq!(response.header("X-Consul-Index"), None);
 
     let wan = MEMBER.replace("\"n1\"", "\"n1.dc1\"");
-    site.ask("GET /v1/agent/members?wan=1")
+    site.ask("GET /v1/agent/members?wan=1&segment=_all")
         .assert_text(200, &format!("[{wan}]"));
     site.memory.client.store(true, Ordering::SeqCst);
     site.ask("GET /v1/agent/members?wan=1").assert_text(200, "null");
