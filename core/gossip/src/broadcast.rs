@@ -84,6 +84,12 @@ impl PayloadQueue {
         }
     }
 
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+    }
+
     /// Adds to a packet what fits into it. What was sent `limit` times by then is done.
     pub(crate) fn fill(&mut self, packet: &mut PacketBuilder, limit: u32) {
         let mut sent = Vec::new();

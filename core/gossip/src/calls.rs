@@ -27,6 +27,8 @@ pub(crate) enum Purpose {
     Sync,
     /// To give a member what it lacks.
     Push,
+    /// To get the user events that this member lacks.
+    Events,
     /// To probe on a stream.
     Probe {
         /// The probe.
@@ -90,6 +92,7 @@ impl Gossip {
                     self.refuse(from.id, reason);
                 }
             }
+            Purpose::Events => self.events_done(result),
             Purpose::Probe { seq } => {
                 if let Ok((from, reply)) = result
                     && self.is_ack(&from, &reply, seq)
@@ -141,13 +144,13 @@ impl Gossip {
                 Ok(Some(reply))
             }
             Part::Summary(summary) => self.answer_sync(from, &summary, parts).map(Some),
+            Part::EventsWanted(wanted) => self.answer_events(from, wanted, parts).map(Some),
             Part::PingRequest { .. }
             | Part::Ack { .. }
             | Part::Nack { .. }
             | Part::Statement(_)
             | Part::UserEvent(_)
             | Part::Digest(_)
-            | Part::EventsWanted(_)
             | Part::EventsHeld(_)
             | Part::EventsFound(_)
             | Part::Query(_)

@@ -39,9 +39,4 @@ impl Gossip {
         self.coordinates.remove(&id);
         self.vivaldi.forget(id);
     }
-
-    /// The Lamport times to be remembered: of member intents, user events and queries.
-    pub(crate) fn clock_times(&self) -> [u64; 3] {
-        [self.intents.now().0, 0, 0]
-    }
 }

@@ -315,6 +315,12 @@ impl EventBuffer {
         }
     }
 
+    /// Hands out what still waits, and asks for nothing any more: this member has left.
+    pub(crate) fn close(&mut self) {
+        self.handle_timeout(Instant::MAX);
+        self.pull = Pull::new(Duration::ZERO);
+    }
+
     /// Puts an event in its place.
     fn keep(&mut self, now: Instant, event: UserEvent, part: Bytes) {
         let key = event.key();
@@ -362,3 +368,6 @@ const fn first_after(time: LamportTime) -> EventKey {
         fingerprint: 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,9 @@ use crate::lamport::LamportClock;
 use crate::leave::Phase;
 use crate::member::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use crate::members::{Slot, Table};
+use crate::payload::Payload;
 use crate::probe::Probes;
+use crate::queries::QueryError;
 use crate::rounds::Topic;
 use crate::rumors::Hearing;
 use crate::stats::Stats;
@@ -73,7 +75,12 @@ pub struct Gossip {
     pub(crate) attempts: u32,
     /// Whether others may know more of this member than it does: it started without memory and has not met anybody yet.
     pub(crate) fresh: bool,
+    /// It left in good order in its earlier life, and nobody has asked for it since: it does not ask others to be taken in.
+    pub(crate) keeps_apart: bool,
 
+    pub(crate) payload: Payload,
+    /// What [`Timer::Payload`] is set to.
+    pub(crate) payload_due: Option<Instant>,
     pub(crate) vivaldi: CoordinateClient,
     pub(crate) coordinates: BTreeMap<NodeId, Coordinate>,
 
@@ -103,6 +110,9 @@ pub enum Reject {
     /// A member cannot say this of itself.
     #[error(transparent)]
     Tags(#[from] ConfigError),
+    /// A query cannot be answered like this.
+    #[error(transparent)]
+    Respond(#[from] QueryError),
 }
 
 /// Why a member wants to be woken.
@@ -122,6 +132,8 @@ pub enum Timer {
     Probe,
     /// A round of gossip is due.
     Gossip,
+    /// A user event has waited for long enough, events are to be asked for, or a query is over.
+    Payload,
     /// An exchange of everything is due.
     PushPull,
     /// Leaving has taken long enough.
@@ -180,7 +192,10 @@ impl Gossip {
             remembered: if rejoins { remembered } else { Vec::new() },
             reserved: incarnation,
             attempts: 0,
+            keeps_apart: !rejoins,
             fresh: memory.incarnation == Incarnation(0),
+            payload: Payload::new(&config, memory.clocks, rng.fork()),
+            payload_due: None,
             vivaldi: CoordinateClient::new(memory.coordinate, rng.fork()),
             coordinates: BTreeMap::new(),
             strangers: BTreeMap::new(),
@@ -229,11 +244,20 @@ impl Gossip {
 
     /// What was counted.
     pub fn stats(&self) -> Stats {
+        let (events, payload) = (self.payload.event_counts(), self.payload.queue());
         Stats {
             broadcasts_queued: self.queue.len(),
             transmissions_max: self.queue.most_sent(),
             members: self.table.len(),
             tombstones: self.tombstones.len(),
+            user_events: events.delivered,
+            user_events_late: events.late,
+            user_events_known: events.duplicates,
+            user_events_too_old: events.too_old,
+            event_pulls: events.pulls,
+            payload_queued: payload.len(),
+            payload_dropped: payload.dropped(),
+            payload_transmissions_max: payload.transmissions_max(),
             ..self.stats.clone()
         }
     }
@@ -307,11 +331,9 @@ impl Gossip {
                 };
                 self.hear(statement, hearing);
             }
-            Part::UserEvent(_)
-            | Part::Digest(_)
-            | Part::Query(_)
-            | Part::QueryAnswer(_)
-            | Part::Relay { .. } => {}
+            Part::UserEvent(_) | Part::Digest(_) | Part::Query(_) | Part::QueryAnswer(_) | Part::Relay(_) => {
+                self.shared(from, part, encoded)
+            }
             Part::Summary(_) | Part::EventsWanted(_) | Part::EventsHeld(_) | Part::EventsFound(_) => {
                 self.refuse(from.id, Refusal::Malformed);
             }
@@ -348,6 +370,10 @@ impl Gossip {
             Timer::Call(id) => self.call_done(id, Err("no answer in time".to_owned())),
             Timer::Probe => self.probe_next(),
             Timer::Gossip => self.round(),
+            Timer::Payload => {
+                let now = self.now();
+                self.payload.handle_timeout(now);
+            }
             Timer::PushPull => self.push_pull(),
             Timer::Leave => self.leave_timeout(),
             Timer::Reap => self.reap_due(),
@@ -432,8 +458,27 @@ impl Machine for Gossip {
             Input::SetTags(tags) => return self.set_tags(tags),
             Input::Leave => self.leave(),
             Input::ForceLeave { token, name, prune } => self.force_leave(token, &name, prune),
-            Input::UserEvent { .. } | Input::Query { .. } | Input::Respond { .. } => {}
+            Input::UserEvent {
+                token,
+                name,
+                payload,
+                coalesce,
+            } => {
+                if !self.refuse_after_leave(token) {
+                    let now = self.now();
+                    self.payload.user_event(now, token, name, payload, coalesce);
+                }
+            }
+            Input::Query { token, params } => {
+                if !self.refuse_after_leave(token) {
+                    let now = self.now();
+                    let me = self.table.member(Slot::ME);
+                    self.payload.query(now, token, params, me);
+                }
+            }
+            Input::Respond { query, payload } => self.payload.respond(query, payload)?,
         }
+        self.settle_payload();
         Ok(())
     }
 
@@ -443,6 +488,7 @@ impl Machine for Gossip {
             self.clock.serviced();
             self.timeout(timer);
         }
+        self.settle_payload();
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {

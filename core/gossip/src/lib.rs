@@ -39,6 +39,7 @@ mod rounds;
 mod rumors;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod sharing;
 mod statement;
 mod stats;
 mod suspicion;
@@ -55,6 +56,7 @@ pub use io::{
 };
 pub use lamport::LamportTime;
 pub use member::{Incarnation, Member, MemberEvent, MemberState, Tags};
+pub use queries::QueryError;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
 pub use stats::Stats;

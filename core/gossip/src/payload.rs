@@ -16,7 +16,7 @@ use crate::event::{
     UserEvent,
 };
 use crate::events::{EventBuffer, EventCounts, MAX_EVENTS, Question};
-use crate::io::{Answer, Effect, Memory, Refusal};
+use crate::io::{Answer, Effect, Refusal};
 use crate::lamport::LamportTime;
 use crate::member::Member;
 use crate::queries::{Heard, Queries, QueryError, Said};
@@ -69,9 +69,9 @@ pub(crate) struct Pulled {
 }
 
 impl Payload {
-    /// Begins where `memory` ends.
-    pub(crate) fn new(config: &Config, memory: &Memory, rng: Rng) -> Self {
-        let [_, events, queries] = memory.clocks;
+    /// Begins with the Lamport times of member intents, user events and queries that are remembered.
+    pub(crate) fn new(config: &Config, clocks: [u64; 3], rng: Rng) -> Self {
+        let [_, events, queries] = clocks;
         Self {
             me: config.id,
             members: 1,
@@ -138,13 +138,11 @@ impl Payload {
 
     /// Asks the pool something; see [`crate::Input::Query`].
     pub(crate) fn query(&mut self, now: Instant, token: Token, params: QueryParams, me: &Member) {
-        let asked = self
-            .check_room(MIN_PACKET_BYTES)
-            .and_then(|()| {
-                self.queries
-                    .ask(now, self.me, token, params, self.members, &mut self.rng)
-                    .map_err(|why| why.to_string())
-            });
+        let asked = self.check_room(MIN_PACKET_BYTES).and_then(|()| {
+            self.queries
+                .ask(now, self.me, token, params, self.members, &mut self.rng)
+                .map_err(|why| why.to_string())
+        });
         match asked {
             Ok(query) => {
                 self.queue.push(Part::Query(query.clone()).encode());
@@ -338,10 +336,20 @@ impl Payload {
         self.events.handle_timeout(now);
         self.drain_events();
         self.ask(now);
-        while let Some(token) = self.queries.poll_over(now) {
-            let answer = Answer::QueryDone;
-            self.effect(Effect::Answer { token, answer });
-        }
+        self.end_queries(now);
+    }
+
+    /// This member has left: nothing is waited for any more.
+    pub(crate) fn close(&mut self) {
+        self.queue.clear();
+        self.events.close();
+        self.drain_events();
+        self.end_queries(Instant::MAX);
+    }
+
+    /// Nobody is there to pass anything on to.
+    pub(crate) fn clear_queue(&mut self) {
+        self.queue.clear();
     }
 
     /// What is to be done next.
@@ -377,6 +385,13 @@ impl Payload {
         }
         let collected = self.receive_answer(self.me, answer);
         debug_assert!(collected.is_ok(), "its own answer is nobody else's");
+    }
+
+    fn end_queries(&mut self, now: Instant) {
+        while let Some(token) = self.queries.poll_over(now) {
+            let answer = Answer::QueryDone;
+            self.effect(Effect::Answer { token, answer });
+        }
     }
 
     fn ask(&mut self, now: Instant) {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use lictor_machine::NodeId;
 
 use crate::calls::Purpose;
-use crate::event::EventDigest;
 use crate::gossip::{Gossip, Timer};
 use crate::io::{Refusal, Sender, Target};
 use crate::lamport::LamportTime;
@@ -65,9 +64,9 @@ impl Gossip {
     fn summary(&self, step: Step) -> Part {
         Part::Summary(Summary {
             step,
-            clocks: [self.intents.now(), LamportTime(0), LamportTime(0)],
+            clocks: self.clocks(),
             buckets: self.table.buckets().to_vec(),
-            events: EventDigest::default(),
+            events: self.payload.digest(),
         })
     }
 
@@ -82,23 +81,13 @@ impl Gossip {
             Step::Join | Step::Sync | Step::Push => {}
             Step::Reply => return Err(Refusal::Malformed),
         }
+        self.keeps_apart = false;
         self.witness(from, summary, false);
         let heard = self.merge(from, parts, true)?;
         self.greet(from);
         let mut reply = PacketBuilder::call(self.pool);
         crate::probe::push(&mut reply, &self.summary(Step::Reply));
-        // A caller that was forgotten has to contradict its death before it can be back.
-        if let Some(incarnation) = self.tombstones.get(from.id)
-            && self.table.find(from.id).is_none()
-        {
-            let (id, from) = (from.id, self.me().id);
-            let dead = Statement::Dead {
-                id,
-                incarnation,
-                from,
-            };
-            crate::probe::push(&mut reply, &Part::Statement(dead));
-        }
+        self.say_to_caller(&mut reply, from);
         match summary.step {
             Step::Join | Step::Sync => {
                 let differs = self.differing(&summary.buckets);
@@ -126,6 +115,24 @@ impl Gossip {
             Step::Reply => {}
         }
         Ok(reply)
+    }
+
+    /// What is held of the caller, since it has to contradict what is wrong. Here and not in a packet: if it has moved, packets go to
+    /// where it was.
+    fn say_to_caller(&self, reply: &mut PacketBuilder, caller: &Sender) {
+        let held = match (self.table.find(caller.id), self.tombstones.get(caller.id)) {
+            (Some(slot), _) => self.state_of(slot),
+            (None, Some(incarnation)) => {
+                let (id, from) = (caller.id, self.me().id);
+                Statement::Dead {
+                    id,
+                    incarnation,
+                    from,
+                }
+            }
+            (None, None) => return,
+        };
+        crate::probe::push(reply, &Part::Statement(held));
     }
 
     /// The answer to the first call of an exchange.
@@ -195,6 +202,7 @@ impl Gossip {
         if seen.is_err() {
             self.refuse(from.id, Refusal::Jump);
         }
+        self.shared_summary(from, summary);
     }
 
     /// Takes note of all statements of a message.

@@ -63,7 +63,7 @@ struct Open {
 
 /// Why a query cannot be asked, or answered. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum QueryError {
+pub enum QueryError {
     /// It has no name.
     #[error("a query must have a name")]
     NoName,

@@ -77,6 +77,7 @@ impl Gossip {
         if targets.is_empty() {
             // Nobody is there. Who comes exchanges everything.
             self.queue.clear();
+            self.payload.clear_queue();
             return self.flushed();
         }
         for target in targets {
@@ -97,10 +98,11 @@ impl Gossip {
     pub(crate) fn piggyback(&mut self, packet: &mut PacketBuilder) {
         let limit = self.retransmissions();
         self.queue.fill(packet, 1, limit);
+        self.payload.fill(packet, limit);
     }
 
     fn has_news(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.payload.queue().is_empty()
     }
 
     /// Members that are here, and with the share that they have those that died lately, so that they may contradict.

@@ -43,6 +43,22 @@ pub struct Stats {
     pub syncs: u64,
     /// Refused, by reason.
     pub refused: BTreeMap<Refusal, u64>,
+    /// User events that were handed out.
+    pub user_events: u64,
+    /// Of these, those that came so late that a later one had been handed out before.
+    pub user_events_late: u64,
+    /// User events that had come before.
+    pub user_events_known: u64,
+    /// User events that came when more later ones were known than are kept.
+    pub user_events_too_old: u64,
+    /// Calls for user events that were missed.
+    pub event_pulls: u64,
+    /// User events and queries that wait to be passed on.
+    pub payload_queued: usize,
+    /// User events and queries of others that had to make room before they were passed on as often as they should.
+    pub payload_dropped: u64,
+    /// The most transmissions that any user event or query had.
+    pub payload_transmissions_max: u32,
     /// Statements that wait to be passed on.
     pub broadcasts_queued: usize,
     /// The most transmissions that any one statement had.
