@@ -138,6 +138,8 @@ pub enum Mark {
     DiskStalled,
     /// A leader noticed that nobody listens.
     QuorumLost,
+    /// The server knows that it is no member any more.
+    Removed,
     /// The server speaks as a member of this cluster.
     Member(ClusterId),
 }
@@ -149,6 +151,8 @@ pub struct Setup {
     pub servers: Vec<NodeId>,
     /// How many of them make a cluster.
     pub expect: usize,
+    /// How many of them, the last ones, are not there from the beginning, where that is for clients to decide.
+    pub spares: usize,
     /// Raft's settings; `id` and `seed` are replaced for each server.
     pub raft: lictor_raft::Config,
     /// How many applied entries may be missing from the rows before they are written.
@@ -159,10 +163,20 @@ pub struct Setup {
     pub chunk_bytes: usize,
 }
 
+impl Setup {
+    /// Those that are there from the beginning.
+    pub fn founders(&self) -> &[NodeId] {
+        &self.servers[..self.servers.len().saturating_sub(self.spares)]
+    }
+}
+
 /// One server's machine, as the world drives it.
 pub trait Host: Sized {
     /// What a replay command calls this kind.
     const KIND: &'static str;
+
+    /// Whether clients may ask it for other members, and some of its servers may begin as members of nothing.
+    const CHANGES_MEMBERS: bool;
 
     /// Starts from what is on the disk. `seed` differs at every start.
     fn boot(setup: &Setup, id: NodeId, seed: u64, disk: &mut Disk, now: Now) -> Result<Self, String>;

@@ -35,6 +35,7 @@ pub struct NodeHost {
 
 impl Host for NodeHost {
     const KIND: &'static str = "node";
+    const CHANGES_MEMBERS: bool = false;
 
     fn boot(setup: &Setup, id: NodeId, seed: u64, disk: &mut Disk, now: Now) -> Result<Self, String> {
         disk.recover(Self::decoder())?;
@@ -172,6 +173,11 @@ impl NodeHost {
         let request = match op {
             Op::Write(change) => Request::Write(change.action()),
             Op::Transfer => Request::TransferLeadership(None),
+            Op::Reconfigure(_) => {
+                // A node sees to its members by itself.
+                self.acts.push_back(Act::Answer(token, Answer::Refused));
+                return Ok(());
+            }
             Op::Get { key, freshness } => {
                 let mode = match freshness {
                     Freshness::Stale => return self.answer_read(token, key),
@@ -315,9 +321,10 @@ impl NodeHost {
 
 fn failure(error: &RequestError) -> Answer {
     match error {
-        RequestError::NoLeader | RequestError::Busy | RequestError::TooLarge { .. } | RequestError::Refused(_) => {
-            Answer::Refused
-        }
+        RequestError::NoLeader
+        | RequestError::Busy
+        | RequestError::TooLarge { .. }
+        | RequestError::Refused(_) => Answer::Refused,
         RequestError::LeadershipLost | RequestError::Stopped(_) => Answer::Unknown,
         RequestError::NotTransferred(_) => Answer::Transferred(false),
     }

@@ -30,6 +30,7 @@ pub struct RaftHost {
     state: State,
     applied: LogId,
     members: Configuration,
+    servers: Vec<NodeId>,
     reads: BTreeMap<Token, u8>,
     snapshots: VecDeque<(SnapshotMeta, Vec<Bytes>)>,
     dirty: Vec<Row>,
@@ -43,6 +44,7 @@ pub struct RaftHost {
 
 impl Host for RaftHost {
     const KIND: &'static str = "raft";
+    const CHANGES_MEMBERS: bool = true;
 
     fn boot(setup: &Setup, id: NodeId, seed: u64, disk: &mut Disk, now: Now) -> Result<Self, String> {
         disk.recover(Self::decoder())?;
@@ -63,6 +65,7 @@ impl Host for RaftHost {
             state: builder.finish(applied.index).map_err(|error| error.to_string())?,
             applied,
             members: disk.members_at(applied.index),
+            servers: setup.servers.clone(),
             reads: BTreeMap::new(),
             snapshots: VecDeque::new(),
             dirty: Vec::new(),
@@ -78,7 +81,7 @@ impl Host for RaftHost {
     fn found(&mut self, setup: &Setup, now: Now) -> Result<(), String> {
         let fresh = self.raft.members().is_empty();
         if fresh && setup.servers.first() == Some(&self.raft.id()) {
-            let members = Configuration::of(setup.servers.iter().copied());
+            let members = Configuration::of(setup.founders().iter().copied());
             return self.input(now, Input::Found { members });
         }
         Ok(())
@@ -216,6 +219,14 @@ impl RaftHost {
                 Input::Read { token, mode }
             }
             Op::Transfer => Input::Transfer { token, to: None },
+            Op::Reconfigure(target) => {
+                let (voters, learners) = target.of(&self.servers);
+                Input::Reconfigure {
+                    token,
+                    voters,
+                    learners,
+                }
+            }
         };
         let refused: Result<(), Reject> = self.raft.handle(now, input);
         if refused.is_err() {
@@ -242,6 +253,7 @@ impl RaftHost {
                 | lictor_raft::Outcome::Lost,
                 _,
             ) => Answer::Refused,
+            (lictor_raft::Outcome::Reconfigured { index }, _) => Answer::Reconfigured { index },
             (lictor_raft::Outcome::Unknown, _) => Answer::Unknown,
             (lictor_raft::Outcome::Transferred, _) => Answer::Transferred(true),
             (lictor_raft::Outcome::TransferFailed, _) => Answer::Transferred(false),
@@ -408,8 +420,11 @@ fn encode_change(now: Now, change: Change) -> Bytes {
 
 /// What of Raft's news is counted.
 pub(crate) fn mark(event: &Event) -> Option<Act> {
-    if matches!(event, Event::DiskStalled { .. }) {
-        return Some(Act::Mark(Mark::DiskStalled));
-    }
-    matches!(event, Event::QuorumLost).then_some(Act::Mark(Mark::QuorumLost))
+    let marks = [
+        (matches!(event, Event::DiskStalled { .. }), Mark::DiskStalled),
+        (matches!(event, Event::QuorumLost), Mark::QuorumLost),
+        (matches!(event, Event::Removed), Mark::Removed),
+    ];
+    let found = marks.into_iter().find(|(is, _)| *is);
+    found.map(|(_, mark)| Act::Mark(mark))
 }

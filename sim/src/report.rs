@@ -76,6 +76,10 @@ counters! {
     reads,
     /// Transfers of leadership.
     transfers,
+    /// Changes of members that were made.
+    reconfigurations,
+    /// Servers that learned that they are no members any more.
+    removals,
     /// Requests refused.
     refusals,
     /// Answers that left the outcome open.

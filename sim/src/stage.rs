@@ -15,7 +15,7 @@ use crate::disk::{Disk, LogWrite, StateWrite};
 use crate::host::{Act, Host, Setup, Stimulus};
 use crate::oracles::{Bounds, Check, Oracles};
 use crate::raft_host::RaftHost;
-use crate::workload::{Answer, Change, Freshness, Op};
+use crate::workload::{Answer, Change, Freshness, Op, Target};
 
 /// More steps than any script takes: what goes on for longer goes on for ever.
 const STEPS_MAX: usize = 100_000;
@@ -67,6 +67,7 @@ impl Stage {
         let servers: Vec<NodeId> = (1..=u128::from(servers)).map(NodeId).collect();
         Setup {
             expect: servers.len(),
+            spares: 0,
             servers,
             raft,
             store_every: 1_000_000,
@@ -391,6 +392,11 @@ impl Stage {
         self.ask(n, Op::Get { key: 0, freshness })
     }
 
+    /// Asks a server for other members.
+    pub fn reconfigure(&mut self, n: u8, target: Target) -> Token {
+        self.ask(n, Op::Reconfigure(target))
+    }
+
     /// Asks a server.
     pub fn ask(&mut self, n: u8, op: Op) -> Token {
         self.next_token += 1;
@@ -415,6 +421,7 @@ impl Stage {
             }
         }
         self.run(self.setup.raft.election_timeout * 20);
+        self.expect_everybody();
         let statuses: Vec<Status> = self.all().into_iter().map(|n| self.status(n)).collect();
         let leader = statuses.iter().find(|status| status.role == Role::Leader);
         let leader = leader.unwrap_or_else(|| panic!("nobody leads: {statuses:#?}"));
@@ -435,6 +442,25 @@ impl Stage {
             let image = self.servers[seat(n)].disk.durable().clone();
             self.expect(|oracles| oracles.final_scan(seat(n), &image));
         }
+    }
+
+    /// Makes everybody a voter, if somebody is not.
+    fn expect_everybody(&mut self) {
+        let leader = self
+            .all()
+            .into_iter()
+            .find(|n| self.status(*n).role == Role::Leader);
+        let leader = leader.unwrap_or_else(|| panic!("nobody leads: {self:?}"));
+        if self.status(leader).members.voters.len() == self.servers.len() {
+            return;
+        }
+        let token = self.reconfigure(leader, Target::everybody(self.servers.len()));
+        self.run(self.setup.raft.election_timeout * 10);
+        let answer = self.answer(token);
+        assert!(
+            matches!(answer, Some(Answer::Reconfigured { .. })),
+            "{answer:?}: {self:?}"
+        );
     }
 
     fn up(&self, n: u8) -> &RaftHost {

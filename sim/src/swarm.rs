@@ -81,6 +81,8 @@ pub struct Options {
     pub patience: Duration,
     /// How many keys they use.
     pub keys: u8,
+    /// Whether clients also ask for other members, where servers let them.
+    pub changes: bool,
     /// How much faster clocks really run than they may, in thousandths. For showing that it matters.
     pub excess_drift_permille: u32,
 }
@@ -104,6 +106,7 @@ impl Options {
         let setup = Setup {
             servers: (1..=servers as u128).map(NodeId).collect(),
             expect: servers,
+            spares: 0,
             raft,
             store_every: one_of(rng, &[1, 5, 20, 100]),
             trailing: one_of(rng, &[0, 1, 10, 50]),
@@ -116,7 +119,7 @@ impl Options {
                 on.then_some((fault, election * mean))
             })
             .collect();
-        Self {
+        let mut options = Self {
             seed,
             setup,
             weather,
@@ -134,8 +137,14 @@ impl Options {
             think: election / one_of(rng, &[4, 10, 20]) as u32,
             patience: election * one_of(rng, &[3, 8]) as u32,
             keys: one_of(rng, &[1, 3, 8]) as u8,
+            changes: false,
             excess_drift_permille: 0,
+        };
+        options.changes = rng.chance(1, 2);
+        if options.changes {
+            options.setup.spares = rng.below(servers as u64 / 2 + 1) as usize;
         }
+        options
     }
 
     /// Whether a kind of fault happens.
@@ -181,6 +190,7 @@ impl fmt::Display for Options {
         let Setup {
             servers,
             expect: _,
+            spares,
             raft,
             store_every,
             trailing,
@@ -219,6 +229,9 @@ impl fmt::Display for Options {
             "  clients: {} on {} keys, thinking {:?}, waiting {:?}",
             self.clients, self.keys, self.think, self.patience
         )?;
+        if self.changes {
+            writeln!(f, "  members change; {spares} of the servers come later")?;
+        }
         let early = if self.early {
             ", from the very beginning"
         } else {

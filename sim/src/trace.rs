@@ -318,6 +318,7 @@ impl Record {
                     Answer::Written { index, done } => index.0 * 2 + u64::from(*done),
                     Answer::Value { index, held } => fold(&[index.0, held.map_or(0, |held| held.value)]),
                     Answer::Transferred(yes) => u64::from(*yes),
+                    Answer::Reconfigured { index } => fold(&[index.0]),
                     Answer::Refused => 2,
                     Answer::Unknown => 3,
                 };

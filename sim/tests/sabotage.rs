@@ -90,3 +90,39 @@ fn applying_what_is_not_committed_is_seen() {
 fn a_tail_that_stays_on_disk_is_seen() {
     caught(Sabotage::ForgetTruncate, &["storage contract", "log matching"]);
 }
+
+/// Members change all the time, and few messages come through.
+fn restless(options: &mut Options) {
+    let servers = options.setup.servers.len();
+    let election = options.setup.raft.election_timeout;
+    (options.changes, options.setup.spares) = (true, servers / 2);
+    options.faults = vec![(Fault::Partition, election * 2), (Fault::Crash, election * 3)];
+    (options.clients, options.think) = (7, election / 20);
+}
+
+#[test]
+fn counting_a_removed_voter_is_seen() {
+    caught_with(
+        Sabotage::CountRemovedVoter,
+        &["durability of acknowledged writes", "election safety"],
+        restless,
+    );
+}
+
+#[test]
+fn counting_a_learner_is_seen() {
+    caught_with(
+        Sabotage::LearnerVotes,
+        &["durability of acknowledged writes", "election safety"],
+        restless,
+    );
+}
+
+#[test]
+fn going_to_new_voters_without_joint_consensus_is_seen() {
+    caught_with(
+        Sabotage::SkipJoint,
+        &["quorums of successive configurations meet"],
+        restless,
+    );
+}

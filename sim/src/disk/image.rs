@@ -132,7 +132,8 @@ impl LogImage {
         starts
     }
 
-    pub(super) fn members(&self) -> Vec<(LogId, Configuration)> {
+    /// The configurations in the log, in order.
+    pub fn members(&self) -> Vec<(LogId, Configuration)> {
         let members = |entry: &Entry| match &entry.payload {
             Payload::Members(members) => Some((entry.id, members.clone())),
             Payload::Noop | Payload::Command(_) => None,

@@ -73,6 +73,10 @@ impl Chronicle {
         self.servers[at]
     }
 
+    pub(super) fn ids(&self) -> &[NodeId] {
+        &self.servers
+    }
+
     pub(super) fn issued_log(&self, at: usize) -> &Mirror {
         &self.issued[at]
     }

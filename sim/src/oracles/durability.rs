@@ -5,22 +5,40 @@ use core::ops::Range;
 use std::collections::BTreeSet;
 
 use lictor_machine::{Index, NodeId};
-use lictor_raft::Status;
+use lictor_raft::{Configuration, Status};
 
+use super::configurations::is_quorum;
 use super::{Check, Chronicle, Violation, ensure};
 use crate::disk::LogImage;
 use crate::workload::{Answer, Op};
 
 const PROPERTY: &str = "durability of acknowledged writes";
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Durability {
     acknowledged: Index,
+    /// By which configuration each server went at the end of its last turn.
+    members: Vec<Configuration>,
 }
 
 impl Durability {
-    /// The entries `news` are newly known committed, by the server at `at`.
-    pub(super) fn committed(chronicle: &Chronicle, at: usize, status: &Status, news: Range<u64>) -> Check {
+    pub(super) fn new(servers: usize) -> Self {
+        Self {
+            acknowledged: Index::ZERO,
+            members: vec![Configuration::default(); servers],
+        }
+    }
+
+    /// The entries `news` are newly known committed, by the server at `at`. It may have counted by the configuration that it began the turn with,
+    /// or by one that it made in it.
+    pub(super) fn committed(
+        &mut self,
+        chronicle: &Chronicle,
+        at: usize,
+        status: &Status,
+        news: Range<u64>,
+    ) -> Check {
+        let before = core::mem::replace(&mut self.members[at], status.members.clone());
         for index in news {
             let index = Index(index);
             let term = chronicle.issued_log(at).term_at(index);
@@ -31,10 +49,8 @@ impl Durability {
                 })
                 .map(|server| chronicle.id(server))
                 .collect();
-            let is_quorum = |group: &BTreeSet<NodeId>| {
-                group.is_empty() || group.intersection(&holders).count() * 2 > group.len()
-            };
-            if !(is_quorum(&status.members.voters) && is_quorum(&status.members.outgoing)) {
+            let counted = [&before, &status.members].map(|members| is_quorum(members, &holders));
+            if counted == [false, false] {
                 return Err(Violation {
                     property: PROPERTY,
                     detail: format!(

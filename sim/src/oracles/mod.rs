@@ -11,6 +11,7 @@
 mod apply_order;
 mod bounded_queues;
 mod chronicle;
+mod configurations;
 mod durability;
 mod durability_gate;
 mod election_safety;
@@ -74,6 +75,7 @@ pub struct Oracles {
     chronicle: Chronicle,
     apply_order: apply_order::ApplyOrder,
     bounded_queues: bounded_queues::BoundedQueues,
+    configurations: configurations::Configurations,
     durability: durability::Durability,
     election_safety: election_safety::ElectionSafety,
     founding: founding::Founding,
@@ -95,7 +97,8 @@ impl Oracles {
             chronicle: Chronicle::new(servers),
             apply_order: apply_order::ApplyOrder::new(count),
             bounded_queues: bounded_queues::BoundedQueues::new(bounds),
-            durability: durability::Durability::default(),
+            configurations: configurations::Configurations::new(count),
+            durability: durability::Durability::new(count),
             election_safety: election_safety::ElectionSafety::default(),
             founding: founding::Founding::default(),
             leader_append_only: leader_append_only::LeaderAppendOnly::new(count),
@@ -118,6 +121,7 @@ impl Oracles {
     pub fn booted(&mut self, at: usize, image: &LogImage, state: &State) -> Check {
         log_matching::on_disk(&self.chronicle, at, image)?;
         self.chronicle.booted(at, image);
+        self.configurations.booted(at, image);
         self.apply_order.booted(at, state.index());
         self.leader_append_only.booted(at);
         self.leader_completeness.booted(at);
@@ -137,6 +141,7 @@ impl Oracles {
     pub fn issued(&mut self, at: usize, batch: &WriteBatch) -> Check {
         self.leader_append_only.issued(at, batch)?;
         self.chronicle.issued(at, batch)?;
+        self.configurations.issued(at, batch)?;
         monotone_commit::commit_within_log(&self.chronicle, at, batch)
     }
 
@@ -178,7 +183,9 @@ impl Oracles {
         self.election_safety.turned(status)?;
         self.leader_append_only.turned(at, status);
         let news = self.chronicle.committed(at, status)?;
-        durability::Durability::committed(&self.chronicle, at, status, news)?;
+        self.durability
+            .committed(&self.chronicle, at, status, news.clone())?;
+        self.configurations.turned(&self.chronicle, at, status, news)?;
         self.leader_completeness.turned(&self.chronicle, at, status)?;
         self.bounded_queues.turned(status)
     }
@@ -195,6 +202,7 @@ impl Oracles {
             .requests
             .answered(at, token)
             .and_then(|()| self.reads.answered(&self.chronicle, token, answer))?;
+        self.configurations.answered(self.chronicle.ids(), op, answer)?;
         self.durability.answered(&self.chronicle, op, answer)
     }
 

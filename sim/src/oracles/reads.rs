@@ -45,8 +45,16 @@ impl Reads {
                 })?;
             }
             (Op::Write(_), Answer::Written { index, .. }) => self.answered = self.answered.max(*index),
-            (_, Answer::Refused | Answer::Unknown) | (Op::Transfer, Answer::Transferred(_)) => {}
-            (_, Answer::Written { .. } | Answer::Value { .. } | Answer::Transferred(_)) => {
+            (_, Answer::Refused | Answer::Unknown)
+            | (Op::Transfer, Answer::Transferred(_))
+            | (Op::Reconfigure(_), Answer::Reconfigured { .. }) => {}
+            (
+                _,
+                Answer::Written { .. }
+                | Answer::Value { .. }
+                | Answer::Transferred(_)
+                | Answer::Reconfigured { .. },
+            ) => {
                 return Err(Violation {
                     property: "reads",
                     detail: format!("'{op}' was answered {answer:?}"),

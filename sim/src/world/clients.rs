@@ -7,7 +7,7 @@ use crate::host::{Host, Stimulus};
 use crate::linearizability::{Action, Operation};
 use crate::oracles::Check;
 use crate::trace::Record;
-use crate::workload::{Answer, Change, Freshness, Held, Op};
+use crate::workload::{Answer, Change, Freshness, Held, Op, Target};
 
 pub(super) struct Client {
     rng: Rng,
@@ -50,7 +50,11 @@ impl Client {
         self.favourite.filter(|_| faithful).unwrap_or(any)
     }
 
-    fn op(&mut self, value: u64) -> Op {
+    /// The next request; `servers` may come and go if it says how many there are.
+    fn op(&mut self, value: u64, servers: Option<usize>) -> Op {
+        if let Some(servers) = servers.filter(|_| self.rng.chance(1, 25)) {
+            return Op::Reconfigure(self.target(servers));
+        }
         let key = self.rng.below(self.seen.len() as u64) as u8;
         let expected = self.seen[usize::from(key)].map_or(lictor_machine::Index::ZERO, |held| held.index);
         match self.rng.below(100) {
@@ -77,10 +81,23 @@ impl Client {
         }
     }
 
+    /// Any members at all; now and then, nobody.
+    fn target(&mut self, servers: usize) -> Target {
+        let (mut voters, mut learners) = (0, 0);
+        for at in 0..servers {
+            match self.rng.below(6) {
+                0 => {}
+                1 => learners |= 1 << at,
+                _ => voters |= 1 << at,
+            }
+        }
+        Target { voters, learners }
+    }
+
     /// Notes an operation that came to an end, as far as the client knows: `None`, its outcome is not known.
     fn note(&mut self, pending: Pending, answer: Option<Answer>, moment: u64) {
         let (key, action) = match (pending.op, answer) {
-            (_, Some(Answer::Refused)) | (Op::Transfer, _) => return,
+            (_, Some(Answer::Refused)) | (Op::Transfer | Op::Reconfigure(_), _) => return,
             (
                 Op::Get {
                     key,
@@ -93,7 +110,11 @@ impl Client {
                 let done = match answer {
                     Some(Answer::Written { done, .. }) => Some(done),
                     Some(
-                        Answer::Value { .. } | Answer::Transferred(_) | Answer::Refused | Answer::Unknown,
+                        Answer::Value { .. }
+                        | Answer::Transferred(_)
+                        | Answer::Reconfigured { .. }
+                        | Answer::Refused
+                        | Answer::Unknown,
                     )
                     | None => None,
                 };
@@ -131,7 +152,7 @@ impl Client {
                 self.seen[usize::from(key)] = Some(Held { value, index });
             }
             (Op::Write(Change::Delete { key }), Answer::Written { .. }) => self.seen[usize::from(key)] = None,
-            (Op::Get { .. } | Op::Write(_) | Op::Transfer, _) => {}
+            (Op::Get { .. } | Op::Write(_) | Op::Transfer | Op::Reconfigure(_), _) => {}
         }
     }
 }
@@ -143,7 +164,8 @@ impl<H: Host> World<'_, H> {
             return Ok(());
         }
         let (value, servers) = (self.next_token + 1, self.seats.len());
-        let op = self.clients[client].op(value);
+        let changes = (H::CHANGES_MEMBERS && self.options.changes).then_some(servers);
+        let op = self.clients[client].op(value, changes);
         let at = self.clients[client].server(servers);
         self.ask(client, at, op)
     }
@@ -197,6 +219,7 @@ impl<H: Host> World<'_, H> {
             Answer::Written { .. } => self.counters.writes += 1,
             Answer::Value { .. } => self.counters.reads += 1,
             Answer::Transferred(true) => self.counters.transfers += 1,
+            Answer::Reconfigured { .. } => self.counters.reconfigurations += 1,
             Answer::Refused => self.counters.refusals += 1,
             Answer::Unknown => self.counters.unknown += 1,
             Answer::Transferred(false) => {}

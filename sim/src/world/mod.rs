@@ -559,6 +559,7 @@ impl<'w, H: Host> World<'w, H> {
             Act::Mark(Mark::Restored) => self.counters.snapshots += 1,
             Act::Mark(Mark::DiskStalled) => self.counters.disk_stalls += 1,
             Act::Mark(Mark::QuorumLost) => self.counters.quorums_lost += 1,
+            Act::Mark(Mark::Removed) => self.counters.removals += 1,
             Act::Mark(Mark::Member(cluster)) => self.oracles.member(at, cluster)?,
         }
         Ok(())

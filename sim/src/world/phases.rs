@@ -8,10 +8,10 @@ use lictor_raft::{Role, Status};
 use super::{World, violation};
 use crate::host::Host;
 use crate::linearizability::{Verdict, check};
-use crate::oracles::{Check, Violation};
+use crate::oracles::{Check, Violation, ensure};
 use crate::report::Report;
 use crate::trace::Record;
-use crate::workload::{Answer, Change, Op};
+use crate::workload::{Answer, Change, Op, Target};
 
 /// How many election timeouts a cluster without faults may take to elect a leader, and to come to rest.
 const ELECTION_TIMEOUTS_MAX: u32 = 20;
@@ -124,10 +124,36 @@ impl<H: Host> World<'_, H> {
         self.run_until(deadline, |world| {
             !world.clients.iter().any(super::Client::is_waiting)
         })?;
+        self.expect_everybody()?;
         for at in 0..self.seats.len() {
             self.expect_write(at)?;
         }
         Ok(())
+    }
+
+    /// Where clients have changed the members: everybody becomes one again, so that everybody has to catch up and to be answered.
+    fn expect_everybody(&mut self) -> Check {
+        let everybody = Target::everybody(self.seats.len());
+        let deadline = self.election_timeouts(REST_TIMEOUTS_MAX);
+        while H::CHANGES_MEMBERS && self.now < deadline {
+            if let Some(leader) = self.leader() {
+                let status = &self.statuses()[leader];
+                let settled = !status.is_changing_members();
+                if settled && status.members.voters.len() == self.seats.len() {
+                    return Ok(());
+                }
+                if settled {
+                    self.ask(0, leader, Op::Reconfigure(everybody))?;
+                    self.run_until(deadline, |world| !world.clients[0].is_waiting())?;
+                }
+            }
+            let pause = self.now + self.options.setup.raft.heartbeat_interval;
+            self.run_until(pause, |_| false)?;
+        }
+        ensure("liveness", !H::CHANGES_MEMBERS, || {
+            let statuses = self.statuses();
+            format!("the members cannot be changed any more: {statuses:#?}")
+        })
     }
 
     fn rest(&mut self) -> Check {
@@ -237,8 +263,10 @@ impl<H: Host> World<'_, H> {
         let statuses = self.statuses();
         let leader = statuses.iter().position(|status| status.role == Role::Leader)?;
         let (id, term) = (statuses[leader].id, statuses[leader].term);
+        let members = &statuses[leader].members;
+        let mut followers = statuses.iter().filter(|status| members.contains(status.id));
         let all_follow = statuses.len() == self.seats.len()
-            && statuses.iter().all(|status| {
+            && followers.all(|status| {
                 status.leader == Some(id) && status.term == term && status.commit >= status.base.index
             })
             && self.oracles.committed_term(statuses[leader].commit) == Some(term);

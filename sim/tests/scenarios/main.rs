@@ -3,6 +3,7 @@
 
 mod elections;
 mod founding;
+mod membership;
 mod reads;
 mod replication;
 mod storage;
