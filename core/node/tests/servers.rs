@@ -1,6 +1,7 @@
 //! Servers that come and go: adopted, promoted, taken out, as gossip has it. Gossip itself is played by the test.
 
 #![allow(
+    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
     reason = "a test picks out what it looks for"
 )]
