@@ -68,7 +68,8 @@ pub(crate) enum ReadFrameError {
 /// Reads one frame. A stream that was finished too early, as one is whose writer was cancelled, is an error.
 pub(crate) async fn read_frame(stream: &mut RecvStream, limit: usize) -> Result<Bytes, ReadFrameError> {
     let mut decoder = Decoder::new(limit);
-    let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
+    // Few, since thousands of these may wait: the caller's waits for as long as the call does.
+    let mut chunks = [const { Bytes::new() }; READ_CHUNKS / 8];
     while let Some(count) = stream.read_chunks(&mut chunks).await? {
         for chunk in &mut chunks[..count] {
             decoder.push(std::mem::take(chunk));
@@ -125,7 +126,7 @@ pub(crate) async fn call(
         }
     };
     let outcome = shared
-        .within(deadline, asked)
+        .within(deadline, Box::pin(asked))
         .await
         .unwrap_or(Err(CallFailure::Deadline));
     outcome.map_err(|failure| {
@@ -147,7 +148,8 @@ pub(crate) async fn answer(
     mut receive: RecvStream,
 ) {
     let limit = shared.limits.frame_bytes(plane);
-    let request = match read_frame(&mut receive, limit).await {
+    // In a box, so that what waits for the answer, maybe long, is small.
+    let request = match Box::pin(read_frame(&mut receive, limit)).await {
         Ok(request) => request,
         Err(ReadFrameError::TooLong(length)) => {
             let refusal = Refusal::FrameTooLarge { plane, length, limit };
@@ -170,7 +172,7 @@ pub(crate) async fn answer(
         return reset(&mut send, CODE_NO_REPLY);
     }
     match next_answer(&answers, &send).await {
-        Some(answer) if answer.len() > limit => reset(&mut send, CODE_REPLY_TOO_LARGE),
+        Some(answer) if answer.len() > shared.limits.answer_bytes(plane) => reset(&mut send, CODE_REPLY_TOO_LARGE),
         Some(answer) => {
             if send.write_all_chunks(&mut encode_one(answer)).await.is_ok() {
                 // Cannot fail: the stream was neither finished nor reset.

@@ -14,6 +14,8 @@ pub struct Limits {
     pub raft_frame_bytes: usize,
     /// Longest frame, request and answer on any other plane, in bytes; below 4 GiB.
     pub message_bytes: usize,
+    /// Longest answer to a call on the RPC and WAN planes, in bytes; below 4 GiB. It takes memory only as it comes in.
+    pub answer_bytes: usize,
     /// Frames that may wait on one lane.
     pub queue_frames: usize,
     /// Bytes that may wait on one lane. A frame is always taken by an empty queue.
@@ -52,6 +54,7 @@ impl Default for Limits {
         Self {
             raft_frame_bytes: 8 * 1024 * 1024,
             message_bytes: 16 * 1024 * 1024,
+            answer_bytes: 512 * 1024 * 1024,
             queue_frames: 4096,
             queue_bytes: 32 * 1024 * 1024,
             event_queue: 1024,
@@ -60,7 +63,7 @@ impl Default for Limits {
             links: 256,
             max_connections: 8192,
             max_handshakes: 256,
-            max_dials: 16,
+            max_dials: 64,
             calls_per_connection: 4096,
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(1),
@@ -71,6 +74,14 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The longest answer to a call on `plane`.
+    pub(crate) fn answer_bytes(&self, plane: Plane) -> usize {
+        match plane {
+            Plane::Raft | Plane::Gossip => self.frame_bytes(plane),
+            Plane::Rpc | Plane::Wan => self.answer_bytes.min(u32::MAX as usize),
+        }
+    }
+
     /// The longest frame on `plane`.
     pub(crate) fn frame_bytes(&self, plane: Plane) -> usize {
         let limit = match plane {

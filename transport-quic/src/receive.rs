@@ -95,14 +95,14 @@ fn begin_answer(
     let (traffic, clock) = (from.traffic.clone(), shared.clone());
     traffic.touch(clock.nanos());
     let waiting = traffic.calls.enter();
-    let answering = answer(
+    let answering = Box::pin(answer(
         shared.clone(),
         from.connection.clone(),
         from.peer.clone(),
         plane,
         send,
         receive,
-    );
+    ));
     let task = shared.runtime.spawn(async move {
         answering.await;
         traffic.touch(clock.nanos());
