@@ -117,10 +117,11 @@ impl<K: Ord + Copy> Queue<K> {
     }
 }
 
-/// How often a statement is sent in a pool of this size.
+/// How often a statement is sent in a pool of this size. One time `mult` more than the logarithm asks for: of a few members one that
+/// nobody happened to choose is no rarity otherwise.
 pub(crate) fn retransmit_limit(mult: u32, size: usize) -> u32 {
     let digits = ((size + 1) as f64).log10().ceil().max(1.0);
-    mult.saturating_mul(digits as u32)
+    mult.saturating_mul(digits as u32 + 1)
 }
 
 #[cfg(test)]
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_limit_grows_with_the_logarithm_of_the_pool() {
-        for (size, limit) in [(1, 4), (9, 4), (10, 8), (99, 8), (100, 12), (10_000, 20)] {
+        for (size, limit) in [(1, 8), (9, 8), (10, 12), (99, 12), (100, 16), (10_000, 24)] {
             assert_eq!(retransmit_limit(4, size), limit, "{size}");
         }
     }

@@ -31,8 +31,8 @@ impl EarlyIntents {
     }
 
     /// Keeps the latest of each member. True if it is news.
-    fn note(&mut self, id: NodeId, time: LamportTime, leaves: bool) -> bool {
-        let news = self.0.get(&id).is_none_or(|(known, _)| *known < time);
+    pub(crate) fn note(&mut self, id: NodeId, time: LamportTime, leaves: bool) -> bool {
+        let news = time > LamportTime(0) && self.0.get(&id).is_none_or(|(known, _)| *known < time);
         if news {
             self.0.insert(id, (time, leaves));
         }
@@ -50,10 +50,14 @@ impl EarlyIntents {
 impl Gossip {
     /// A member wants to be in the pool.
     pub(crate) fn join_intent(&mut self, id: NodeId, time: LamportTime, how: Hearing<'_>) {
-        let Some(slot) = self.later_intent(id, time, false, how) else {
+        if !self.witness_intent(time, how) {
+            return;
+        }
+        let Some(slot) = self.table.find(id) else {
+            self.early_intents.note(id, time, false);
             return;
         };
-        if slot == Slot::ME {
+        if slot == Slot::ME || !self.is_later(slot, time) {
             return;
         }
         if self.table.member(slot).state == MemberState::Leaving {
@@ -71,18 +75,27 @@ impl Gossip {
 
     /// A member is about to leave, or was made to.
     pub(crate) fn leave_intent(&mut self, id: NodeId, time: LamportTime, prune: bool, how: Hearing<'_>) {
-        let Some(slot) = self.later_intent(id, time, true, how) else {
-            return;
-        };
-        if slot == Slot::ME {
-            if self.phase == Phase::Present {
-                // By mistake, or of an earlier life.
-                self.say_join();
-            }
+        if !self.witness_intent(time, how) {
             return;
         }
-        self.pass_on_intent(Statement::Leave { id, time, prune }, how);
-        self.apply_leave(slot, prune);
+        let leave = Statement::Leave { id, time, prune };
+        let Some(slot) = self.table.find(id) else {
+            // Others may know it, so they should hear of it, once.
+            if self.early_intents.note(id, time, true) {
+                self.pass_on_intent(leave, how);
+            }
+            return;
+        };
+        if !self.is_later(slot, time) {
+            return;
+        }
+        if slot != Slot::ME {
+            self.pass_on_intent(leave, how);
+            self.apply_leave(slot, prune);
+        } else if self.phase == Phase::Present {
+            // By mistake, or of an earlier life.
+            self.say_join();
+        }
     }
 
     fn apply_leave(&mut self, slot: Slot, prune: bool) {
@@ -105,37 +118,28 @@ impl Gossip {
 
     /// Notes the time of an intent of a member that is gone.
     pub(crate) fn note_intent(&mut self, id: NodeId, time: LamportTime, how: Hearing<'_>) {
-        self.later_intent(id, time, true, how);
+        if self.witness_intent(time, how)
+            && let Some(slot) = self.table.find(id)
+        {
+            self.is_later(slot, time);
+        }
     }
 
-    /// The member that an intent is about, if it is later than what is known of its intents.
-    fn later_intent(
-        &mut self,
-        id: NodeId,
-        time: LamportTime,
-        leaves: bool,
-        how: Hearing<'_>,
-    ) -> Option<Slot> {
-        if self.intents.witness(time).is_err() {
+    fn witness_intent(&mut self, time: LamportTime, how: Hearing<'_>) -> bool {
+        let seen = self.intents.witness(time).is_ok();
+        if !seen {
             self.refuse(how.from.id, Refusal::Jump);
-            return None;
         }
-        let Some(slot) = self.table.find(id) else {
-            if time > LamportTime(0) && self.early_intents.note(id, time, leaves) && leaves {
-                let statement = Statement::Leave {
-                    id,
-                    time,
-                    prune: false,
-                };
-                self.pass_on_intent(statement, how);
-            }
-            return None;
-        };
-        if time <= self.table.time(slot) {
-            return None;
+        seen
+    }
+
+    /// Whether an intent is later than what is known of the member's; if so, it is known from now on.
+    fn is_later(&mut self, slot: Slot, time: LamportTime) -> bool {
+        let later = time > self.table.time(slot);
+        if later {
+            self.table.set_time(slot, time);
         }
-        self.table.set_time(slot, time);
-        Some(slot)
+        later
     }
 
     /// A member is new, and may have said something before.

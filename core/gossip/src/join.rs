@@ -48,6 +48,7 @@ impl Gossip {
             self.effects.push_back(Effect::Answer { token, answer });
             return;
         }
+        self.keeps_apart = false;
         let mut joining = Joining::default();
         for address in addresses {
             if address == self.me().address {

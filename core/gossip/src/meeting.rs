@@ -4,8 +4,10 @@ use lictor_machine::NodeId;
 
 use crate::gossip::{Gossip, Report};
 use crate::io::{Effect, Event, Sender, Target};
+use crate::leave::Phase;
 use crate::member::{Incarnation, MemberState};
 use crate::members::Slot;
+use crate::rumors::profile_of;
 use crate::statement::Statement;
 use crate::wire::Part;
 
@@ -41,7 +43,9 @@ impl Gossip {
                 address: from.address,
             });
         }
-        self.acquaint(from.id);
+        if !self.keeps_apart {
+            self.acquaint(from.id);
+        }
     }
 
     /// Compares the incarnation that a member says it has with the one that is known.
@@ -73,6 +77,14 @@ impl Gossip {
         let id = self.table.member(slot).id;
         let verdict = self.verdict(slot);
         self.tell(id, &verdict);
+    }
+
+    /// Tells a member how this one is, unless it is leaving.
+    pub(crate) fn tell_of_me(&mut self, id: NodeId) {
+        let present = matches!(self.phase, Phase::Present | Phase::Leaving);
+        if present && id != self.me().id && self.table.find(id).is_some() {
+            self.tell(id, &Statement::Alive(profile_of(self.me())));
+        }
     }
 
     /// Tells a member something, unless it was told something a moment ago.

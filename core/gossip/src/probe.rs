@@ -304,24 +304,29 @@ impl Gossip {
         let Some(slot) = self.table.find(probe.target) else {
             return;
         };
+        // Helpers that did not even say that they got no answer: the fault may be here (Lifeguard §IV-A).
+        let silent = probe.silent.len() as u32;
         if probe.answered_on_stream {
-            self.stats.degraded += 1;
-            let (id, name) = (probe.target, self.table.member(slot).name.clone());
-            if self.reported.allow((Report::Degraded, id), self.now()) {
-                let degraded = Event::Degraded { id, name };
-                self.effects.push_back(Effect::Event(degraded));
-            }
-            return;
+            self.awareness.worse(silent);
+            return self.degraded(slot);
         }
         self.stats.probes_failed += 1;
-        // Helpers that did not even say that they got no answer: the fault may be here (Lifeguard §IV-A).
-        let worse = if probe.helpers.is_empty() {
-            1
-        } else {
-            probe.silent.len() as u32
-        };
-        self.awareness.worse(worse);
+        self.awareness
+            .worse(if probe.helpers.is_empty() { 1 } else { silent });
         self.accuse(slot);
+    }
+
+    /// Datagrams do not get through to a member and back, streams do.
+    fn degraded(&mut self, slot: Slot) {
+        self.stats.degraded += 1;
+        let member = Arc::clone(self.table.member(slot));
+        if self.reported.allow((Report::Degraded, member.id), self.now()) {
+            let degraded = Event::Degraded {
+                id: member.id,
+                name: member.name.clone(),
+            };
+            self.effects.push_back(Effect::Event(degraded));
+        }
     }
 
     /// Suspects a member, on this one's own account.

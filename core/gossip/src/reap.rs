@@ -39,8 +39,11 @@ impl Gossip {
 
     /// Forgets a member, but not that it died.
     pub(crate) fn reap(&mut self, slot: Slot) {
+        let time = self.table.time(slot);
         let member = self.table.remove(slot);
         let id = member.id;
+        // What was said of it before is no news now either.
+        self.early_intents.note(id, time, false);
         self.tombstones.bury(id, member.incarnation);
         self.clear_suspicion(id);
         self.contests.remove(&id);

@@ -231,7 +231,9 @@ impl Gossip {
         how: Hearing<'_>,
     ) {
         if id == self.me().id {
-            return self.accused(incarnation, how);
+            self.accused(incarnation, how);
+            // The one who began it has a suspicion open, and should be among the first to hear.
+            return self.tell_of_me(accuser);
         }
         let Some(slot) = self.table.find(id) else { return };
         let known = Arc::clone(self.table.member(slot));
@@ -404,12 +406,13 @@ impl Gossip {
 
     /// Somebody says that this member is not well, or gone.
     fn accused(&mut self, incarnation: Incarnation, how: Hearing<'_>) {
-        if incarnation < self.me().incarnation {
-            return;
+        if incarnation >= self.me().incarnation {
+            // Slow to answer, perhaps (Lifeguard §IV-A).
+            self.awareness.worse(1);
+            self.refute(incarnation, how);
         }
-        // Slow to answer, perhaps (Lifeguard §IV-A).
-        self.awareness.worse(1);
-        self.refute(incarnation, how);
+        // Also if it was contradicted long ago: this one has not heard of that.
+        self.tell_of_me(how.from.id);
     }
 
     /// Contradicts a claim about this member, by a higher incarnation.

@@ -1,0 +1,605 @@
+//! What others say that is not true: by mistake, by age, or on purpose.
+
+mod common;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::{Net, address, all_see, config, id, is_failed, is_joined, is_left, whole};
+use lictor_gossip::wire::{PacketBuilder, Part, PoolTag, Profile, Statement};
+use lictor_gossip::{Event, Incarnation, Input, LamportTime, MemberEvent, MemberState, Refusal, Tags};
+use lictor_machine::{NodeId, Token};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn packet(parts: &[Part]) -> Bytes {
+    packet_of("dc1", parts)
+}
+
+fn packet_of(pool: &str, parts: &[Part]) -> Bytes {
+    let mut packet = PacketBuilder::packet(PoolTag::new(pool), 1150);
+    for part in parts {
+        assert!(packet.push_part(part));
+    }
+    packet.finish()
+}
+
+fn alive(n: usize, incarnation: u64) -> Part {
+    Part::Statement(Statement::Alive(profile(n, incarnation)))
+}
+
+fn profile(n: usize, incarnation: u64) -> Profile {
+    Profile {
+        id: id(n),
+        incarnation: Incarnation(incarnation),
+        name: format!("n{n}"),
+        address: address(n),
+        tags: Tags::new(),
+    }
+}
+
+fn suspect(n: usize, incarnation: u64, accuser: usize) -> Part {
+    Part::Statement(Statement::Suspect {
+        id: id(n),
+        incarnation: Incarnation(incarnation),
+        from: id(accuser),
+    })
+}
+
+fn dead(n: usize, incarnation: u64, accuser: usize) -> Part {
+    Part::Statement(Statement::Dead {
+        id: id(n),
+        incarnation: Incarnation(incarnation),
+        from: id(accuser),
+    })
+}
+
+/// Has member `from` say something to member `to`.
+fn say(net: &mut Net, from: usize, to: usize, parts: &[Part]) {
+    let sender = net.sender(from);
+    net.forge(sender, to, packet(parts));
+}
+
+fn incarnation(net: &Net, at: usize, n: usize) -> u64 {
+    net.hosts[at].gossip().member(id(n)).unwrap().incarnation.0
+}
+
+fn refused(net: &Net, at: usize, reason: Refusal) -> u64 {
+    net.hosts[at]
+        .gossip()
+        .stats()
+        .refused
+        .get(&reason)
+        .copied()
+        .unwrap_or(0)
+}
+
+/// G-01: an old `Alive` after a death at a higher incarnation brings nobody back, also not through what is remembered of the dead.
+#[test]
+fn g01_old_news_raise_nobody_from_the_dead() {
+    let mut net = Net::pool(3, 1);
+    net.kill(2);
+    net.until(15, "the crash is known", |net| {
+        all_see(net, 2, MemberState::Failed)
+    });
+    say(&mut net, 1, 0, &[dead(2, 9, 1)]);
+    assert_eq!(
+        incarnation(&net, 0, 2),
+        9,
+        "of the dead, too, the highest incarnation is kept"
+    );
+    for old in 1..=9 {
+        say(&mut net, 1, 0, &[alive(2, old)]);
+    }
+    net.run(SECOND * 5);
+    assert_eq!(net.hosts[0].sees(3), Some(MemberState::Failed));
+    let prune = Input::ForceLeave {
+        token: Token(1),
+        name: "n2".to_owned(),
+        prune: true,
+    };
+    net.input(0, prune);
+    assert_eq!(net.hosts[0].sees(3), None);
+    say(&mut net, 1, 0, &[alive(2, 9)]);
+    assert_eq!(net.hosts[0].sees(3), None, "also who is forgotten stays dead");
+    say(&mut net, 1, 0, &[alive(2, 10)]);
+    assert_eq!(
+        net.hosts[0].sees(3),
+        Some(MemberState::Alive),
+        "a new life is news"
+    );
+}
+
+/// G-02: everybody restarts, and everybody holds everybody for dead at an incarnation that is higher than what they start with.
+#[test]
+fn g02_after_a_mass_restart_without_memory_all_find_together() {
+    let mut net = Net::pool(6, 2);
+    for round in 0..4 {
+        for victim in 1..6 {
+            say(&mut net, 0, victim, &[suspect(victim, 1 + round, 0)]);
+        }
+        net.run(SECOND * 2);
+    }
+    assert!(incarnation(&net, 0, 3) > 3);
+    for at in 1..6 {
+        net.kill(at);
+    }
+    net.until(60, "one is left", |net| net.hosts[0].gossip().size() == 1);
+    for at in 1..6 {
+        net.hosts[at].memory = lictor_gossip::Memory::default();
+        net.start(at);
+        net.join(at, (at + 1) % 6);
+    }
+    net.until(30, "the pool is whole", whole);
+}
+
+/// G-03: a huge incarnation from a third party is refused; within the bound the member contradicts; nothing overflows or is stuck.
+#[test]
+fn g03_incarnations_that_jump_are_refused_and_nobody_is_stuck() {
+    let mut net = Net::pool(4, 3);
+    for absurd in [2 + (1 << 20), 1 << 40, 1 << 62, u64::MAX] {
+        say(&mut net, 1, 0, &[alive(2, absurd)]);
+        say(&mut net, 1, 0, &[suspect(2, absurd, 1)]);
+        say(&mut net, 1, 0, &[dead(2, absurd, 1)]);
+        say(&mut net, 1, 2, &[suspect(2, absurd, 1)]);
+        say(&mut net, 1, 2, &[dead(2, absurd, 1)]);
+        say(&mut net, 2, 0, &[alive(2, absurd.max((1 << 62) + 1))]);
+    }
+    assert_eq!(refused(&net, 0, Refusal::Jump), 16);
+    assert_eq!(refused(&net, 2, Refusal::Jump), 8);
+    net.run(SECOND * 10);
+    assert!(whole(&net));
+    assert_eq!(incarnation(&net, 0, 2), 1);
+    // Within the bound.
+    say(&mut net, 1, 2, &[dead(2, 1 << 20, 1)]);
+    net.until(5, "it contradicts", |net| incarnation(net, 3, 2) == (1 << 20) + 1);
+    let refused: Vec<_> = net.hosts[0]
+        .notes
+        .iter()
+        .filter(|note| {
+            matches!(
+                note,
+                Event::Refused {
+                    reason: Refusal::Jump,
+                    ..
+                }
+            )
+        })
+        .collect();
+    assert_eq!(
+        refused.len(),
+        2,
+        "one line for each sender, not for each packet: {refused:?}"
+    );
+}
+
+/// G-03, continued: a newcomer is told a lie about a member that it does not know. The member itself puts that right.
+#[test]
+fn g03_a_newcomer_that_believed_a_lie_learns_the_truth() {
+    let mut net = Net::new(4);
+    for n in 0..3 {
+        net.add(config(n));
+    }
+    say(&mut net, 1, 0, &[alive(2, 1 << 39)]);
+    assert_eq!(
+        net.hosts[0].sees(3),
+        Some(MemberState::Alive),
+        "first sight has nothing to compare with"
+    );
+    net.join(1, 0);
+    net.join(2, 1);
+    net.until(30, "the truth is known", |net| {
+        let settled = incarnation(net, 2, 2);
+        whole(net) && (0..3).all(|at| net.hosts[at].sees(3).is_some() && incarnation(net, at, 2) == settled)
+    });
+}
+
+/// G-07: a suspicion, or a death, of an older incarnation does nothing to the new one.
+#[test]
+fn g07_old_suspicions_do_not_harm_the_new_life() {
+    let mut net = Net::pool(3, 5);
+    say(&mut net, 2, 0, &[alive(1, 8)]);
+    assert_eq!(incarnation(&net, 0, 1), 8);
+    for old in 0..8 {
+        say(&mut net, 2, 0, &[suspect(1, old, 2), dead(1, old, 2)]);
+        assert_eq!(net.hosts[0].sees(2), Some(MemberState::Alive));
+    }
+    // And a suspicion that is open when the member contradicts does not run on.
+    say(&mut net, 2, 0, &[suspect(1, 8, 2)]);
+    assert_eq!(net.hosts[0].sees(2), Some(MemberState::Suspect));
+    say(&mut net, 2, 0, &[alive(1, 9)]);
+    assert_eq!(net.hosts[0].sees(2), Some(MemberState::Alive));
+    net.run(SECOND * 30);
+    assert!(net.hosts[0].saw(is_failed) == 0);
+}
+
+/// A suspect contradicts in the answer to the packet that tells it.
+#[test]
+fn a_suspect_learns_it_at_once_and_contradicts_at_once() {
+    let mut net = Net::pool(5, 6);
+    net.run(SECOND);
+    say(&mut net, 1, 0, &[suspect(3, 1, 1)]);
+    let time = net.until(5, "it is cleared", |net| {
+        net.hosts[0].sees(4) == Some(MemberState::Alive)
+    });
+    assert!(time < SECOND, "{time:?}");
+    net.until(5, "all know the new incarnation", |net| {
+        (0..5).all(|at| incarnation(net, at, 3) == 2)
+    });
+    assert!(net.hosts[3].notes.contains(&Event::Refuted {
+        incarnation: Incarnation(2)
+    }));
+}
+
+/// G-05: an intent goes round once. Equal Lamport times are never passed on again.
+#[test]
+fn g05_each_statement_is_sent_a_bounded_number_of_times() {
+    let mut net = Net::pool(10, 7);
+    net.run(SECOND * 5);
+    net.kill(9);
+    net.until(15, "the crash is known", |net| {
+        all_see(net, 9, MemberState::Failed)
+    });
+    let force = Input::ForceLeave {
+        token: Token(1),
+        name: "n9".to_owned(),
+        prune: false,
+    };
+    net.input(0, force);
+    net.run(SECOND * 10);
+    let limit = 4 * 3;
+    for host in &net.hosts[..9] {
+        let stats = host.gossip().stats();
+        assert_eq!(stats.broadcasts_queued, 0, "all is calm");
+        assert!(stats.transmissions_max <= limit, "{stats:?}");
+    }
+    // The same again and again, from everybody: nobody passes it on any more.
+    let leave = Part::Statement(Statement::Leave {
+        id: id(9),
+        time: LamportTime(1),
+        prune: false,
+    });
+    for at in 0..9 {
+        say(
+            &mut net,
+            (at + 1) % 9,
+            at,
+            &[leave.clone(), dead(9, 1, 3), alive(4, 1)],
+        );
+        assert_eq!(net.hosts[at].gossip().stats().broadcasts_queued, 0);
+    }
+}
+
+/// G-06: two members behind one address. Everything goes by id, so one's failure is not the other's.
+#[test]
+fn g06_members_that_share_an_address_are_not_taken_for_each_other() {
+    let mut net = Net::pool(3, 8);
+    let mut twin = profile(7, 1);
+    twin.address = address(2);
+    say(&mut net, 1, 0, &[Part::Statement(Statement::Alive(twin))]);
+    assert_eq!(net.hosts[0].sees(8), Some(MemberState::Alive));
+    net.until(40, "who is not there fails", |net| {
+        net.hosts[0].sees(8) == Some(MemberState::Failed)
+    });
+    assert_eq!(net.hosts[0].sees(3), Some(MemberState::Alive));
+    assert_eq!(net.hosts[2].gossip().stats().refutations, 0);
+}
+
+/// G-09: members come and go with new ids, for ever; nothing grows.
+#[test]
+fn g09_churn_with_new_ids_does_not_grow_anything() {
+    let mut net = Net::pool_with(2, 9, |config| config.members_max = 64);
+    for n in 0..5000_u64 {
+        let stranger = Profile {
+            id: NodeId(1000 + u128::from(n)),
+            incarnation: Incarnation(1),
+            name: format!("x{n}"),
+            address: address(500),
+            tags: Tags::new(),
+        };
+        let gone = Part::Statement(Statement::Left {
+            id: stranger.id,
+            incarnation: Incarnation(1),
+        });
+        let early = Part::Statement(Statement::Leave {
+            id: NodeId(1_000_000 + u128::from(n)),
+            time: LamportTime(n + 10),
+            prune: false,
+        });
+        let here = Part::Statement(Statement::Alive(stranger));
+        say(&mut net, 1, 0, &[early, here, gone]);
+    }
+    let stats = net.hosts[0].gossip().stats();
+    assert!(stats.members <= 64, "{stats:?}");
+    assert!(stats.tombstones <= 64, "{stats:?}");
+    let known = net.hosts[0].gossip().members().count();
+    assert_eq!(known, stats.members);
+    net.run(SECOND * 60);
+    assert_eq!(net.hosts[0].gossip().stats().broadcasts_queued, 0);
+    // Full of members that are here: one more is refused.
+    for n in 0..100 {
+        say(&mut net, 1, 0, &[alive(200 + n, 1)]);
+    }
+    assert!(refused(&net, 0, Refusal::TooLarge) >= 38);
+    assert!(net.hosts[0].gossip().stats().members <= 64);
+}
+
+/// G-10: a member that starts again with nothing is one that is well with what it says now, not with what it said before.
+#[test]
+fn g10_a_member_that_lost_its_memory_replaces_what_it_was() {
+    let mut net = Net::pool_with(4, 10, |config| {
+        config.tags.insert("generation".to_owned(), "1".to_owned());
+    });
+    net.run(SECOND * 15);
+    net.kill(3);
+    net.hosts[3].memory = lictor_gossip::Memory::default();
+    net.hosts[3].config.tags = [("other".to_owned(), "2".to_owned())].into();
+    // Before the others notice that it was gone.
+    net.start(3);
+    net.join(3, 0);
+    net.until(10, "all know what it says now", |net| {
+        let tags_at = |at: usize| net.hosts[at].gossip().member(id(3)).unwrap().tags.clone();
+        (0..4).all(|at| tags_at(at) == net.hosts[3].config.tags)
+    });
+    assert!(whole(&net));
+}
+
+/// G-16: a change of the tags alone is announced.
+#[test]
+fn g16_a_change_of_tags_reaches_also_those_who_missed_it() {
+    let mut net = Net::pool(4, 11);
+    net.split(&[3], &[0, 1, 2]);
+    let tags: Tags = [("version".to_owned(), "2".to_owned())].into();
+    net.input(0, Input::SetTags(tags.clone()));
+    net.run(SECOND);
+    net.cut.clear();
+    net.until(60, "it reaches the last", |net| {
+        net.hosts[3].gossip().member(id(0)).unwrap().tags == tags && whole(net)
+    });
+}
+
+#[test]
+fn who_speaks_in_anothers_name_is_refused() {
+    let mut net = Net::pool(3, 12);
+    // Its certificate has another name than the packet.
+    let mut forged = profile(1, 5);
+    forged.name = "n0".to_owned();
+    say(&mut net, 1, 2, &[Part::Statement(Statement::Alive(forged))]);
+    assert_eq!(refused(&net, 2, Refusal::Forged), 1);
+    // It says that it is a server; its certificate does not.
+    let mut forged = profile(1, 5);
+    forged.tags.insert("role".to_owned(), "consul".to_owned());
+    say(&mut net, 1, 2, &[Part::Statement(Statement::Alive(forged))]);
+    assert_eq!(refused(&net, 2, Refusal::Forged), 2);
+    assert_eq!(incarnation(&net, 2, 1), 1);
+    let note = Event::Refused {
+        from: id(1),
+        reason: Refusal::Forged,
+    };
+    assert_eq!(
+        net.hosts[2].notes.iter().filter(|other| **other == note).count(),
+        1
+    );
+    net.run(SECOND * 61);
+    say(
+        &mut net,
+        1,
+        2,
+        &[Part::Statement(Statement::Alive({
+            let mut forged = profile(1, 6);
+            forged.name = "n2".to_owned();
+            forged
+        }))],
+    );
+    assert_eq!(
+        net.hosts[2].notes.iter().filter(|other| **other == note).count(),
+        2,
+        "once a minute"
+    );
+}
+
+#[test]
+fn other_pools_other_versions_and_rubbish_are_refused() {
+    let mut net = Net::pool(2, 13);
+    let sender = net.sender(1);
+    let good = packet(&[alive(7, 1)]);
+    let mut version = good.to_vec();
+    version[0] = 77;
+    let mut cut = good.to_vec();
+    cut.truncate(good.len() - 1);
+    let cases = [
+        (packet_of("dc2", &[alive(7, 1)]), Refusal::ForeignPool),
+        (Bytes::from(version), Refusal::Version),
+        (Bytes::from(cut), Refusal::Malformed),
+        (Bytes::new(), Refusal::Malformed),
+        (Bytes::from(vec![1; 5000]), Refusal::TooLarge),
+    ];
+    for (packet, reason) in cases {
+        let before = refused(&net, 0, reason);
+        net.forge(sender.clone(), 0, packet.clone());
+        assert_eq!(refused(&net, 0, reason), before + 1, "{reason}");
+        let call = Input::Call {
+            id: lictor_gossip::InboundId(1),
+            from: sender.clone(),
+            request: packet,
+        };
+        net.input(0, call);
+    }
+    assert!(net.hosts[0].sees(8).is_none());
+    net.run(SECOND * 5);
+    assert!(whole(&net));
+}
+
+#[test]
+fn a_member_of_another_pool_cannot_be_joined() {
+    let mut net = Net::pool(2, 14);
+    let mut other = config(2);
+    other.pool = "dc2".to_owned();
+    net.add(other);
+    net.join(2, 0);
+    net.until(60, "the join is answered", |net| !net.hosts[2].answers.is_empty());
+    assert!(matches!(
+        &net.hosts[2].answers[&Token(900)],
+        lictor_gossip::Answer::Joined { joined: 0, failed } if failed.len() == 1
+    ));
+    assert_eq!(net.hosts[0].gossip().size(), 2);
+    assert!(refused(&net, 0, Refusal::ForeignPool) > 0);
+}
+
+#[test]
+fn lamport_times_that_jump_are_refused() {
+    let mut net = Net::pool(3, 15);
+    let far = LamportTime(1 << 40);
+    let leave = Statement::Leave {
+        id: id(2),
+        time: far,
+        prune: true,
+    };
+    say(
+        &mut net,
+        1,
+        0,
+        &[
+            Part::Statement(leave),
+            Part::Statement(Statement::Join { id: id(2), time: far }),
+        ],
+    );
+    assert_eq!(refused(&net, 0, Refusal::Jump), 2);
+    assert_eq!(net.hosts[0].sees(3), Some(MemberState::Alive));
+}
+
+/// The name of a member that is well is its own; of one that is gone it is free.
+#[test]
+fn a_name_belongs_to_who_was_there_first_while_it_is_there() {
+    let mut net = Net::pool(4, 16);
+    let mut twin = config(4);
+    twin.name = "n2".to_owned();
+    let twin = net.add(twin);
+    net.join(twin, 0);
+    net.until(30, "the join is answered", |net| {
+        !net.hosts[twin].answers.is_empty()
+    });
+    let lictor_gossip::Answer::Joined { joined: 0, failed } = &net.hosts[twin].answers[&Token(900)] else {
+        panic!("{:?}", net.hosts[twin].answers)
+    };
+    assert!(failed[0].1.contains("belongs to the member"), "{failed:?}");
+    net.run(SECOND * 20);
+    for at in 0..4 {
+        assert_eq!(
+            net.hosts[at].gossip().member_by_name("n2").unwrap().id,
+            id(2),
+            "{}",
+            net.views()
+        );
+        assert_eq!(net.hosts[at].sees(5), None);
+        assert_eq!(net.hosts[at].saw(is_left) + net.hosts[at].saw(is_failed), 0);
+    }
+    let conflict = |note: &Event| matches!(note, Event::NameConflict { holder, other, .. } if holder.id == id(2) && *other == id(4));
+    assert!(net.hosts[0].notes.iter().any(conflict));
+    assert!(!net.hosts[2].left, "the original is never shut down");
+    // Once the first is gone the name is free.
+    net.kill(2);
+    net.until(30, "it is gone", |net| {
+        all_see_among(net, &[0, 1, 3], 2, MemberState::Failed)
+    });
+    net.until(90, "the other has the name", |net| {
+        [0, 1, 3].iter().all(|at| {
+            let holder = net.hosts[*at].gossip().member_by_name("n2");
+            holder.is_some_and(|holder| holder.id == id(4) && holder.state == MemberState::Alive)
+        })
+    });
+    for at in [0, 1, 3] {
+        assert_eq!(net.hosts[at].sees(3), None, "the old holder is forgotten");
+        assert_eq!(
+            net.hosts[at].saw(|event| matches!(event, MemberEvent::Reaped(old) if old.id == id(2))),
+            1
+        );
+    }
+}
+
+fn all_see_among(net: &Net, observers: &[usize], subject: usize, state: MemberState) -> bool {
+    observers
+        .iter()
+        .all(|at| net.hosts[*at].sees(subject as u128 + 1) == Some(state))
+}
+
+/// A data directory was copied: two agents with one id. The first keeps it.
+#[test]
+fn an_id_belongs_to_who_was_there_first_while_it_answers() {
+    let mut net = Net::pool(4, 17);
+    net.run(SECOND * 15);
+    let mut double = net.hosts[2].config.clone();
+    double.address = address(50);
+    let at = net.add(double);
+    net.kill(at);
+    net.hosts[at].memory = net.hosts[2].memory.clone();
+    net.start(at);
+    net.join(at, 0);
+    net.run(SECOND * 30);
+    for observer in [0, 1, 3] {
+        let member = net.hosts[observer].gossip().member(id(2)).unwrap();
+        assert_eq!(
+            (member.address, member.state),
+            (address(2), MemberState::Alive),
+            "{}",
+            net.views()
+        );
+    }
+    let conflict = |note: &Event| matches!(note, Event::IdConflict { other_address, .. } if *other_address == address(50));
+    assert!(net.hosts.iter().any(|host| host.notes.iter().any(conflict)));
+    assert!(net.hosts[2].machine.is_some() && !net.hosts[2].left);
+}
+
+/// A restart at another address is no conflict, whether or not its end was noticed before, with memory or without.
+#[test]
+fn a_member_may_move() {
+    for (noticed, memory) in [(false, true), (true, true), (false, false), (true, false)] {
+        let mut net = Net::pool(4, 18);
+        net.run(SECOND * 15);
+        net.kill(2);
+        if noticed {
+            net.until(15, "the crash is known", |net| {
+                all_see(net, 2, MemberState::Failed)
+            });
+        }
+        net.move_to(2, address(60));
+        if !memory {
+            net.hosts[2].memory = lictor_gossip::Memory::default();
+        }
+        net.start(2);
+        net.join(2, 1);
+        net.until(30, "all know the new address", |net| {
+            (0..4).all(|at| {
+                net.hosts[at]
+                    .gossip()
+                    .member(id(2))
+                    .is_some_and(|member| member.address == address(60))
+            }) && whole(net)
+        });
+        let conflict = |note: &Event| matches!(note, Event::IdConflict { .. });
+        assert!(
+            !net.hosts.iter().any(|host| host.notes.iter().any(conflict)),
+            "{noticed} {memory}"
+        );
+    }
+}
+
+/// All are stopped, all get other addresses, and all but one know where to find one.
+#[test]
+fn a_pool_survives_that_all_addresses_change() {
+    let mut net = Net::pool(5, 19);
+    net.run(SECOND * 15);
+    for at in 0..5 {
+        net.kill(at);
+        net.move_to(at, address(100 + at));
+    }
+    for at in 0..5 {
+        net.start(at);
+    }
+    for at in 1..5 {
+        net.join(at, 0);
+    }
+    let time = net.until(15, "the pool is whole", whole);
+    assert!(time < SECOND * 5, "{time:?}");
+    assert_eq!(net.hosts[0].saw(is_joined), 8);
+}
