@@ -176,7 +176,6 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
             tasks.push(
                 runtime.spawn(Arc::clone(&coordinates).keep_writing(handle.clone(), COORDINATE_PERIOD)),
             );
-            tasks.push(runtime.spawn(Arc::clone(&routes).keep_balanced()));
             let backend: Arc<dyn Backend> = Arc::new(ServerBackend {
                 server: server::Server {
                     view,
@@ -196,7 +195,6 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
             (backend, Some(service))
         }
         None => {
-            tasks.push(runtime.spawn(Arc::clone(&routes).keep_balanced()));
             let backend = ClientBackend {
                 local: Arc::clone(&local),
                 servers: caller(Plane::Rpc),
@@ -204,6 +202,11 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
             (Arc::new(backend), None)
         }
     };
+    let members = {
+        let pools = Arc::clone(&pools);
+        move || pools.count(Pool::Lan, lictor_gossip::MemberState::is_well)
+    };
+    tasks.push(runtime.spawn(Arc::clone(&routes).keep_balanced(members)));
     tasks.push(runtime.spawn(network::receive(incoming, handle.clone(), service)));
     let driving = runtime.spawn(async move {
         let ended = drive(

@@ -4,7 +4,7 @@
 //! moves on by itself, so that servers which came later get their share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,8 +87,6 @@ impl Server {
 pub(crate) struct Routes {
     datacenter: String,
     inner: Mutex<Inner>,
-    /// How many agents there are in this data center.
-    members: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -106,7 +104,6 @@ impl Routes {
                 groups: BTreeMap::new(),
                 rng: Rng::new(seed),
             }),
-            members: AtomicUsize::new(1),
         }
     }
 
@@ -132,11 +129,6 @@ impl Routes {
             self.lock()
                 .set(facts.datacenter, facts.id, facts.name, facts.state.is_well());
         }
-    }
-
-    /// Learns how many agents there are in this data center.
-    pub(crate) fn set_members(&self, members: usize) {
-        self.members.store(members, Ordering::Relaxed);
     }
 
     /// The servers of a data center, best first. Of this one also those that are believed to have failed, last: to ask
@@ -165,20 +157,22 @@ impl Routes {
         }
     }
 
-    /// Moves on to other servers now and then, for ever. One task of the agent runs this.
-    pub(crate) async fn keep_balanced(self: Arc<Self>) {
+    /// Moves on to other servers now and then, for ever. One task of the agent runs this. `members`: how many agents there
+    /// are in this data center.
+    pub(crate) async fn keep_balanced(self: Arc<Self>, members: impl Fn() -> usize + Send) {
         loop {
-            async_io::Timer::after(self.stay()).await;
+            let stay = self.stay(members());
+            async_io::Timer::after(stay).await;
             self.shuffle();
         }
     }
 
-    /// How long to stay with the servers of today.
-    fn stay(&self) -> Duration {
+    /// How long to stay with the servers of today, in a data center of so many agents.
+    fn stay(&self, members: usize) -> Duration {
         let mut inner = self.lock();
         let servers = inner.groups.get(&self.datacenter).map_or(1, Vec::len).max(1);
         let usual = inner.rng.between(STAY.0, STAY.1);
-        let crowded = self.members.load(Ordering::Relaxed) / (MOVES_PER_SECOND * servers);
+        let crowded = members / (MOVES_PER_SECOND * servers);
         usual.max(Duration::from_secs(crowded as u64))
     }
 
@@ -338,12 +332,11 @@ mod tests {
         for _ in 0..100 {
             routes.shuffle();
             first.insert(ids(&routes, "dc1")[0]);
-            let stay = routes.stay();
+            let stay = routes.stay(1000);
             assert!((STAY.0..=STAY.1).contains(&stay), "{stay:?}");
         }
         assert_eq!(first.len(), 3);
-        routes.set_members(192_000);
-        assert_eq!(routes.stay(), Duration::from_secs(1000));
+        assert_eq!(routes.stay(192_000), Duration::from_secs(1000));
     }
 
     #[test]

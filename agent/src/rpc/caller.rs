@@ -122,8 +122,8 @@ impl Caller {
         let budget = wait + self.hold + MARGIN;
         let started = Instant::now();
         let mut silence = Duration::ZERO;
+        let mut spent = Duration::ZERO;
         for server in servers {
-            let spent = started.elapsed();
             let left = budget.saturating_sub(spent);
             let patience = SILENCE.saturating_sub(silence).min(share);
             if left.is_zero() || patience.is_zero() {
@@ -141,11 +141,8 @@ impl Caller {
             };
             let detail = match answer {
                 Ok(answer) => match wire::failure_in(&answer) {
-                    // It has done nothing, and says so.
-                    Some(Failure::Stopping) => {
-                        self.routes.demote(group, server.id);
-                        continue;
-                    }
+                    // It has done nothing.
+                    Some(stopping @ Failure::Stopping) => stopping.to_string(),
                     Some(_) | None => return Ok(answer),
                 },
                 Err(Unanswered::TooLarge) => {
@@ -162,8 +159,9 @@ impl Caller {
             };
             self.routes.demote(group, server.id);
             self.complaints.about(Target::Node(server.id), &detail);
-            // Only what passed without a sign of life counts: a server that was lost after a long wait was there.
+            // A server that was lost after a long wait had been there.
             silence += begun.elapsed().min(patience);
+            spent = started.elapsed();
         }
         Err(nobody)
     }

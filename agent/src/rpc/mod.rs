@@ -11,3 +11,6 @@
 pub(crate) mod caller;
 pub(crate) mod service;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;
