@@ -16,6 +16,13 @@ use crate::text::format_duration;
 /// What this agent says of itself.
 pub(crate) async fn about(request: &Request<'_>) -> Result<Reply, Fault> {
     let about = request.api.backend.about().await?;
+    let mut meta: BTreeMap<&str, &str> = about
+        .meta
+        .iter()
+        .map(|(name, value)| (&name[..], &value[..]))
+        .collect();
+    // Every node is in the one network segment that there is, which has no name.
+    meta.entry("consul-network-segment").or_default();
     let view = AboutView {
         config: ConfigView {
             datacenter: &about.datacenter,
@@ -29,7 +36,7 @@ pub(crate) async fn about(request: &Request<'_>) -> Result<Reply, Fault> {
         coord: about.coordinate.as_ref().map(Position::of_member),
         member: MemberView::new(&about.member),
         stats: &about.stats,
-        meta: &about.meta,
+        meta,
     };
     Ok(request.json(&view, 8 << 10))
 }
@@ -100,7 +107,7 @@ struct AboutView<'a> {
     coord: Option<Position<'a>>,
     member: MemberView<'a>,
     stats: &'a BTreeMap<String, BTreeMap<String, String>>,
-    meta: &'a BTreeMap<String, String>,
+    meta: BTreeMap<&'a str, &'a str>,
 }
 
 #[derive(Serialize)]

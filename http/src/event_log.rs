@@ -272,6 +272,25 @@ mod tests {
     }
 
     #[test]
+    fn whatever_arrives_is_an_event_or_refused() {
+        let good = told(&event());
+        for at in 0..good.payload.len() {
+            for byte in [0, 1, 2, 0x7f, 0x80, 0xff] {
+                let mut payload = good.payload.to_vec();
+                payload[at] = byte;
+                let payload = Bytes::from(payload);
+                let bent = gossip::UserEvent {
+                    payload: payload.clone(),
+                    ..good.clone()
+                };
+                if let Ok(event) = UserEvent::from_gossip(&bent) {
+                    assert_eq!(event.to_gossip(), (good.name.clone(), payload));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_index_is_made_of_the_id() {
         let log = EventLog::new();
         assert_eq!(log.list(None), (1, vec![]));

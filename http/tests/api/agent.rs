@@ -15,7 +15,7 @@ fn what_an_agent_says_of_itself() {
     let text = response.text();
     let config = r#"{"Config":{"Datacenter":"dc1","NodeName":"n1","NodeID":"603577f4-8b5a-2e6a-ad92-5a6ea4f8c8de","Revision":"","Server":true,"Version":"1.8.7"},"DebugConfig":{"#;
     let rest = format!(
-        r#"}},"Coord":{{"Vec":[0,0.1,-2,0,0,0,0,0],"Error":1.5,"Adjustment":0,"Height":0.00001}},"Member":{MEMBER},"Stats":{{"agent":{{"checks":"0","services":"\u003c1\u003e"}}}},"Meta":{{"rack":"1"}}}}"#
+        r#"}},"Coord":{{"Vec":[0,0.1,-2,0,0,0,0,0],"Error":1.5,"Adjustment":0,"Height":0.00001}},"Member":{MEMBER},"Stats":{{"agent":{{"checks":"0","services":"\u003c1\u003e"}}}},"Meta":{{"consul-network-segment":"","rack":"1"}}}}"#
     );
     let debug = text
         .strip_prefix(config)
