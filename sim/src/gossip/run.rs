@@ -219,10 +219,13 @@ impl<'o, 'w> Run<'o, 'w> {
             }
         }
         self.world.calm();
+        let begin = self.world.now();
+        while (0..self.world.scene().members.len()).any(|at| self.world.is_frozen(at)) {
+            self.world.run_for(POLL)?;
+        }
         let members = self.world.scene().members.len();
-        let bound = convergence_bound(&self.options.common(), members);
-        // That is also the longest for which anybody may still be frozen.
-        self.converge(bound + self.options.broken_for)
+        self.converge(convergence_bound(&self.options.common(), members))?;
+        Ok(self.world.now().since(begin))
     }
 
     fn quiet(&mut self) -> Check {
