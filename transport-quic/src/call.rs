@@ -114,7 +114,7 @@ pub(crate) async fn call(
         sent.store(true, Ordering::Relaxed);
         // Cannot fail: the stream was neither finished nor reset.
         let _ = send.finish();
-        let answer = read_frame(&mut receive, limit).await;
+        let answer = read_frame(&mut receive, shared.limits.answer_bytes(link.plane)).await;
         session.traffic.touch(shared.nanos());
         match answer {
             Ok(answer) => Ok((session.peer.clone(), answer)),
