@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 
 use lictor_catalog::State;
+use lictor_gossip::wire::{PacketBuilder, Part, PoolTag, Profile, Statement};
+use lictor_gossip::{Gossip, Incarnation, Memory, Sender, Tags};
 use lictor_machine::{Index, Instant, Machine, NodeId, Now};
 use lictor_node::store::{LogBoot, StateMark};
 use lictor_node::{CallId, Config, Effect, Input, Node};
@@ -124,6 +126,65 @@ pub fn serve(node: &mut Node, now: Now) -> Vec<CallId> {
             | Effect::Stopped => continue,
         };
         let _ = node.handle(now, input);
+    }
+    calls
+}
+
+/// Member 1 of a pool of three, and the others; the last sender is a stranger.
+pub fn gossip() -> (Gossip, Vec<Sender>) {
+    let senders: Vec<Sender> = (1..=4_u8)
+        .map(|n| Sender {
+            id: NodeId(n.into()),
+            name: format!("n{n}"),
+            server: n == 2,
+            address: SocketAddr::from(([127, 0, 0, n], 8301)),
+        })
+        .collect();
+    let me = &senders[0];
+    let config = lictor_gossip::Config::lan(me.id, me.name.clone(), me.address, 1);
+    let now = Now::at(Instant::ZERO);
+    let mut gossip = Gossip::start(config, Memory::default(), now).expect("good settings");
+    for from in &senders[1..3] {
+        let alive = Statement::Alive(Profile {
+            id: from.id,
+            incarnation: Incarnation(1),
+            name: from.name.clone(),
+            address: from.address,
+            tags: Tags::new(),
+        });
+        let mut packet = PacketBuilder::packet(PoolTag::new("dc1"), 1150);
+        assert!(packet.push_part(&Part::Statement(alive)), "it is small");
+        let (from, packet) = (from.clone(), packet.finish());
+        let _ = gossip.handle(now, lictor_gossip::Input::Packet { from, packet });
+    }
+    settle(&mut gossip, now);
+    (gossip, senders)
+}
+
+/// Takes everything that the member wants done, and returns the calls that it made.
+pub fn settle(gossip: &mut Gossip, now: Now) -> Vec<lictor_gossip::CallId> {
+    use lictor_gossip::Effect;
+    let mut calls = Vec::new();
+    while let Some(effect) = gossip.poll_effect() {
+        match effect {
+            Effect::Packet { packet, .. } => assert!(packet.len() <= 1150, "a packet is too long"),
+            Effect::Call { id, .. } => calls.push(id),
+            Effect::Query(query) => {
+                let (query, payload) = (query.id, query.payload);
+                let _ = gossip.handle(now, lictor_gossip::Input::Respond { query, payload });
+            }
+            Effect::Reply { .. }
+            | Effect::Address { .. }
+            | Effect::Forget(_)
+            | Effect::Member(_)
+            | Effect::UserEvent(_)
+            | Effect::QueryResponse { .. }
+            | Effect::QueryAck { .. }
+            | Effect::Answer { .. }
+            | Effect::Remember(_)
+            | Effect::Event(_)
+            | Effect::Left => {}
+        }
     }
     calls
 }

@@ -188,6 +188,9 @@ impl Gossip {
         for part in &question.parts {
             crate::probe::push(&mut request, part);
         }
+        if self.table.find(question.peer).is_none() {
+            return self.events_done(Err("it is not a member".to_owned()));
+        }
         let (to, timeout) = (Target::Node(question.peer), self.config.stream_timeout);
         if !self.call(to, request.finish(), timeout, Purpose::Events) {
             self.events_done(Err("too many calls are open".to_owned()));

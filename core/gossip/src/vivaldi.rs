@@ -214,3 +214,218 @@ fn direction(from: &[f64; DIMENSIONS], to: &[f64; DIMENSIONS], rng: &mut Rng) ->
 pub(crate) fn norm(vector: &[f64; DIMENSIONS]) -> f64 {
     vector.iter().map(|part| part * part).sum::<f64>().sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use lictor_machine::Rng;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client(seed: u64) -> CoordinateClient {
+        CoordinateClient::new(None, Rng::new(seed))
+    }
+
+    fn millis(millis: f64) -> Duration {
+        Duration::from_secs_f64(millis / 1000.0)
+    }
+
+    /// Lets `clients` observe each other in random pairs; `rtt` says how far apart two of them are.
+    fn observe(clients: &mut [CoordinateClient], rounds: usize, rtt: impl Fn(usize, usize) -> Duration) {
+        let mut rng = Rng::new(1);
+        for _ in 0..rounds {
+            for at in 0..clients.len() {
+                let other = (at + 1 + rng.below(clients.len() as u64 - 1) as usize) % clients.len();
+                let theirs = *clients[other].coordinate();
+                let peer = NodeId(other as u128);
+                clients[at].update(peer, &theirs, rtt(at, other)).unwrap();
+            }
+        }
+    }
+
+    /// The median and the largest of how wrong the estimates of all pairs are, relative to the truth.
+    fn relative_errors(clients: &[CoordinateClient], rtt: impl Fn(usize, usize) -> Duration) -> (f64, f64) {
+        let mut errors = Vec::new();
+        for a in 0..clients.len() {
+            for b in 0..a {
+                let truth = rtt(a, b).as_secs_f64();
+                let estimate = clients[a].distance_to(clients[b].coordinate()).as_secs_f64();
+                errors.push((estimate - truth).abs() / truth);
+            }
+        }
+        errors.sort_by(f64::total_cmp);
+        (errors[errors.len() / 2], errors[errors.len() - 1])
+    }
+
+    #[test]
+    fn members_on_a_grid_learn_how_far_apart_they_are() {
+        // Five by five, 10 ms from one to the next, and 2 ms to get anywhere.
+        let rtt = |a: usize, b: usize| {
+            let (dx, dy) = ((a % 5).abs_diff(b % 5) as f64, (a / 5).abs_diff(b / 5) as f64);
+            millis(2.0 + 10.0 * dx.hypot(dy))
+        };
+        let mut clients: Vec<CoordinateClient> = (0..25).map(client).collect();
+        observe(&mut clients, 1000, rtt);
+        let (median, worst) = relative_errors(&clients, rtt);
+        assert!(median < 0.05, "median {median}");
+        assert!(worst < 0.6, "worst {worst}");
+        assert!(clients.iter().all(|client| client.coordinate().error < 0.3));
+        assert!(clients.iter().all(|client| client.resets() == 0));
+    }
+
+    #[test]
+    fn two_sites_are_told_apart() {
+        let rtt = |a: usize, b: usize| millis(if a % 2 == b % 2 { 1.0 } else { 100.0 });
+        let mut clients: Vec<CoordinateClient> = (0..20).map(client).collect();
+        observe(&mut clients, 500, rtt);
+        let here = clients[0].distance_to(clients[2].coordinate());
+        let there = clients[0].distance_to(clients[1].coordinate());
+        assert!(here < millis(5.0), "{here:?}");
+        assert!((millis(90.0)..millis(110.0)).contains(&there), "{there:?}");
+    }
+
+    #[test]
+    fn the_distance_is_the_same_both_ways_and_never_negative() {
+        let near = Coordinate {
+            adjustment: -1.0,
+            ..Coordinate::default()
+        };
+        let far = Coordinate {
+            vector: [0.03, 0.04, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+            height: 0.01,
+            adjustment: 0.005,
+            ..Coordinate::default()
+        };
+        assert_eq!(near.distance_to(&far), far.distance_to(&near));
+        // The adjustments would make it negative, so they are left out.
+        let raw = 0.05 + 0.01 + MIN_HEIGHT;
+        assert!((near.seconds_to(&far) - raw).abs() < 1e-12);
+        let origin = Coordinate::default();
+        assert!((origin.seconds_to(&far) - raw - 0.005).abs() < 1e-12);
+        assert_eq!(origin.distance_to(&far), Duration::from_nanos(65_010_000));
+    }
+
+    #[test]
+    fn one_slow_answer_is_not_believed() {
+        let mut client = client(1);
+        let theirs = Coordinate::default();
+        assert!((client.filter(NodeId(1), 0.001) - 0.001).abs() < 1e-12);
+        assert!((client.filter(NodeId(1), 0.002) - 0.002).abs() < 1e-12);
+        assert!(
+            (client.filter(NodeId(1), 9.0) - 0.002).abs() < 1e-12,
+            "the median"
+        );
+        assert!(
+            (client.filter(NodeId(2), 9.0) - 9.0).abs() < 1e-12,
+            "each peer has its own"
+        );
+        client.forget(NodeId(1));
+        assert!((client.filter(NodeId(1), 9.0) - 9.0).abs() < 1e-12);
+        client.update(NodeId(3), &theirs, Duration::ZERO).unwrap();
+        assert_eq!(client.coordinate().check(), Ok(()));
+    }
+
+    #[test]
+    fn the_memory_of_peers_is_bounded() {
+        let mut client = client(1);
+        for peer in 0..MAX_PEERS as u128 + 100 {
+            client.filter(NodeId(peer), 0.001);
+            client.filter(NodeId(0), 0.001);
+        }
+        assert_eq!(
+            (client.latencies.len(), client.recent.len()),
+            (MAX_PEERS, MAX_PEERS)
+        );
+        assert!(
+            client.latencies.contains_key(&NodeId(0)),
+            "it was heard of lately"
+        );
+        for peer in 0..MAX_PEERS as u128 + 100 {
+            client.forget(NodeId(peer));
+        }
+        assert_eq!((client.latencies.len(), client.recent.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_changes_nothing() {
+        let mut client = client(1);
+        client
+            .update(NodeId(1), &Coordinate::default(), millis(5.0))
+            .unwrap();
+        let before = *client.coordinate();
+        let nan = Coordinate {
+            height: f64::NAN,
+            ..Coordinate::default()
+        };
+        assert_eq!(
+            client.update(NodeId(1), &nan, millis(5.0)),
+            Err(Refusal::Coordinate)
+        );
+        let slow = MAX_RTT + Duration::from_nanos(1);
+        let refused = client.update(NodeId(1), &Coordinate::default(), slow);
+        assert_eq!(refused, Err(Refusal::Coordinate));
+        assert_eq!(*client.coordinate(), before);
+        // What was remembered is no better than what somebody says.
+        assert_eq!(
+            *CoordinateClient::new(Some(nan), Rng::new(1)).coordinate(),
+            Coordinate::default()
+        );
+        assert_eq!(
+            *CoordinateClient::new(Some(before), Rng::new(1)).coordinate(),
+            before
+        );
+    }
+
+    #[test]
+    fn members_at_one_point_are_driven_apart_the_same_way_for_the_same_seed() {
+        let moved = |seed| {
+            let mut client = client(seed);
+            client
+                .update(NodeId(1), &Coordinate::default(), millis(50.0))
+                .unwrap();
+            *client.coordinate()
+        };
+        assert_eq!(moved(1), moved(1));
+        assert_ne!(moved(1).vector, moved(2).vector);
+        assert!(norm(&moved(1).vector) > 0.0);
+    }
+
+    fn part() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            -60.0..60.0,
+            Just(0.0),
+            Just(f64::MIN_POSITIVE),
+            Just(60.0),
+            Just(-60.0),
+            any::<f64>(),
+        ]
+    }
+
+    prop_compose! {
+        fn any_coordinate()(
+            vector in prop::array::uniform8(part()),
+            error in prop_oneof![0.0..MAX_ERROR, Just(0.0), any::<f64>()],
+            adjustment in part(),
+            height in part(),
+        ) -> Coordinate {
+            Coordinate { vector, error, adjustment, height }
+        }
+    }
+
+    proptest! {
+        /// Whatever others say, and whatever is measured: the own coordinate is sound.
+        #[test]
+        fn the_own_coordinate_is_always_sound(
+            observations in prop::collection::vec((any_coordinate(), 0_u128..3, 0_u64..12_000_000_000), 1..100)
+        ) {
+            let mut client = client(7);
+            for (theirs, peer, nanos) in observations {
+                let sound = theirs.check().is_ok() && Duration::from_nanos(nanos) <= MAX_RTT;
+                let taken = client.update(NodeId(peer), &theirs, Duration::from_nanos(nanos));
+                prop_assert_eq!(taken.is_ok(), sound);
+                prop_assert_eq!(client.coordinate().check(), Ok(()));
+                prop_assert!(client.coordinate().height >= MIN_HEIGHT);
+            }
+        }
+    }
+}
