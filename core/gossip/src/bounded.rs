@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_throttle_lets_each_thing_through_once_in_a_while_and_never_grows() {
-        let mut throttle = Throttle::new(Duration::from_secs(60), 2);
+        let mut throttle = Throttle::new(Duration::from_mins(1), 2);
         let at = |seconds: u64| Instant::from_millis(seconds * 1000);
         assert!(throttle.allow('a', at(0)));
         assert!(!throttle.allow('a', at(59)));

@@ -164,7 +164,7 @@ impl Config {
             probe_timeout: Duration::from_secs(3),
             gossip_interval: Duration::from_millis(500),
             gossip_nodes: 4,
-            gossip_to_the_dead: Duration::from_secs(60),
+            gossip_to_the_dead: Duration::from_mins(1),
             push_pull_interval: Duration::from_mins(1),
             suspicion_mult: 6,
             suspicion_min: Duration::from_secs(30),

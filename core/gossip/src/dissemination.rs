@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use crate::wire::PacketBuilder;
 
+/// The most statements that wait. Of more, those that were sent most go; who misses them finds out in an exchange of everything.
+const QUEUE_MAX: usize = 8192;
+
 /// So many that did not fit are passed over before a packet counts as full.
 const MISFITS: usize = 16;
 
@@ -66,6 +69,11 @@ impl<K: Ord + Copy> Queue<K> {
         };
         self.order.insert((0, Reverse(self.serial), key));
         self.items.insert(key, item);
+        if self.items.len() > QUEUE_MAX
+            && let Some((_, _, most_sent)) = self.order.pop_last()
+        {
+            self.items.remove(&most_sent);
+        }
     }
 
     pub(crate) fn remove(&mut self, key: K) {
@@ -139,9 +147,11 @@ mod tests {
         queue.fill(&mut packet, 1, limit);
         read_packet(&packet.finish(), pool)
             .unwrap()
-            .map(|part| match part.unwrap().part {
-                Part::Nack { seq } => seq,
-                other => panic!("{other:?} was not pushed"),
+            .map(|part| {
+                let Part::Nack { seq } = part.unwrap().part else {
+                    panic!("only these were pushed")
+                };
+                seq
             })
             .collect()
     }
@@ -185,6 +195,19 @@ mod tests {
         assert_eq!(counts, vec![4; 100]);
         assert_eq!(queue.most_sent(), 4);
         assert!(queue.order.is_empty());
+    }
+
+    #[test]
+    fn a_flood_does_not_make_the_queue_grow() {
+        let mut queue = Queue::new();
+        queue.push(0, nack(0));
+        assert_eq!(sent(&mut queue, 512, 9), [0]);
+        for key in 1..=QUEUE_MAX as u32 + 10 {
+            queue.push(key, nack(key));
+        }
+        assert_eq!((queue.len(), queue.order.len()), (QUEUE_MAX, QUEUE_MAX));
+        assert!(!queue.contains(0), "what was sent most went first");
+        assert!(queue.contains(QUEUE_MAX as u32 + 10), "the news stays");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::members::{Slot, Table};
 use crate::payload::Payload;
 use crate::probe::Probes;
 use crate::queries::QueryError;
-use crate::rounds::Topic;
+use crate::rounds::{Topic, Window};
 use crate::rumors::Hearing;
 use crate::stats::Stats;
 use crate::suspicion::Suspicion;
@@ -57,6 +57,7 @@ pub struct Gossip {
     pub(crate) probes: Probes,
     pub(crate) queue: Queue<Topic>,
     pub(crate) last_round: Option<Instant>,
+    pub(crate) window: Window,
     /// Those that failed lately, and until when they are gossiped to.
     pub(crate) recently_dead: VecDeque<(Instant, NodeId)>,
 
@@ -181,6 +182,7 @@ impl Gossip {
             probes: Probes::new(rng.next_u64() as u32),
             queue: Queue::new(),
             last_round: None,
+            window: Window::default(),
             recently_dead: VecDeque::new(),
             phase: Phase::Present,
             intents: LamportClock::new(crate::LamportTime(memory.clocks[0])),
@@ -332,7 +334,7 @@ impl Gossip {
                 self.hear(statement, hearing);
             }
             Part::UserEvent(_) | Part::Digest(_) | Part::Query(_) | Part::QueryAnswer(_) | Part::Relay(_) => {
-                self.shared(from, part, encoded)
+                self.shared(from, part, encoded);
             }
             Part::Summary(_) | Part::EventsWanted(_) | Part::EventsHeld(_) | Part::EventsFound(_) => {
                 self.refuse(from.id, Refusal::Malformed);

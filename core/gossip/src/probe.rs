@@ -141,6 +141,7 @@ impl Gossip {
         let mut packet = self.new_packet();
         push(&mut packet, &self.own_ack(seq));
         self.piggyback(&mut packet);
+        self.window.has_asked(to.id);
         self.send(to.id, packet);
     }
 
@@ -273,6 +274,7 @@ impl Gossip {
         self.probe_closed(seq);
         self.awareness.better();
         if direct {
+            self.window.has_answered(from.id);
             if let Some(coordinate) = coordinate.filter(|_| timely) {
                 self.measured(from.id, &coordinate, rtt);
             }

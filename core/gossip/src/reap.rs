@@ -6,6 +6,7 @@ use crate::gossip::{Gossip, Timer};
 use crate::io::Effect;
 use crate::member::{MemberEvent, MemberState};
 use crate::members::{Slot, is_gone};
+use crate::rounds::Topic;
 
 impl Gossip {
     /// For how long a member in this state is kept.
@@ -47,6 +48,7 @@ impl Gossip {
         self.tombstones.bury(id, member.incarnation);
         self.clear_suspicion(id);
         self.contests.remove(&id);
+        self.queue.remove(Topic::state(id));
         self.forget_coordinate(id);
         self.memory_changed();
         self.effects.push_back(Effect::Forget(id));

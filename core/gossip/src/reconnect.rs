@@ -31,7 +31,8 @@ impl Gossip {
             return;
         }
         let alone = self.table.here() == 0;
-        if self.table.failed() == 0 && !(alone && !self.remembered.is_empty()) {
+        let nobody = self.table.failed() == 0 && (!alone || self.remembered.is_empty());
+        if nobody {
             return;
         }
         let interval = self.config.reconnect_interval;

@@ -1,11 +1,61 @@
 //! Rounds of gossip: what is news here goes to a few others (SWIM §4.1), membership before anything else.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use lictor_machine::NodeId;
 
 use crate::gossip::{Gossip, Timer};
 use crate::member::MemberState;
+use crate::members::is_gone;
 use crate::wire::PacketBuilder;
+
+/// Up to so many others each is a target of gossip at any time; there are connections to all of them anyway.
+const WINDOW_FROM: usize = 32;
+
+/// How many of each kind are in the window.
+const WINDOW: usize = 16;
+
+/// Whom to gossip to in a large pool: those with whom a probe was exchanged lately. To them there is a connection; a random member would
+/// cost a handshake. It is as good as random, since probes are (docs/gossip.md).
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    probed: VecDeque<NodeId>,
+    probed_by: VecDeque<NodeId>,
+}
+
+impl Window {
+    /// A member has answered a probe of this one.
+    pub(crate) fn has_answered(&mut self, id: NodeId) {
+        push_latest(&mut self.probed, id);
+    }
+
+    /// A member has probed this one.
+    pub(crate) fn has_asked(&mut self, id: NodeId) {
+        push_latest(&mut self.probed_by, id);
+    }
+
+    /// All in the window, once each.
+    fn members(&self) -> Vec<NodeId> {
+        let mut members: Vec<NodeId> = Vec::with_capacity(2 * WINDOW);
+        for id in self.probed.iter().chain(&self.probed_by) {
+            if !members.contains(id) {
+                members.push(*id);
+            }
+        }
+        members
+    }
+}
+
+fn push_latest(ids: &mut VecDeque<NodeId>, id: NodeId) {
+    if ids.contains(&id) {
+        return;
+    }
+    if ids.len() == WINDOW {
+        ids.pop_front();
+    }
+    ids.push_back(id);
+}
 
 /// What a queued statement is about. A newer one on the same topic replaces the older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,9 +177,46 @@ impl Gossip {
                 targets.push(id);
             }
         }
-        let rest = wanted - targets.len();
-        let here = self.table.sample(rest, &mut self.rng, |_| true);
-        targets.extend(here.into_iter().map(|slot| self.table.member(slot).id));
+        if here > WINDOW_FROM {
+            self.add_from_window(&mut targets);
+        }
+        let sampled = self.table.sample(wanted, &mut self.rng, |_| true);
+        for slot in sampled {
+            let id = self.table.member(slot).id;
+            if targets.len() < wanted && !targets.contains(&id) {
+                targets.push(id);
+            }
+        }
         targets
+    }
+
+    fn add_from_window(&mut self, targets: &mut Vec<NodeId>) {
+        let mut window = self.window.members();
+        while targets.len() < self.config.gossip_nodes && !window.is_empty() {
+            let id = window.swap_remove(self.rng.below(window.len() as u64) as usize);
+            let here = self.member(id).is_some_and(|member| !is_gone(member.state));
+            if here && !targets.contains(&id) {
+                targets.push(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_holds_the_latest_of_each_kind() {
+        let mut window = Window::default();
+        for n in 0..40 {
+            window.has_answered(NodeId(n));
+            window.has_answered(NodeId(n));
+            window.has_asked(NodeId(n % 20));
+        }
+        let members = window.members();
+        assert!((24..40).all(|n| members.contains(&NodeId(n))));
+        assert!(members.len() <= 2 * WINDOW);
+        assert!(!members.contains(&NodeId(0)));
     }
 }

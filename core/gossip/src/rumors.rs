@@ -127,7 +127,7 @@ impl Gossip {
             return self.refuse(how.from.id, Refusal::TooLarge);
         }
         self.tombstones.remove(id);
-        let statement = self.spreadable(how, || Statement::Alive(profile.clone()));
+        let statement = how.spreadable(|| Statement::Alive(profile.clone()));
         let member = self.intern(member_of(profile, MemberState::Alive));
         let slot = self.welcome(Arc::clone(&member));
         self.emit(MemberEvent::Joined(member));
@@ -181,7 +181,7 @@ impl Gossip {
         if known.name != profile.name && !self.claim_name(&profile.name, id, profile.address) {
             return;
         }
-        let statement = self.spreadable(how, || Statement::Alive(profile.clone()));
+        let statement = how.spreadable(|| Statement::Alive(profile.clone()));
         let state = match known.state {
             // It has said that it is about to leave, and contradicts something else.
             MemberState::Leaving => MemberState::Leaving,
@@ -249,7 +249,7 @@ impl Gossip {
         if incarnation < known.incarnation || is_gone(known.state) {
             return;
         }
-        let statement = self.spreadable(how, || Statement::Suspect {
+        let statement = how.spreadable(|| Statement::Suspect {
             id,
             incarnation,
             from: accuser,
@@ -426,7 +426,8 @@ impl Gossip {
             return;
         }
         let mine = self.me().incarnation;
-        if !mine.reaches(claim) && !(self.fresh && claim.0 <= FIRST_SIGHT_MAX + INCARNATION_JUMP) {
+        let of_an_earlier_life = self.fresh && claim.0 <= FIRST_SIGHT_MAX + INCARNATION_JUMP;
+        if !mine.reaches(claim) && !of_an_earlier_life {
             return self.refuse(how.from.id, Refusal::Jump);
         }
         let incarnation = mine.max(claim).next();
@@ -476,13 +477,15 @@ impl Gossip {
             MemberState::Left => Statement::Left { id, incarnation },
         }
     }
+}
 
-    /// The bytes of a statement that is to be passed on.
-    fn spreadable(&self, how: Hearing<'_>, statement: impl FnOnce() -> Statement) -> Option<Bytes> {
-        if !how.spread {
+impl Hearing<'_> {
+    /// The bytes of the statement, if it is to be passed on.
+    fn spreadable(self, statement: impl FnOnce() -> Statement) -> Option<Bytes> {
+        if !self.spread {
             return None;
         }
-        Some(match how.encoded {
+        Some(match self.encoded {
             // A copy, or these few bytes would keep the whole packet.
             Some(encoded) => Bytes::copy_from_slice(encoded),
             None => Part::Statement(statement()).encode(),

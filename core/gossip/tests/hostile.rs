@@ -314,8 +314,10 @@ fn g09_churn_with_new_ids_does_not_grow_anything() {
     assert!(stats.tombstones <= 64, "{stats:?}");
     let known = net.hosts[0].gossip().members().count();
     assert_eq!(known, stats.members);
-    net.run(SECOND * 60);
-    assert_eq!(net.hosts[0].gossip().stats().broadcasts_queued, 0);
+    assert!(stats.broadcasts_queued <= 8192, "{stats:?}");
+    net.until(600, "all is said", |net| {
+        net.hosts[0].gossip().stats().broadcasts_queued == 0
+    });
     // Full of members that are here: one more is refused.
     for n in 0..100 {
         say(&mut net, 1, 0, &[alive(200 + n, 1)]);
