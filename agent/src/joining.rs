@@ -56,6 +56,12 @@ pub(crate) async fn look(pool: Pool, join: Join, handle: Handle, pools: Arc<Pool
 
 /// Joins whoever is found at these addresses: how many were, or why nobody was.
 pub(crate) async fn attempt(pool: Pool, join: &[JoinAddress], handle: &Handle) -> Result<usize, Vec<String>> {
+    let (addresses, reasons) = resolve_all(join).await;
+    ask(pool, addresses, reasons, handle).await
+}
+
+/// What these stand for, and why some of them stand for nothing.
+pub(crate) async fn resolve_all(join: &[JoinAddress]) -> (Vec<SocketAddr>, Vec<String>) {
     let mut addresses: Vec<SocketAddr> = Vec::new();
     let mut reasons = Vec::new();
     let lookups = join.iter().map(resolve);
@@ -66,6 +72,16 @@ pub(crate) async fn attempt(pool: Pool, join: &[JoinAddress], handle: &Handle) -
         }
     }
     addresses.truncate(MAX_JOIN_ADDRESSES);
+    (addresses, reasons)
+}
+
+/// Joins whoever is found at these addresses: how many were, or why nobody was, `reasons` included.
+pub(crate) async fn ask(
+    pool: Pool,
+    addresses: Vec<SocketAddr>,
+    mut reasons: Vec<String>,
+    handle: &Handle,
+) -> Result<usize, Vec<String>> {
     if addresses.is_empty() {
         return Err(reasons);
     }
@@ -78,7 +94,7 @@ pub(crate) async fn attempt(pool: Pool, join: &[JoinAddress], handle: &Handle) -
             reasons.extend(
                 failed
                     .into_iter()
-                    .map(|(address, reason)| format!("{address}: {reason}")),
+                    .map(|(address, reason)| format!("Failed to join {address}: {reason}")),
             );
             Err(reasons)
         }
@@ -100,5 +116,5 @@ async fn resolve(address: &JoinAddress) -> Result<Vec<SocketAddr>, String> {
         ))
     };
     let found = futures_lite::future::or(async_net::resolve((name, address.port)), late).await;
-    found.map_err(|error| format!("{name}: {error}"))
+    found.map_err(|error| format!("Failed to resolve {name}: {error}"))
 }

@@ -1,10 +1,10 @@
 //! What an agent answers by itself, in either mode: about itself, and its pools.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_channel::Sender;
-use lictor_gossip::{self as gossip, Member};
+use lictor_gossip::{self as gossip, Coordinate, Member};
 use lictor_http::{About, DatacenterCoordinates, EventLog, Failure, UserEvent};
 use lictor_machine::{NodeId, Token};
 use lictor_node::agent::{Pool, ServerFacts};
@@ -94,7 +94,18 @@ impl Local {
         let address =
             JoinAddress::parse(address, self.port).map_err(|error| Failure::Several(vec![error]))?;
         self.in_pool(pool)?;
-        joining::attempt(core_pool(pool), &[address], &self.handle)
+        let pool = core_pool(pool);
+        let (mut addresses, reasons) = joining::resolve_all(&[address]).await;
+        // Scripts have every agent join the same addresses, its own among them.
+        if let Some(me) = self.pools.member(pool, self.id)
+            && addresses.contains(&me.address)
+        {
+            addresses.retain(|address| *address != me.address);
+            if addresses.is_empty() {
+                return Ok(());
+            }
+        }
+        joining::ask(pool, addresses, reasons, &self.handle)
             .await
             .map(drop)
             .map_err(Failure::Several)
@@ -217,31 +228,16 @@ impl Local {
 
     /// Where the servers of all data centers are. On a server.
     pub(crate) fn wan_coordinates(&self) -> Vec<DatacenterCoordinates> {
-        let mut found: BTreeMap<String, BTreeSet<NodeId>> = BTreeMap::new();
-        let members: BTreeMap<NodeId, Arc<Member>> = self
-            .pools
-            .members(Pool::Wan)
-            .into_iter()
-            .map(|member| (member.id, member))
-            .collect();
-        for member in members.values() {
-            if let Some(facts) = ServerFacts::from_member(member) {
-                found.entry(facts.datacenter).or_default().insert(member.id);
+        let mut found: BTreeMap<String, Vec<(String, Coordinate)>> = BTreeMap::new();
+        for member in self.pools.members(Pool::Wan) {
+            if let Some(facts) = ServerFacts::from_member(&member) {
+                let servers = found.entry(facts.datacenter).or_default();
+                servers.extend(self.pools.coordinate(facts.id).map(|at| (facts.name, at)));
             }
         }
-        let coordinates = |ids: BTreeSet<NodeId>| {
-            let named = ids.into_iter().filter_map(|id| {
-                let name = members.get(&id)?.name.clone();
-                Some((name, self.pools.coordinate(id)?))
-            });
-            named.collect()
-        };
         found
             .into_iter()
-            .map(|(datacenter, ids)| DatacenterCoordinates {
-                datacenter,
-                servers: coordinates(ids),
-            })
+            .map(|(datacenter, servers)| DatacenterCoordinates { datacenter, servers })
             .collect()
     }
 
