@@ -114,9 +114,7 @@ impl Raft {
 
     /// Once a turn: draws the consequences of a configuration that has become committed.
     pub(crate) fn settle_members(&mut self) {
-        if let Some(change) = &mut self.change {
-            change.certain |= change.first.index <= self.hard.commit && self.log.contains(change.first);
-        }
+        self.settle_change();
         if self.members_settled || !self.is_members_committed() {
             return;
         }
@@ -130,18 +128,30 @@ impl Raft {
             members.contains(self.config.id),
         );
         self.members_settled = true;
-        if let Some(change) = self.change.take_if(|change| change.certain) {
-            let last = self.log.plain_members_from(change.first.index);
-            let outcome = last.map_or(Outcome::Unknown, |last| Outcome::Reconfigured {
-                index: last.index,
-            });
-            self.resolve(change.token, outcome);
-        }
-        if self.role == Role::Leader && !is_voter {
-            self.leave_office();
+        match self.role {
+            Role::Leader if !is_voter => self.leave_office(),
+            // It stood because nobody else might hold the entry; now it knows better.
+            Role::PreCandidate | Role::Candidate if !is_voter => self.role = Role::Follower,
+            Role::Leader | Role::PreCandidate | Role::Candidate | Role::Follower => {}
         }
         if core::mem::replace(&mut self.is_member, is_member) && !is_member {
             self.emit(Effect::Event(Event::Removed));
+        }
+    }
+
+    /// The change that was asked for here may have been made by now, and others may have been begun since. Its entries are still in the log:
+    /// they are not applied before this has seen them committed.
+    fn settle_change(&mut self) {
+        let commit = self.hard.commit;
+        let Some(change) = &mut self.change else { return };
+        change.certain |= change.first.index <= commit && self.log.contains(change.first);
+        let last = self.log.plain_members_from(change.first.index);
+        if change.certain
+            && let Some(last) = last.filter(|last| last.index <= commit)
+        {
+            let token = change.token;
+            self.change = None;
+            self.resolve(token, Outcome::Reconfigured { index: last.index });
         }
     }
 
