@@ -172,7 +172,9 @@ pub(crate) async fn answer(
         return reset(&mut send, CODE_NO_REPLY);
     }
     match next_answer(&answers, &send).await {
-        Some(answer) if answer.len() > shared.limits.answer_bytes(plane) => reset(&mut send, CODE_REPLY_TOO_LARGE),
+        Some(answer) if answer.len() > shared.limits.answer_bytes(plane) => {
+            reset(&mut send, CODE_REPLY_TOO_LARGE);
+        }
         Some(answer) => {
             if send.write_all_chunks(&mut encode_one(answer)).await.is_ok() {
                 // Cannot fail: the stream was neither finished nor reset.

@@ -21,6 +21,7 @@
 
 mod accept;
 mod call;
+mod dials;
 mod error;
 pub mod frame;
 mod identity;

@@ -34,7 +34,7 @@ pub struct Limits {
     /// Connections from peers that have not yet greeted.
     pub max_handshakes: usize,
     /// Connections that are being made at one time for the sake of datagrams. Beyond it a datagram to a peer without a
-    /// connection is dropped: an agent that cannot keep up with its handshakes must not begin more of them.
+    /// connection is dropped. There are fewer while none succeeds.
     pub max_dials: usize,
     /// Calls that one peer may have open on one connection of the RPC or WAN plane; more wait at the caller. Memory
     /// grows with how many there are, not with this.
@@ -63,7 +63,7 @@ impl Default for Limits {
             links: 256,
             max_connections: 8192,
             max_handshakes: 256,
-            max_dials: 64,
+            max_dials: 32,
             calls_per_connection: 4096,
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(1),

@@ -122,10 +122,10 @@ impl Link {
             return send_datagram(shared, &session, datagram).map_err(SendError::Unreachable);
         }
         let mut waiting = lock(&self.waiting);
-        let mut place = None;
+        let mut dial = None;
         if !waiting.attended {
-            place = shared.counters.dialing.enter_below(shared.limits.max_dials);
-            if place.is_none() {
+            dial = shared.dials.begin();
+            if dial.is_none() {
                 shared.counters.datagrams_dropped.add(1);
                 return Ok(());
             }
@@ -135,12 +135,12 @@ impl Link {
             shared.counters.datagrams_dropped.add(1);
         }
         waiting.datagrams.push_back((shared.nanos(), datagram));
-        if let Some(place) = place {
+        if let Some(dial) = dial {
             waiting.attended = true;
             let (link, shared) = (Arc::clone(self), Arc::clone(shared));
             let task = shared.runtime.clone().spawn(async move {
                 let session = link.session(&shared).await;
-                drop(place);
+                dial.end(session.is_ok());
                 lock(&link.waiting).attended = false;
                 link.send_waiting(&shared, session.ok().as_deref());
             });

@@ -12,6 +12,7 @@ use futures_lite::FutureExt as _;
 use lictor_machine::{NodeId, Rng};
 use lictor_runtime::Runtime;
 
+use crate::dials::Dials;
 use crate::error::{ConnectError, Refusal};
 use crate::identity::{Identity, Trust};
 use crate::limits::Limits;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) links: Mutex<HashMap<(Target, Plane), Arc<Link>>>,
     /// Connections of mutual planes, whoever made them.
     pub(crate) sessions: Sessions,
+    pub(crate) dials: Arc<Dials>,
     refusals: Mutex<VecDeque<RecentRefusal>>,
     rng: Mutex<Rng>,
     started: Instant,
@@ -72,6 +74,7 @@ impl Shared {
     ) -> Self {
         let seed = identity.node.0 as u64 ^ u64::from(std::process::id());
         let sessions = Sessions::new(identity.node, limits.idle_timeout, limits.handshake_timeout);
+        let dials = Dials::new(limits.max_dials);
         Self {
             endpoint,
             runtime,
@@ -85,6 +88,7 @@ impl Shared {
             addresses: RwLock::default(),
             links: Mutex::default(),
             sessions,
+            dials,
             refusals: Mutex::default(),
             rng: Mutex::new(Rng::new(seed)),
             started: Instant::now(),

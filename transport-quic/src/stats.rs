@@ -94,8 +94,6 @@ pub(crate) struct Counters {
     pub(crate) incoming: Gauge,
     /// Connections from peers that have not yet greeted.
     pub(crate) greeting: Gauge,
-    /// Connections that are being made for the sake of datagrams.
-    pub(crate) dialing: Gauge,
     pub(crate) handshakes: Counter,
     pub(crate) failed_dials: Counter,
     pub(crate) frames_sent: Counter,

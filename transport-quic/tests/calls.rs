@@ -182,6 +182,7 @@ fn a_call_without_an_answer_ends() {
         let caller = Agent::start(client(1));
         let limits = Limits {
             message_bytes: 100,
+            answer_bytes: 100,
             ..Limits::default()
         };
         let mut callee = Agent::start(Options { limits, ..server(2) });

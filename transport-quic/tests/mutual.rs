@@ -307,9 +307,10 @@ fn only_so_many_connections_are_begun_for_datagrams() {
         })
         .await;
         assert_eq!(a.transport.stats().failed_dials, 2);
+        // Both have failed, so now there is room for one.
         let mut b = Agent::start(client(20));
         a.knows(&b);
-        say(&a, &b, Plane::Gossip, "there is room again");
+        say(&a, &b, Plane::Gossip, "there is room");
         heard(&mut b).await;
     });
 }
