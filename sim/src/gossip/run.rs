@@ -127,7 +127,7 @@ impl<'o, 'w> Run<'o, 'w> {
         let spread = ((SEATS_MAX + 1) as f64).log10().ceil() as u32;
         let bounds = Bounds {
             // A round sends what it has to several members, and may reach the limit with the first of them.
-            transmissions: common.retransmit_mult * spread + common.gossip_nodes as u32,
+            transmissions: common.retransmit_mult * (spread + 1) + common.gossip_nodes as u32,
             broadcasts: SEATS_MAX * 8 + 1000,
             tombstones: SEATS_MAX,
         };
@@ -223,9 +223,15 @@ impl<'o, 'w> Run<'o, 'w> {
         while (0..self.world.scene().members.len()).any(|at| self.world.is_frozen(at)) {
             self.world.run_for(POLL)?;
         }
-        let members = self.world.scene().members.len();
-        self.converge(convergence_bound(&self.options.common(), members))?;
-        Ok(self.world.now().since(begin))
+        let config = self.options.common();
+        let bound = convergence_bound(&config, self.world.scene().members.len());
+        self.converge(bound)?;
+        let took = self.world.now().since(begin);
+        // Probes that began while there were faults may still fail, and be contradicted.
+        self.world
+            .run_for((config.probe_interval + config.probe_timeout) * (config.awareness_max + 1) * 2)?;
+        self.converge(bound)?;
+        Ok(took)
     }
 
     fn quiet(&mut self) -> Check {
