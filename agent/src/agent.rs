@@ -11,7 +11,7 @@ use futures_lite::FutureExt as _;
 use lictor_catalog::AutopilotConfig;
 use lictor_http::{Api, Backend, Listener, Server};
 use lictor_machine::{Machine as _, NodeId};
-use lictor_node::agent::{Agent, Input, Pool};
+use lictor_node::agent::{Agent, Pool};
 use lictor_node::{Node, Standing};
 use lictor_raft::{Configuration, Role, Term};
 use lictor_runtime::{Clock as _, Ended, Limits, Runtime, SystemClock, Task, channel, drive};
@@ -22,6 +22,7 @@ use crate::boot::{self, StartError};
 use crate::client::ClientBackend;
 use crate::config::{Bootstrap, Config, RuntimeKind};
 use crate::coordinates::CoordinateUpdates;
+use crate::ending::{Ending, Gone, Way};
 use crate::gossip::{GossipOutlet, News};
 use crate::handle::{Handle, Posted};
 use crate::local::Local;
@@ -32,7 +33,7 @@ use crate::pools::Pools;
 use crate::routes::Routes;
 use crate::rpc::caller::Caller;
 use crate::rpc::service::Service;
-use crate::signals::{self, Asked};
+use crate::signals;
 use crate::storage::Storage;
 use crate::view::View;
 use crate::{community, joining, recovery, server};
@@ -40,14 +41,8 @@ use crate::{community, joining, recovery, server};
 /// How many inputs may wait for the loop before senders wait.
 const INBOX: usize = 8192;
 
-/// How long requests may go on after the agent was told to stop.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// How often coordinates that clients of the API say are written.
 const COORDINATE_PERIOD: Duration = Duration::from_secs(5);
-
-/// How long a leave may take, beyond what the agent's machine allows itself.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Runs one agent until it is told to stop, and says how that went: success after an orderly end.
 ///
@@ -166,41 +161,36 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         local: Arc::clone(&local),
         gone: Arc::clone(&gone),
     };
-    let (backend, service): (Arc<dyn Backend>, Option<Service>) = match server {
-        Some((view, storage)) => {
-            let space = storage.space().clone();
-            let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
-            outlet.server = Some(ServerOutlet::new(storage, network, Arc::clone(&view)));
-            tasks.push(runtime.spawn(Arc::clone(&view).wake_watchers()));
-            let coordinates = Arc::new(CoordinateUpdates::default());
-            tasks.push(
-                runtime.spawn(Arc::clone(&coordinates).keep_writing(handle.clone(), COORDINATE_PERIOD)),
-            );
-            let backend: Arc<dyn Backend> = Arc::new(ServerBackend {
-                server: server::Server {
-                    view,
-                    handle: handle.clone(),
-                    space,
-                },
-                local: Arc::clone(&local),
-                others: caller(Plane::Wan),
-                coordinates,
-            });
-            let service = Service::new(
-                Arc::clone(&backend),
-                caller(Plane::Wan),
-                config.datacenter.to_lowercase(),
-                runtime.clone(),
-            );
-            (backend, Some(service))
-        }
-        None => {
-            let backend = ClientBackend {
-                local: Arc::clone(&local),
-                servers: caller(Plane::Rpc),
-            };
-            (Arc::new(backend), None)
-        }
+    let (backend, service): (Arc<dyn Backend>, Option<Service>) = if let Some((view, storage)) = server {
+        let space = storage.space().clone();
+        let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
+        outlet.server = Some(ServerOutlet::new(storage, network, Arc::clone(&view)));
+        tasks.push(runtime.spawn(Arc::clone(&view).wake_watchers()));
+        let coordinates = Arc::new(CoordinateUpdates::default());
+        tasks.push(runtime.spawn(Arc::clone(&coordinates).keep_writing(handle.clone(), COORDINATE_PERIOD)));
+        let backend: Arc<dyn Backend> = Arc::new(ServerBackend {
+            server: server::Server {
+                view,
+                handle: handle.clone(),
+                space,
+            },
+            local: Arc::clone(&local),
+            others: caller(Plane::Wan),
+            coordinates,
+        });
+        let service = Service::new(
+            Arc::clone(&backend),
+            caller(Plane::Wan),
+            config.datacenter.to_lowercase(),
+            runtime.clone(),
+        );
+        (backend, Some(service))
+    } else {
+        let backend = ClientBackend {
+            local: Arc::clone(&local),
+            servers: caller(Plane::Rpc),
+        };
+        (Arc::new(backend), None)
     };
     let members = {
         let pools = Arc::clone(&pools);
@@ -233,51 +223,50 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
 
     let mut driving = std::pin::pin!(driving);
     let mut looking = std::pin::pin!(looking);
-    let why = wait_for_the_end(&asked, &config)
+    let ending = Ending {
+        asked,
+        handle: handle.clone(),
+        gone,
+        leave: config.leave,
+    };
+    let why = async { End::Wanted(ending.wanted().await) }
         .or(async { End::Loop((&mut driving).await) })
         .or(async { End::Alone((&mut looking).await) })
         .await;
-    let patience = |limit: Duration| async move {
-        async_io::Timer::after(limit).await;
-    };
-    // Whoever insists, is not kept waiting.
-    let insisted = async {
-        while !matches!(
-            asked.recv().await,
-            Ok(Asked::Interrupt | Asked::Terminate) | Err(_)
-        ) {}
-    };
-    let mut outcome = None;
-    let code = match why {
-        End::Leave { code } => {
-            tracing::info!("leaving: the others are told");
-            let listener = gone.listen();
-            handle.post(Input::Leave).await;
-            listener.or(patience(PATIENCE)).or(insisted).await;
+    let (code, ended) = match why {
+        End::Wanted(way) => {
+            let gone = ending.go(way).await;
             left_sender.close();
-            code
+            // An end that the others were not told of is no success, so that supervisors and people can tell.
+            let code = match (way, gone) {
+                (Way::Leave, Gone::InGoodOrder) => ExitCode::SUCCESS,
+                (Way::Leave | Way::Stop, _) => ExitCode::FAILURE,
+            };
+            let grace = match gone {
+                Gone::InGoodOrder | Gone::TooLate => config.leave.drain,
+                Gone::AtOnce => Duration::ZERO,
+            };
+            http.shut_down(grace).await;
+            (code, None)
         }
-        End::Stop { code } => {
-            tracing::info!("stopping; the others will take this agent for failed until it is back");
-            let listener = gone.listen();
-            handle.post(Input::Stop).await;
-            listener.or(patience(GRACE)).or(insisted).await;
-            code
+        End::Alone(result) => {
+            if let Err(reason) = result {
+                writeln!(io::stderr(), "==> {}", StartError::Join(reason))?;
+            }
+            ending.go(Way::Stop).await;
+            http.shut_down(config.leave.drain).await;
+            (ExitCode::FAILURE, None)
         }
         End::Loop(ended) => {
-            outcome = Some(ended);
-            ExitCode::SUCCESS
+            http.shut_down(Duration::ZERO).await;
+            (ExitCode::FAILURE, Some(ended))
         }
-        End::Alone(Err(reason)) => return Err(StartError::Join(reason)),
-        End::Alone(Ok(())) => ExitCode::SUCCESS,
     };
-    http.shut_down(GRACE).await;
-    let outcome = match outcome {
-        Some(outcome) => outcome,
-        None => {
-            handle.stop();
-            driving.await
-        }
+    let outcome = if let Some(ended) = ended {
+        ended
+    } else {
+        handle.stop();
+        driving.await
     };
     keeper.flush(data_dir);
     for task in tasks {
@@ -294,42 +283,12 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
 
 /// Why an agent ends.
 enum End {
-    /// It is to leave, and then to exit with this code.
-    Leave { code: ExitCode },
-    /// It is to stop, without leaving.
-    Stop { code: ExitCode },
+    /// Somebody wants it to.
+    Wanted(Way),
     /// Its loop ended by itself.
     Loop(Result<Ended, String>),
     /// It gave up looking for others.
     Alone(Result<(), String>),
-}
-
-/// Waits until somebody wants the agent to end.
-async fn wait_for_the_end(asked: &async_channel::Receiver<Asked>, config: &Config) -> End {
-    // An end without a leave is no success, so that supervisors and people can tell.
-    let end = |leave: bool| {
-        if leave {
-            End::Leave {
-                code: ExitCode::SUCCESS,
-            }
-        } else {
-            End::Stop {
-                code: ExitCode::FAILURE,
-            }
-        }
-    };
-    loop {
-        match asked.recv().await {
-            Ok(Asked::Reload) => {
-                tracing::warn!(
-                    "reloading the configuration is not supported yet: restart the agent to change it"
-                );
-            }
-            Ok(Asked::Leave) | Err(_) => return end(true),
-            Ok(Asked::Interrupt) => return end(config.leave.on_interrupt),
-            Ok(Asked::Terminate) => return end(config.leave.on_terminate),
-        }
-    }
 }
 
 fn start_server(

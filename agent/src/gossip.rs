@@ -123,7 +123,7 @@ impl GossipOutlet {
                 let _ = self.news.try_send(News::UserEvent(event));
             }
             Effect::Query(query) => {
-                tracing::debug!(name = query.name, "a query that this agent does not know")
+                tracing::debug!(name = query.name, "a query that this agent does not know");
             }
             Effect::QueryResponse { .. } | Effect::QueryAck { .. } => {}
             Effect::Answer { token, answer } => {
@@ -207,7 +207,7 @@ fn log_member(pool: Pool, event: &MemberEvent) {
     match event {
         MemberEvent::Joined(_) => tracing::info!(pool, %name, %address, %id, "member joined"),
         MemberEvent::Updated(_) => {
-            tracing::debug!(pool, %name, %address, %id, state = ?member.state, "member changed")
+            tracing::debug!(pool, %name, %address, %id, state = ?member.state, "member changed");
         }
         MemberEvent::Failed(_) => tracing::warn!(pool, %name, %address, %id, "member failed"),
         MemberEvent::Left(_) => tracing::info!(pool, %name, %address, %id, "member left"),
@@ -240,7 +240,7 @@ fn log_event(pool: Pool, event: &Event) {
             "a member answers on streams and not by datagrams: are large UDP packets blocked on the way?"
         ),
         Event::Refused { from, reason } => {
-            tracing::warn!(?pool, %from, %reason, "refused what a member sent")
+            tracing::warn!(?pool, %from, %reason, "refused what a member sent");
         }
         other => tracing::debug!(?pool, ?other, "gossip"),
     }

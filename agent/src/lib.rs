@@ -15,6 +15,7 @@
 //! - `rpc`, `routes`: requests passed on from agent to agent, and to whom;
 //! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
 //! - `coordinates`: updates of where nodes are, gathered;
+//! - `ending`: how it leaves or stops;
 //! - `logging`, `signals`: what their names say.
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod client;
 mod community;
 pub mod config;
 mod coordinates;
+mod ending;
 mod gossip;
 mod handle;
 mod joining;

@@ -170,7 +170,7 @@ fn log_event(event: Event) {
         }
         Event::Restored(last) => tracing::info!(%last, "installed a snapshot from the leader"),
         Event::Adopted(cluster) => {
-            tracing::info!(%cluster, "this server joins a cluster that was founded before")
+            tracing::info!(%cluster, "this server joins a cluster that was founded before");
         }
         Event::Changing {
             added,

@@ -496,7 +496,9 @@ fn failures_come_back_as_they_are_and_are_not_tried_again() {
             Agent::serving(2, "dc1", &other),
         ];
         let client = Agent::client();
-        servers.iter().for_each(|server| client.knows(server));
+        for server in &servers {
+            client.knows(server);
+        }
         let caller = client.caller(Plane::Rpc);
         for failure in failures {
             assert_eq!(read(&caller, None).await, Err(failure));
@@ -561,7 +563,9 @@ fn servers_that_are_all_silent_cost_less_than_five_seconds() {
     run(async {
         let servers: Vec<_> = (1..=3).map(|id| Agent::start(id, Role::Server, "dc2")).collect();
         let near = Agent::start(9, Role::Server, "dc1");
-        servers.iter().for_each(|server| near.knows(server));
+        for server in &servers {
+            near.knows(server);
+        }
         let caller = near.caller(Plane::Wan);
         let begun = Instant::now();
         assert_eq!(read(&caller, Some("dc2")).await, Err(Failure::NoPathToDatacenter));
@@ -608,7 +612,9 @@ fn a_server_that_stops_has_done_nothing_and_the_next_one_is_asked() {
         ];
         for ask_write in [true, false] {
             let client = Agent::client();
-            servers.iter().for_each(|server| client.knows(server));
+            for server in &servers {
+                client.knows(server);
+            }
             let caller = client.caller(Plane::Rpc);
             if ask_write {
                 assert_eq!(write(&caller).await, Ok(Outcome::Done(true)));
@@ -679,7 +685,9 @@ fn a_blocking_query_waits_at_another_server_for_what_is_left() {
             Agent::serving(2, "dc1", &backend),
         ];
         let client = Agent::client();
-        servers.iter().for_each(|server| client.knows(server));
+        for server in &servers {
+            client.knows(server);
+        }
         let question = Question::Read {
             query: Query::KvGet("k".into()),
             options: ReadOptions {
