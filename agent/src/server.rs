@@ -293,10 +293,12 @@ fn servers_health(health: lictor_node::ServersHealth, now: UnixMillis) -> Server
 
 fn server_health(health: lictor_node::ServerHealth, now: UnixMillis) -> ServerHealth {
     let stable_for = u64::try_from(health.stable_for.as_millis()).unwrap_or(u64::MAX);
+    // What follows the colon says which program it is; clients look for a plain version.
+    let version = health.build.split(':').next().unwrap_or_default();
     ServerHealth {
         server: raft_server(health.server),
         member: health.member,
-        version: health.build,
+        version: version.to_owned(),
         last_contact: health.last_contact,
         last_term: health.last_term.0,
         last_index: health.last_index,
