@@ -5,7 +5,7 @@ import time
 
 from harness import PATIENCE, Failed, NotYet, check, equal, eventually
 from netns import Lab
-from pool import Pool, read, states, write
+from pool import Pool, read, states, write, write_again
 
 # How long nothing may change that must not change.
 CALM = 15
@@ -38,7 +38,7 @@ def back(report, lab, pool, what):
     lab.heal()
     report.note(f"{what}: all alive again, everywhere", pool.settle("all are back", {}), "s")
     every_server_votes(pool)
-    write(pool.clients[0], "after", what.encode())
+    write_again(pool.clients[0], "after", what.encode())
     for agent in pool.members():
         eventually(f"{agent.name} reads it", lambda agent=agent: read(agent, "after") == what.encode())
 
@@ -59,7 +59,7 @@ def killed(report, lab, pool):
         victim.kill()
         report.note(f"{kind} is killed: failed everywhere", pool.settle("one is killed", {victim: "failed"}), "s")
         pool.leader()
-        write(pool.clients[1], "killed", b"1")
+        write_again(pool.clients[1], "killed", b"1")
         victim.start()
         back(report, lab, pool, f"{kind} starts again")
 
@@ -70,7 +70,7 @@ def left(report, lab, pool):
         equal(victim.process.wait(PATIENCE), 0, f"the exit code of {kind} that left")
         report.note(f"{kind} leaves: left everywhere", pool.settle("one leaves", {victim: "left"}), "s")
         equal(len(pool.voters(pool.leader())), 2 if victim in pool.servers else 3, "servers that vote")
-        write(pool.clients[2], "left", b"1")
+        write_again(pool.clients[2], "left", b"1")
         victim.start()
         back(report, lab, pool, f"{kind} that left starts again")
     terminated = pool.clients[2]
@@ -98,7 +98,7 @@ def frozen(report, lab, pool):
             took = pool.settle("one is frozen", {victim: "failed"}, others)
             report.note(f"{kind} is frozen: failed everywhere", took, "s")
             pool.leader([server for server in pool.servers if server is not victim])
-            write(pool.clients[1], "frozen", b"1")
+            write_again(pool.clients[1], "frozen", b"1")
         finally:
             victim.signal(signal.SIGCONT)
         back(report, lab, pool, f"{kind} thaws")
@@ -130,7 +130,7 @@ def partitioned(report, lab, pool):
         took = max(took, pool.settle("the few see the many", dict.fromkeys(many, "failed"), few))
         report.note(f"a partition with {kind} and two clients on one side: each side sees the other failed", took, "s")
         pool.leader([agent for agent in many if agent in pool.servers])
-        write(many[-1], "partition", kind.encode())
+        write_again(many[-1], "partition", kind.encode())
         for agent in few:
             status = agent.call("PUT", "/v1/kv/partition", b"lost", timeout=60)[0]
             check(status == 500, f"{agent.name}, which has no quorum, answers a write with {status}")

@@ -96,6 +96,19 @@ def write(agent, key, value, timeout=30):
     check((status, body.strip()) == (200, b"true"), f"{agent.name} does not write {key}: {status} {body!r}")
 
 
+def write_again(agent, key, value):
+    """A write that is tried until it is acknowledged: for when a connection may still lead to somebody who is gone."""
+
+    def look():
+        try:
+            write(agent, key, value)
+        except Failed as error:
+            raise NotYet(error) from error
+        return True
+
+    eventually(f"{agent.name} writes {key}", look)
+
+
 def read(agent, key, query=""):
     status, _, body = agent.call("GET", f"/v1/kv/{key}?raw{query}")
     check(status == 200, f"{agent.name} does not read {key}: {status} {body!r}")

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Agent, Cluster, Ran, Scene, Signal};
+use crate::support::{Agent, Cluster, Ran, STOPPED, Scene, Signal};
 
 /// A server that founds a cluster alone, with its data in `data`.
 fn server(scene: &Scene, arguments: &[&str]) -> Agent {
@@ -19,7 +19,7 @@ fn filled(scene: &Scene) -> [std::path::PathBuf; 2] {
     for key in 0..50 {
         agent.put(&format!("key{key}"), &"x".repeat(1000));
     }
-    assert_eq!(agent.stop(Signal::Term).code(), Some(0));
+    assert_eq!(agent.stop(Signal::Term).code(), STOPPED);
     ["raft", "state"].map(|part| scene.path("data").join(part).join("data.mdb"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Agent, Cluster, Modes, Scene, Signal, eventually, holds};
+use crate::support::{Agent, Cluster, Modes, STOPPED, Scene, Signal, eventually, holds};
 
 #[test]
 fn three_servers_are_one_cluster() {
@@ -108,7 +108,7 @@ fn a_leader_that_leaves_hands_over() {
     let scene = Scene::new();
     let mut cluster = Cluster::of_three(&scene, &[]);
     let old = cluster.leader();
-    assert_eq!(cluster[old].stop(Signal::Term).code(), Some(0));
+    assert_eq!(cluster[old].stop(Signal::Term).code(), STOPPED);
     let survivor = &cluster[(old + 1) % 3];
     survivor.put("after", "1");
     assert_ne!(cluster.leader(), old);

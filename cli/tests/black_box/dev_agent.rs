@@ -3,7 +3,7 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::support::{Agent, Modes, Scene, Signal, eventually, holds};
+use crate::support::{Agent, Modes, STOPPED, Scene, Signal, eventually, holds};
 
 /// The arguments of a server that founds a cluster alone and keeps its data in `data`.
 fn alone(data: &str) -> [&str; 5] {
@@ -154,7 +154,7 @@ fn signals_stop_it_in_good_order() {
         let pid: u32 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
         assert!(pid > 1);
         let status = agent.stop(signal);
-        assert_eq!(status.code(), Some(0), "{signal:?}: {}", agent.log());
+        assert_eq!(status.code(), STOPPED, "{signal:?}: {}", agent.log());
         assert!(!scene.path("pid").exists(), "{signal:?}");
         // Nothing is held any more.
         TcpListener::bind((agent.ip, 8500)).unwrap();
@@ -181,7 +181,7 @@ fn it_stops_though_queries_wait() {
         })
         .collect();
     let started = Instant::now();
-    assert_eq!(agent.stop(Signal::Term).code(), Some(0));
+    assert_eq!(agent.stop(Signal::Term).code(), STOPPED);
     assert!(
         started.elapsed() < Duration::from_mins(1),
         "{:?}",
@@ -197,7 +197,7 @@ fn hup_is_no_reason_to_stop() {
     agent.signal(Signal::Hup);
     agent.wait_log(&["WARN", "reloading"]);
     agent.put("a", "1");
-    assert_eq!(agent.stop(Signal::Term).code(), Some(0));
+    assert_eq!(agent.stop(Signal::Term).code(), STOPPED);
 }
 
 fn data_outlives(runtime: &str) {
@@ -227,7 +227,8 @@ fn data_outlives(runtime: &str) {
         let entries = agent.get("/v1/kv/?recurse").json();
         let index = agent.get("/v1/kv/?recurse").index;
         let status = agent.stop(signal);
-        assert_eq!(status.success(), signal != Signal::Kill, "{status}");
+        let expected = if signal == Signal::Kill { None } else { STOPPED };
+        assert_eq!(status.code(), expected, "{status}");
         agent.start_and_lead();
         let after = agent.get("/v1/kv/?recurse");
         assert_eq!(after.json(), entries, "after {signal:?}");
@@ -259,7 +260,7 @@ fn async_std_does_the_same() {
     for mode in Modes::ALL {
         assert_eq!(agent.value("a", mode).as_deref(), Some("2"), "{mode:?}");
     }
-    assert_eq!(agent.stop(Signal::Term).code(), Some(0));
+    assert_eq!(agent.stop(Signal::Term).code(), STOPPED);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod bad_files;
 mod certificates;
+mod clients;
 mod cluster;
 mod dev_agent;
 mod kill_loop;

@@ -27,6 +27,9 @@ impl Signal {
     }
 }
 
+/// The exit code of a server that was told to stop, and did not leave its cluster: supervisors are to start it again.
+pub(crate) const STOPPED: Option<i32> = Some(1);
+
 /// An agent that can be started, stopped, and started again with the same arguments. Killed when dropped.
 pub(crate) struct Agent {
     pub(crate) name: String,

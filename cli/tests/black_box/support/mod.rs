@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub(crate) use agent::{Agent, Signal};
+pub(crate) use agent::{Agent, STOPPED, Signal};
 pub(crate) use cluster::Cluster;
 pub(crate) use http::Modes;
 
