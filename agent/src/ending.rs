@@ -95,7 +95,7 @@ impl Ending {
             }
             Way::Stop => {
                 tracing::info!(
-                    "Graceful shutdown disabled. Exiting: the others will take this agent for failed until it is back"
+                    "Graceful shutdown disabled. Exiting, handing over what this agent leads; the others will take it for failed until it is back"
                 );
                 Input::Stop
             }

@@ -85,7 +85,10 @@ impl Agent {
                 panic!("{} ended: {status}\n{}", self.name, self.log());
             }
             let answer = self.try_call("GET", "/v1/status/leader", b"")?;
-            holds(answer.text() != "\"\"", "it knows none")
+            holds(
+                answer.status == 200 && answer.text() != "\"\"",
+                format!("{} {}", answer.status, answer.text()),
+            )
         });
     }
 
