@@ -42,9 +42,13 @@ pub(crate) enum Purpose {
 }
 
 impl Gossip {
-    /// Makes a call. False if too many are open; then nothing happens.
+    /// Makes a call. False if too many are open, or nobody knows where the member is; then nothing happens.
     pub(crate) fn call(&mut self, to: Target, request: Bytes, timeout: Duration, purpose: Purpose) -> bool {
-        if self.calls.len() >= CALLS_MAX {
+        let found = match to {
+            Target::Node(id) => self.is_found(id),
+            Target::Address(_) => true,
+        };
+        if !found || self.calls.len() >= CALLS_MAX {
             return false;
         }
         self.next_call += 1;

@@ -191,7 +191,7 @@ impl Gossip {
             next_call: 0,
             joins: BTreeMap::new(),
             contests: BTreeMap::new(),
-            remembered: if rejoins { remembered } else { Vec::new() },
+            remembered,
             reserved: incarnation,
             attempts: 0,
             keeps_apart: !rejoins,
@@ -398,7 +398,11 @@ impl Gossip {
         PacketBuilder::packet(self.pool, self.config.packet_bytes)
     }
 
+    /// Sends a packet, unless its receiver was forgotten a moment ago: then nobody knows where it is.
     pub(crate) fn send(&mut self, to: NodeId, packet: PacketBuilder) {
+        if !self.is_found(to) {
+            return;
+        }
         let packet = packet.finish();
         self.stats.packets_out += 1;
         self.stats.bytes_out += packet.len() as u64;

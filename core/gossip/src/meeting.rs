@@ -48,6 +48,11 @@ impl Gossip {
         }
     }
 
+    /// Whether it is known where this member, or stranger, is.
+    pub(crate) fn is_found(&self, id: NodeId) -> bool {
+        self.table.find(id).is_some() || self.strangers.contains_key(&id)
+    }
+
     /// Compares the incarnation that a member says it has with the one that is known.
     pub(crate) fn compare(&mut self, from: &Sender, incarnation: Incarnation) {
         let Some(slot) = self.table.find(from.id) else {
@@ -67,7 +72,7 @@ impl Gossip {
 
     /// Asks a member for everything, unless it was asked a moment ago.
     pub(crate) fn acquaint(&mut self, id: NodeId) {
-        if self.met.allow(id, self.now()) {
+        if self.is_found(id) && self.met.allow(id, self.now()) {
             self.sync(Target::Node(id));
         }
     }

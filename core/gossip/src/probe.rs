@@ -138,6 +138,8 @@ impl Gossip {
 
     /// Answers a probe.
     pub(crate) fn answer_ping(&mut self, to: &Sender, seq: u32) {
+        // The packet itself may have had it forgotten.
+        self.greet(to);
         let mut packet = self.new_packet();
         push(&mut packet, &self.own_ack(seq));
         self.piggyback(&mut packet);

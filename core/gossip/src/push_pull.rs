@@ -152,12 +152,13 @@ impl Gossip {
         crate::probe::push(&mut request, &self.summary(Step::Push));
         if self.add_members(&mut request, &differs, &heard) {
             let request = request.finish();
-            self.call(
-                Target::Node(from.id),
-                request,
-                self.config.stream_timeout,
-                Purpose::Push,
-            );
+            let known = self.table.find(from.id).is_some();
+            let target = if known {
+                Target::Node(from.id)
+            } else {
+                Target::Address(from.address)
+            };
+            self.call(target, request, self.config.stream_timeout, Purpose::Push);
         }
         Ok(())
     }

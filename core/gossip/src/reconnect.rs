@@ -20,19 +20,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 impl Gossip {
     /// Looks for those who are remembered, at once.
     pub(crate) fn seek(&mut self) {
-        if !self.remembered.is_empty() {
+        if !self.remembered.is_empty() && !self.keeps_apart {
             self.timers.set_if_none(Timer::Reconnect, self.now());
         }
     }
 
     /// Somebody is lost: sees to it that they are tried again.
     pub(crate) fn arm_reconnect(&mut self) {
-        if self.phase != Phase::Present {
+        if self.phase != Phase::Present || self.keeps_apart {
             return;
         }
         let alone = self.table.here() == 0;
-        let nobody = self.table.failed() == 0 && (!alone || self.remembered.is_empty());
-        if nobody {
+        let ever_known = self.table.len() > 1 || !self.remembered.is_empty();
+        if self.table.failed() == 0 && !(alone && ever_known) {
             return;
         }
         let interval = self.config.reconnect_interval;
@@ -64,38 +64,25 @@ impl Gossip {
         self.arm_reconnect();
     }
 
+    /// Takes turns among all who were ever heard of: also one that left may be back.
     fn seek_anybody(&mut self) {
+        let lost = self.lost();
         let step = if self.fresh { Step::Join } else { Step::Sync };
-        for attempt in 0..AT_ONCE {
-            let nth = (self.attempts as usize)
-                .wrapping_mul(AT_ONCE)
-                .wrapping_add(attempt);
-            let Some(target) = self.nth_lost(nth, attempt) else {
-                continue;
-            };
+        let first = (self.attempts as usize).wrapping_mul(AT_ONCE);
+        for nth in 0..AT_ONCE.min(lost.len()) {
+            let target = lost[first.wrapping_add(nth) % lost.len()];
             let request = self.sync_request(step);
             self.call(target, request, self.config.stream_timeout, Purpose::Sync);
         }
         self.attempts = self.attempts.saturating_add(1);
     }
 
-    /// Takes turns among those who are remembered, and one of those who failed every other time.
-    fn nth_lost(&mut self, nth: usize, attempt: usize) -> Option<Target> {
-        let failed = if attempt % 2 == 1 || self.remembered.is_empty() {
-            let slot = self.table.random_failed(&mut self.rng);
-            slot.map(|slot: Slot| self.table.member(slot).id)
-        } else {
-            None
-        };
-        if let Some(id) = failed {
-            return Some(Target::Node(id));
-        }
-        let count = self.remembered.len();
-        if count == 0 || attempt >= count {
-            return None;
-        }
-        let peer = &self.remembered[nth % count];
-        let known: Option<NodeId> = self.member(peer.id).map(|member| member.id);
-        Some(known.map_or(Target::Address(peer.address), Target::Node))
+    fn lost(&self) -> Vec<Target> {
+        let known = |id: NodeId| self.table.find(id).is_some();
+        let remembered = self.remembered.iter().filter(|peer| !known(peer.id));
+        let remembered = remembered.map(|peer| Target::Address(peer.address));
+        let others = self.table.iter().filter(|(slot, _)| *slot != Slot::ME);
+        let others = others.map(|(_, member)| Target::Node(member.id));
+        remembered.chain(others).collect()
     }
 }

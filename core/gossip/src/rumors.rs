@@ -393,10 +393,10 @@ impl Gossip {
                 let until = self.now() + self.config.gossip_to_the_dead;
                 self.recently_dead.push_back((until, id));
                 self.emit(MemberEvent::Failed(member));
-                self.arm_reconnect();
             } else {
                 self.emit(MemberEvent::Left(member));
             }
+            self.arm_reconnect();
         }
         if spread {
             let statement = self.verdict(slot);

@@ -1,5 +1,7 @@
 //! The encoding of what members say: it stands still, holds its limits, and takes nothing for granted.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -106,7 +108,7 @@ fn parts() -> Vec<Part> {
         },
         Statement::State {
             profile: Profile {
-                address: "[2001:db8::7]:8301".parse().unwrap(),
+                address: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7], 8301).into(),
                 ..profile()
             },
             state: MemberState::Left,
