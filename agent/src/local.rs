@@ -61,9 +61,21 @@ impl Local {
         );
         let servers = self.datacenter_servers(&self.datacenter).len();
         let mut consul = vec![("server", self.server.to_string())];
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        stats.insert(
+            "runtime".to_owned(),
+            section(&[
+                ("arch", go_name(std::env::consts::ARCH).to_owned()),
+                ("cpu_count", cpus.to_string()),
+                ("os", go_name(std::env::consts::OS).to_owned()),
+            ]),
+        );
         if self.server {
-            let leader =
-                vitals.and_then(|vitals| vitals.raft.as_ref().map(|raft| raft.leader == Some(self.id)));
+            let leader = vitals.as_ref().and_then(|vitals| vitals.raft.as_ref()?.leader);
+            let member = leader.and_then(|leader| self.pools.member(Pool::Lan, leader));
+            let address = member.map(|member| member.address.to_string());
+            consul.push(("leader_addr", address.unwrap_or_default()));
+            let leader = leader.map(|leader| leader == self.id);
             consul.push(("leader", leader.unwrap_or(false).to_string()));
             consul.push(("known_datacenters", self.datacenters().len().to_string()));
             consul.push(("bootstrap", (self.settings.bootstrap_expect == 1).to_string()));
@@ -77,7 +89,9 @@ impl Local {
             node_id: self.id,
             server: self.server,
             settings: self.settings.clone(),
-            coordinate: self.vitals.last().map(|vitals| vitals.lan.coordinate),
+            coordinate: vitals
+                .filter(|_| !self.settings.disable_coordinates)
+                .map(|vitals| vitals.lan.coordinate),
             member,
             stats,
             meta: self.node_meta.clone(),
@@ -248,6 +262,17 @@ impl Local {
             ));
         }
         Ok(())
+    }
+}
+
+/// The name of a processor or a system as those who parse these texts know it.
+fn go_name(name: &str) -> &str {
+    match name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "macos" => "darwin",
+        other => other,
     }
 }
 

@@ -123,7 +123,23 @@ fn raft_section(raft: &Status) -> BTreeMap<String, String> {
         Role::Follower => "Follower",
     };
     let others = raft.members.voters.iter().filter(|id| **id != raft.id).count();
+    let servers = raft.members.members().into_iter().map(|id| {
+        let suffrage = if raft.members.is_voter(id) {
+            "Voter"
+        } else {
+            "Nonvoter"
+        };
+        format!("{{Suffrage:{suffrage} ID:{id}}}")
+    });
+    let configuration = servers.collect::<Vec<_>>().join(" ");
     [
+        ("latest_configuration", format!("[{configuration}]")),
+        ("latest_configuration_index", raft.members_id.index.to_string()),
+        (
+            "fsm_pending",
+            raft.commit.0.saturating_sub(raft.applied.0).to_string(),
+        ),
+        ("protocol_version", "3".to_owned()),
         ("applied_index", raft.applied.to_string()),
         ("commit_index", raft.commit.to_string()),
         ("last_log_index", raft.last.index.to_string()),
