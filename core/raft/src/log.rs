@@ -57,6 +57,11 @@ impl Log {
             members: boot.members.iter().cloned().collect(),
             durable: boot.last_index,
         };
+        let in_order = boot.members.is_sorted_by(|(a, _), (b, _)| a.index < b.index);
+        let in_log = |id: LogId| id.index > log.base.last.index && log.contains(id);
+        if !in_order || !boot.members.iter().all(|(id, _)| in_log(*id)) {
+            return Err("the configurations in the log are not where they should be");
+        }
         if let Some(first) = boot.tail.first() {
             let contiguous = boot.tail.iter().zip(first.id.index.0..).all(|(entry, index)| {
                 entry.id.index.0 == index && log.term_at(entry.id.index) == Some(entry.id.term)
@@ -403,6 +408,14 @@ mod tests {
             },
             Boot {
                 tail: vec![entry(2, 2)],
+                ..good.clone()
+            },
+            Boot {
+                members: vec![(LogId::new(1, 3), Configuration::default())],
+                ..good.clone()
+            },
+            Boot {
+                members: vec![(LogId::new(1, 2), Configuration::default()); 2],
                 ..good.clone()
             },
             Boot {

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a test harness")]
 
 mod disk;
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use lictor_raft::{
 };
 
 pub use disk::*;
+pub use members::*;
 
 pub struct Server {
     pub raft: Raft,
