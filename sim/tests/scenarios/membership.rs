@@ -152,7 +152,14 @@ fn members_are_as_the_log_has_them_whatever_was_compacted() {
         stage.settle();
     }
     // Server 4 begins with a snapshot from before it was a member, or from just after.
-    change(&mut stage, 1, Target { voters: 0b111, learners: 0b1000 });
+    change(
+        &mut stage,
+        1,
+        Target {
+            voters: 0b111,
+            learners: 0b1000,
+        },
+    );
     stage.isolate(2);
     change(&mut stage, 1, voters(&[1, 3, 4]));
     stage.propose(1);
@@ -160,7 +167,11 @@ fn members_are_as_the_log_has_them_whatever_was_compacted() {
     for n in [1, 3, 4] {
         stage.crash(n, 9);
         stage.restart(n);
-        assert_eq!(stage.status(n).members.voters, [1, 3, 4].map(NodeId).into(), "n{n}");
+        assert_eq!(
+            stage.status(n).members.voters,
+            [1, 3, 4].map(NodeId).into(),
+            "n{n}"
+        );
     }
     stage.run(ELECTION * 5);
     // Server 2 is behind all of it, and would still count itself in.
@@ -185,6 +196,9 @@ fn what_was_a_majority_is_none_in_a_bigger_cluster() {
     assert_eq!((stage.answer(token), stage.answer(write)), (None, None));
     stage.heal();
     stage.run(ELECTION * 3);
-    assert!(matches!(stage.answer(write), Some(Answer::Written { .. })), "{stage:?}");
+    assert!(
+        matches!(stage.answer(write), Some(Answer::Written { .. })),
+        "{stage:?}"
+    );
     stage.expect_recovery();
 }
