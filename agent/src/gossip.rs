@@ -112,8 +112,14 @@ impl GossipOutlet {
                     let _ = handle.send(reply);
                 }
             }
-            Effect::Address { id, address } => self.transport.set_address(id, address),
-            Effect::Forget(id) => self.transport.forget(id),
+            Effect::Address { id, address } => match pool {
+                Pool::Lan => self.transport.set_address(id, address),
+                Pool::Wan => self.transport.set_wan_address(id, address),
+            },
+            Effect::Forget(id) => match pool {
+                Pool::Lan => self.transport.forget(id),
+                Pool::Wan => self.transport.forget_wan(id),
+            },
             Effect::Member(event) => {
                 self.pools.apply(pool, &event);
                 log_member(pool, &event);

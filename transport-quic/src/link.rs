@@ -220,7 +220,7 @@ impl Link {
             && self.plane.is_mutual()
         {
             let best = shared
-                .address_of(node)
+                .address_of(node, self.plane)
                 .and_then(|address| shared.sessions.best(node, self.plane, address, shared.nanos()));
             if best.is_some() {
                 return Ok(best);
@@ -342,7 +342,9 @@ impl State {
 async fn dial(shared: &Arc<Shared>, target: Target, plane: Plane) -> Result<Session, ConnectError> {
     let address = match target {
         Target::Address(address) => address,
-        Target::Node(node) => shared.address_of(node).ok_or(ConnectError::NoAddress(node))?,
+        Target::Node(node) => shared
+            .address_of(node, plane)
+            .ok_or(ConnectError::NoAddress(node))?,
     };
     let config = shared.current_configs().client(plane);
     let connecting = shared

@@ -76,6 +76,14 @@ impl Plane {
         }
     }
 
+    /// From where a peer is called on it.
+    pub(crate) const fn reach(self) -> Reach {
+        match self {
+            Self::Raft | Self::Rpc | Self::Gossip => Reach::Near,
+            Self::Wan => Reach::Far,
+        }
+    }
+
     /// How long a peer may be silent before its connection is lost. On the gossip plane silence means nothing: there
     /// the protocol itself finds out who is dead, and a connection that was not used is no worse for it.
     pub(crate) const fn patience(self) -> Duration {
@@ -125,6 +133,15 @@ impl Plane {
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
+}
+
+/// A node may have one address for its own data center, and another for the rest of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Reach {
+    /// Within its data center.
+    Near,
+    /// From any.
+    Far,
 }
 
 impl fmt::Display for Plane {

@@ -17,7 +17,7 @@ use crate::error::{ConnectError, Refusal};
 use crate::identity::{Identity, Trust};
 use crate::limits::Limits;
 use crate::link::Link;
-use crate::plane::Plane;
+use crate::plane::{Plane, Reach};
 use crate::session::Sessions;
 use crate::stats::{Counters, Held};
 use crate::tls::Configs;
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) trust: RwLock<Trust>,
     pub(crate) configs: RwLock<Arc<Configs>>,
-    pub(crate) addresses: RwLock<HashMap<NodeId, SocketAddr>>,
+    pub(crate) addresses: RwLock<HashMap<(NodeId, Reach), SocketAddr>>,
     pub(crate) links: Mutex<HashMap<(Target, Plane), Arc<Link>>>,
     /// Connections of mutual planes, whoever made them.
     pub(crate) sessions: Sessions,
@@ -101,10 +101,10 @@ impl Shared {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Where a node is, if somebody has said so.
-    pub(crate) fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
+    /// Where a node is called on `plane`, if somebody has said so.
+    pub(crate) fn address_of(&self, node: NodeId, plane: Plane) -> Option<SocketAddr> {
         let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
-        addresses.get(&node).copied()
+        addresses.get(&(node, plane.reach())).copied()
     }
 
     pub(crate) fn current_configs(&self) -> Arc<Configs> {

@@ -19,7 +19,7 @@ use crate::identity::{Identity, PeerIdentity, Trust, TrustError};
 use crate::lane::Rejected;
 use crate::limits::Limits;
 use crate::link::Link;
-use crate::plane::Plane;
+use crate::plane::{Plane, Reach};
 use crate::shared::{QuicRuntime, RecentRefusal, Shared, canonical, lock};
 use crate::stats::{Held, Stats};
 use crate::tls::Configs;
@@ -52,7 +52,7 @@ pub struct Options {
 /// Whom to send to, or to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
-    /// A node, wherever [`Transport::set_address`] says it is. If another node answers there, it gets nothing.
+    /// A node, wherever [`Transport::set_address`] says it is, or [`Transport::set_wan_address`]. If another node answers there, it gets nothing.
     Node(NodeId),
     /// Whoever answers at an address, as when joining.
     Address(SocketAddr),
@@ -256,39 +256,26 @@ impl Transport {
         &self.open.shared.identity
     }
 
-    /// Says where a node is. If it was elsewhere, its connections are given up (which is reported as `Unreachable` if
-    /// frames were sent on them), and it is tried at once at the new address.
+    /// Says where a node of this data center is. If it was elsewhere, its connections are given up (which is reported
+    /// as `Unreachable` if frames were sent on them), and it is tried at once at the new address.
     pub fn set_address(&self, node: NodeId, address: SocketAddr) {
-        let shared = &self.open.shared;
-        let mut addresses = shared.addresses.write().unwrap_or_else(PoisonError::into_inner);
-        let address = canonical(address);
-        let before = addresses.insert(node, address);
-        drop(addresses);
-        if before == Some(address) {
-            return;
-        }
-        let links = lock(&shared.links);
-        for plane in Plane::ALL {
-            if let Some(link) = links.get(&(Target::Node(node), plane)) {
-                link.readdress();
-            }
-        }
+        self.place(node, Reach::Near, address);
     }
 
-    /// Forgets a node that has left: its address and the connections to it. What is queued for it is still sent.
+    /// The same for the WAN plane, on which a server may have another address, also one of this data center.
+    pub fn set_wan_address(&self, node: NodeId, address: SocketAddr) {
+        self.place(node, Reach::Far, address);
+    }
+
+    /// Forgets a node that has left this data center: its address and the connections to it. What is queued for it is
+    /// still sent.
     pub fn forget(&self, node: NodeId) {
-        let shared = &self.open.shared;
-        shared
-            .addresses
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&node);
-        let mut links = lock(&shared.links);
-        for plane in Plane::ALL {
-            if let Some(link) = links.remove(&(Target::Node(node), plane)) {
-                link.retire();
-            }
-        }
+        self.displace(node, Reach::Near);
+    }
+
+    /// The same for the WAN plane.
+    pub fn forget_wan(&self, node: NodeId) {
+        self.displace(node, Reach::Far);
     }
 
     /// Queues a frame. Does not wait; connects if there is no connection. Frames of one lane arrive in order; a lane
@@ -381,6 +368,38 @@ impl Transport {
         let shared = self.open.shared.clone();
         shared.shut_down();
         let _heard_or_not = shared.within(FAREWELL, shared.endpoint.wait_idle()).await;
+    }
+}
+
+impl Transport {
+    fn place(&self, node: NodeId, reach: Reach, address: SocketAddr) {
+        let shared = &self.open.shared;
+        let address = canonical(address);
+        let mut addresses = shared.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let before = addresses.insert((node, reach), address);
+        drop(addresses);
+        if before == Some(address) {
+            return;
+        }
+        let links = lock(&shared.links);
+        for plane in Plane::ALL.into_iter().filter(|plane| plane.reach() == reach) {
+            if let Some(link) = links.get(&(Target::Node(node), plane)) {
+                link.readdress();
+            }
+        }
+    }
+
+    fn displace(&self, node: NodeId, reach: Reach) {
+        let shared = &self.open.shared;
+        let mut addresses = shared.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        addresses.remove(&(node, reach));
+        drop(addresses);
+        let mut links = lock(&shared.links);
+        for plane in Plane::ALL.into_iter().filter(|plane| plane.reach() == reach) {
+            if let Some(link) = links.remove(&(Target::Node(node), plane)) {
+                link.retire();
+            }
+        }
     }
 }
 

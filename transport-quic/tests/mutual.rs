@@ -196,6 +196,28 @@ fn a_connection_that_only_the_other_end_uses_is_not_idle() {
 }
 
 #[test]
+fn a_node_may_be_elsewhere_for_other_data_centers() {
+    run(async {
+        let (mut near, mut far) = (Agent::start(server(2)), Agent::start(server(2)));
+        let a = Agent::start(server(1));
+        a.transport.set_address(NodeId(2), near.address());
+        a.transport.set_wan_address(NodeId(2), far.address());
+        for _ in 0..2 {
+            say(&a, &near, Plane::Gossip, "near");
+            say(&a, &far, Plane::Wan, "far");
+            assert_eq!(heard(&mut near).await.1, "near");
+            assert_eq!(heard(&mut far).await.1, "far");
+        }
+        assert_eq!(a.transport.stats().handshakes, 2);
+        a.transport.forget_wan(NodeId(2));
+        say(&a, &near, Plane::Gossip, "still near");
+        assert_eq!(heard(&mut near).await.1, "still near");
+        say(&a, &far, Plane::Wan, "nowhere");
+        until("it is dropped", || a.transport.stats().datagrams_dropped == 1).await;
+    });
+}
+
+#[test]
 fn nobody_is_sent_what_is_for_the_node_at_another_address() {
     run(async {
         let mut holder = Agent::start(client(2));

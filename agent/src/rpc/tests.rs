@@ -330,6 +330,7 @@ impl Agent {
 
     fn knows_at(&self, id: u128, datacenter: &str, at: SocketAddr) {
         self.transport.set_address(NodeId(id), at);
+        self.transport.set_wan_address(NodeId(id), at);
         let tag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let member = Arc::new(Member {
             id: NodeId(id),

@@ -115,6 +115,7 @@ impl Agent {
 
     pub(crate) fn knows(&self, other: &Self) {
         self.transport.set_address(other.node(), other.address());
+        self.transport.set_wan_address(other.node(), other.address());
     }
 
     pub(crate) async fn next(&mut self) -> Event {
