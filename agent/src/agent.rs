@@ -380,6 +380,7 @@ fn api_config(config: &Config) -> Result<lictor_http::Config, StartError> {
         default_query_time: config.http.default_query_time,
         max_query_time: config.http.max_query_time,
         response_headers: config.http.response_headers.clone(),
+        coordinates: config.coordinates,
         seed: u64::from_le_bytes(boot::random()?),
         ..lictor_http::Config::default()
     })

@@ -35,6 +35,8 @@ pub struct Config {
     /// Names and values of headers that every answer gets which does not set them itself
     /// (`http_config.response_headers`). They must be valid.
     pub response_headers: Vec<(String, String)>,
+    /// Whether there are network coordinates (`disable_coordinates`).
+    pub coordinates: bool,
     /// How long a request's body may take to come in.
     pub body_timeout: Duration,
     /// Where the randomness of blocking queries' waits and of events' names comes from.
@@ -51,6 +53,7 @@ impl Default for Config {
             default_query_time: Duration::from_mins(5),
             max_query_time: Duration::from_mins(10),
             response_headers: Vec::new(),
+            coordinates: true,
             body_timeout: Duration::from_mins(1),
             seed: 0,
         }

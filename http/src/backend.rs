@@ -33,8 +33,8 @@ pub trait Backend: Send + Sync + 'static {
         options: ReadOptions,
     ) -> Result<Reading<Result<Vec<TxnResult>, Vec<TxnError>>>, Failure>;
 
-    /// Commits a change and says what became of it. After [`Failure::LeadershipLost`] it may have happened; after
-    /// every other failure it has not.
+    /// Commits a change and says what became of it. After [`Failure::LeadershipLost`] it may have happened, and after
+    /// [`Failure::Unreachable`], if another agent was asked; after every other failure it has not.
     async fn write(&self, action: Action, options: WriteOptions) -> Result<Outcome, Failure>;
 
     /// The address of the leader's servers' plane; `None` while there is no known leader. `datacenter`: another one

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lictor_catalog::{COORDINATE_DIMENSIONS, CoordinateEntry, Found, NodeCoordinate, Query};
 use lictor_gossip as gossip;
 use serde::{Deserialize, Serialize};
+use trillium_http::Status;
 
 use crate::backend::{ReadOptions, Reading, Secret, WriteOptions};
 use crate::decode::{Fields, parse};
@@ -24,6 +25,7 @@ pub struct DatacenterCoordinates {
 
 /// The servers of all data centers.
 pub(crate) async fn datacenters(request: &Request<'_>) -> Result<Reply, Fault> {
+    check_enabled(request)?;
     let datacenters = request.api.backend.wan_coordinates().await?;
     let servers: usize = datacenters
         .iter()
@@ -33,8 +35,18 @@ pub(crate) async fn datacenters(request: &Request<'_>) -> Result<Reply, Fault> {
     Ok(request.json(&view, 256 * (servers + datacenters.len())))
 }
 
+/// An agent may be told to do without coordinates.
+fn check_enabled(request: &Request<'_>) -> Result<(), Fault> {
+    if request.api.config.coordinates {
+        Ok(())
+    } else {
+        Err(Fault::new(Status::Unauthorized, "Coordinate support disabled"))
+    }
+}
+
 /// All nodes.
 pub(crate) async fn nodes(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    check_enabled(request)?;
     let options = request.read_options()?;
     let (meta, entries) = read(request, Query::Coordinates, options).await?;
     let capacity = 256 * entries.len();
@@ -44,6 +56,7 @@ pub(crate) async fn nodes(request: &mut Request<'_>) -> Result<Reply, Fault> {
 
 /// One node, in each of the network's segments.
 pub(crate) async fn node(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    check_enabled(request)?;
     let options = request.read_options()?;
     let name = request.rest_text();
     let (meta, entries) = read(request, Query::Coordinate(name.clone()), options).await?;
@@ -63,6 +76,7 @@ pub(crate) async fn node(request: &mut Request<'_>) -> Result<Reply, Fault> {
 
 /// Says where a node is.
 pub(crate) async fn update(request: &mut Request<'_>) -> Result<Reply, Fault> {
+    check_enabled(request)?;
     let body = request.small_body().await?;
     let Update {
         datacenter,

@@ -66,6 +66,23 @@ fn updates_are_seen() {
 }
 
 #[test]
+fn an_agent_without_coordinates_says_so() {
+    let config = Config {
+        coordinates: false,
+        ..Config::default()
+    };
+    let site = Site::with(config, Limits::default());
+    for request in [
+        "GET /v1/coordinate/datacenters",
+        "GET /v1/coordinate/nodes",
+        "GET /v1/coordinate/node/a",
+        "PUT /v1/coordinate/update",
+    ] {
+        site.ask(request).assert_text(401, "Coordinate support disabled");
+    }
+}
+
+#[test]
 fn where_updates_go() {
     let site = Site::new();
     let put = |query: &str, more: &str| {
