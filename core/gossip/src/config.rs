@@ -55,6 +55,9 @@ pub struct Config {
     pub suspicion_max_timeout_mult: u32,
     /// The worst local health: intervals are stretched by at most this plus one (Lifeguard §IV-A).
     pub awareness_max: u32,
+    /// A member that serves a deadline by more than this too late was stopped, or starved: it puts the others off by as much, and its
+    /// health gets worse.
+    pub pause_tolerance: Duration,
     /// How long calls may take.
     pub stream_timeout: Duration,
     /// How often a member that failed is tried again.
@@ -141,6 +144,7 @@ impl Config {
             suspicion_min: Duration::from_secs(2),
             suspicion_max_timeout_mult: 6,
             awareness_max: 8,
+            pause_tolerance: Duration::from_millis(200),
             stream_timeout: Duration::from_secs(10),
             reconnect_interval: Duration::from_secs(10),
             reconnect_timeout: Duration::from_hours(72),
@@ -168,6 +172,7 @@ impl Config {
             push_pull_interval: Duration::from_mins(1),
             suspicion_mult: 6,
             suspicion_min: Duration::from_secs(30),
+            pause_tolerance: Duration::from_secs(1),
             stream_timeout: Duration::from_secs(30),
             ..Self::lan(id, name, address, seed)
         }

@@ -271,8 +271,8 @@ impl Gossip {
     /// Brings the own clock forward, and notices if this member did not run for a while.
     fn awake(&mut self, now: Now) {
         let due = self.timers.first().map(|first| first.at);
-        let bound = self.config.probe_timeout;
-        if self.clock.advance(now.mono, due, bound, bound) {
+        let (tolerance, grace) = (self.config.pause_tolerance, self.config.probe_timeout);
+        if self.clock.advance(now.mono, due, tolerance, grace) {
             self.stats.pauses += 1;
             self.awareness.worse(1);
         }

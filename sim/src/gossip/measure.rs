@@ -29,11 +29,13 @@ pub struct Plan {
     pub plain_swim: bool,
 }
 
-/// Without what Lifeguard adds: no local health, no suspicion that lasts longer while nobody confirms it.
+/// Without what Lifeguard adds, and we: no local health, no suspicion that lasts longer while nobody confirms it, no clock that stands
+/// still while the member does.
 pub fn plain_swim(config: &mut Config) {
     config.awareness_max = 0;
     config.suspicion_max_timeout_mult = 1;
     config.confirmers = 0;
+    config.pause_tolerance = Duration::MAX;
 }
 
 /// The news that is waited for, and when each member had it.

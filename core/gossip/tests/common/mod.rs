@@ -191,7 +191,7 @@ impl Net {
         host.config.seed = host.config.seed.wrapping_add(7919);
         host.book.clear();
         host.left = false;
-        let machine = Gossip::start(host.config.clone(), host.memory.clone(), now).unwrap();
+        let machine = Gossip::start(host.config.clone(), host.memory.clone(), now).expect("good settings");
         host.machine = Some(machine);
         self.at.insert(self.hosts[at].config.address, at);
         self.drain(at);
@@ -221,11 +221,8 @@ impl Net {
     pub fn thaw(&mut self, at: usize, timers_first: bool) {
         self.hosts[at].frozen = false;
         if timers_first {
-            self.hosts[at]
-                .machine
-                .as_mut()
-                .unwrap()
-                .handle_timeout(Now::at(self.now));
+            let now = Now::at(self.now);
+            self.machine(at).handle_timeout(now);
             self.drain(at);
         }
         for what in std::mem::take(&mut self.hosts[at].inbox) {
@@ -256,12 +253,9 @@ impl Net {
 
     pub fn input(&mut self, at: usize, input: Input) {
         let now = Now::at(self.now);
-        self.hosts[at]
-            .machine
-            .as_mut()
-            .unwrap()
+        self.machine(at)
             .handle(now, input)
-            .unwrap();
+            .expect("the effects are taken away");
         self.drain(at);
     }
 
@@ -311,6 +305,10 @@ impl Net {
         text
     }
 
+    fn machine(&mut self, at: usize) -> &mut Gossip {
+        self.hosts[at].machine.as_mut().expect("it runs")
+    }
+
     fn next_wake(&self) -> Option<(Instant, Option<usize>)> {
         let timer = self.wakes.first().map(|(at, host)| (*at, Some(*host)));
         let message = self.queue.keys().next().map(|(at, _)| (*at, None));
@@ -340,11 +338,8 @@ impl Net {
         };
         self.now = self.now.max(at);
         if let Some(host) = host {
-            self.hosts[host]
-                .machine
-                .as_mut()
-                .unwrap()
-                .handle_timeout(Now::at(self.now));
+            let now = Now::at(self.now);
+            self.machine(host).handle_timeout(now);
             self.drain(host);
         } else if let Some((_, (to, what))) = self.queue.pop_first() {
             if self.hosts[to].frozen {
