@@ -11,7 +11,7 @@ use crate::gossip::Gossip;
 use crate::io::{Answer, Effect, Refusal};
 use crate::lamport::LamportTime;
 use crate::leave::Phase;
-use crate::member::{MemberEvent, MemberState};
+use crate::member::{Incarnation, MemberEvent, MemberState};
 use crate::members::{Slot, is_gone};
 use crate::rounds::Topic;
 use crate::rumors::Hearing;
@@ -23,15 +23,15 @@ const EARLY_MAX: usize = 256;
 
 /// Intents that came before the members that they are about.
 #[derive(Debug)]
-pub(crate) struct EarlyIntents(BTreeMap<NodeId, (LamportTime, bool)>);
+pub(crate) struct EarlyIntents(BTreeMap<NodeId, (LamportTime, Option<Incarnation>)>);
 
 impl EarlyIntents {
     pub(crate) const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
-    /// Keeps the latest of each member. True if it is news.
-    pub(crate) fn note(&mut self, id: NodeId, time: LamportTime, leaves: bool) -> bool {
+    /// Keeps the latest of each member: a leave of an incarnation, or a join. True if it is news.
+    pub(crate) fn note(&mut self, id: NodeId, time: LamportTime, leaves: Option<Incarnation>) -> bool {
         let news = time > LamportTime(0) && self.0.get(&id).is_none_or(|(known, _)| *known < time);
         if news {
             self.0.insert(id, (time, leaves));
@@ -54,7 +54,7 @@ impl Gossip {
             return;
         }
         let Some(slot) = self.table.find(id) else {
-            self.early_intents.note(id, time, false);
+            self.early_intents.note(id, time, None);
             return;
         };
         if slot == Slot::ME || !self.is_later(slot, time) {
@@ -74,14 +74,25 @@ impl Gossip {
     }
 
     /// A member is about to leave, or was made to.
-    pub(crate) fn leave_intent(&mut self, id: NodeId, time: LamportTime, prune: bool, how: Hearing<'_>) {
+    pub(crate) fn leave_intent(
+        &mut self,
+        (id, incarnation): (NodeId, Incarnation),
+        time: LamportTime,
+        prune: bool,
+        how: Hearing<'_>,
+    ) {
         if !self.witness_intent(time, how) {
             return;
         }
-        let leave = Statement::Leave { id, time, prune };
+        let leave = Statement::Leave {
+            id,
+            incarnation,
+            time,
+            prune,
+        };
         let Some(slot) = self.table.find(id) else {
             // Others may know it, so they should hear of it, once.
-            if self.early_intents.note(id, time, true) {
+            if self.early_intents.note(id, time, Some(incarnation)) {
                 self.pass_on_intent(leave, how);
             }
             return;
@@ -91,15 +102,18 @@ impl Gossip {
         }
         if slot != Slot::ME {
             self.pass_on_intent(leave, how);
-            self.apply_leave(slot, prune);
+            self.apply_leave(slot, incarnation, prune);
         } else if self.phase == Phase::Present {
             // By mistake, or of an earlier life.
             self.say_join();
         }
     }
 
-    fn apply_leave(&mut self, slot: Slot, prune: bool) {
+    fn apply_leave(&mut self, slot: Slot, incarnation: Incarnation, prune: bool) {
         let member = Arc::clone(self.table.member(slot));
+        if member.incarnation > incarnation {
+            return;
+        }
         match member.state {
             MemberState::Alive | MemberState::Suspect => {
                 let member = self.change(slot, |member| member.state = MemberState::Leaving);
@@ -147,8 +161,8 @@ impl Gossip {
         let id = self.table.member(slot).id;
         if let Some((time, leaves)) = self.early_intents.0.remove(&id) {
             self.table.set_time(slot, time);
-            if leaves {
-                self.apply_leave(slot, false);
+            if let Some(incarnation) = leaves {
+                self.apply_leave(slot, incarnation, false);
             }
         }
     }
@@ -160,12 +174,18 @@ impl Gossip {
             None => Answer::Failed(format!("there is no member named {name:?}")),
             Some(Slot::ME) => Answer::Failed("this is the member itself: let it leave instead".to_owned()),
             Some(slot) => {
-                let id = self.table.member(slot).id;
+                let member = self.table.member(slot);
+                let (id, incarnation) = (member.id, member.incarnation);
                 let time = self.intents.increment();
                 self.table.set_time(slot, time);
-                let leave = Part::Statement(Statement::Leave { id, time, prune });
+                let leave = Part::Statement(Statement::Leave {
+                    id,
+                    incarnation,
+                    time,
+                    prune,
+                });
                 self.pass_on(Topic::intent(id), leave.encode());
-                self.apply_leave(slot, prune);
+                self.apply_leave(slot, incarnation, prune);
                 self.memory_changed();
                 Answer::Done
             }

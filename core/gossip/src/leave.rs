@@ -33,11 +33,12 @@ impl Gossip {
         }
         self.phase = Phase::Leaving;
         let me = self.change(Slot::ME, |me| me.state = MemberState::Leaving);
-        let (id, time) = (me.id, self.intents.increment());
+        let (id, incarnation, time) = (me.id, me.incarnation, self.intents.increment());
         self.table.set_time(Slot::ME, time);
         self.emit(MemberEvent::Updated(me));
         let leave = Part::Statement(Statement::Leave {
             id,
+            incarnation,
             time,
             prune: false,
         });

@@ -259,7 +259,7 @@ impl Gossip {
                 MemberState::Alive | MemberState::Suspect => self.alive(profile, how),
                 MemberState::Leaving => {
                     self.alive(profile, how);
-                    self.leave_intent(id, time, false, how);
+                    self.leave_intent((id, incarnation), time, false, how);
                 }
                 MemberState::Left | MemberState::Failed => self.dead(id, incarnation, how),
             }
@@ -269,14 +269,19 @@ impl Gossip {
             return self.learn_of_the_gone(profile, state, time, gone_seconds, how);
         }
         match state {
-            MemberState::Alive => self.alive(profile, how),
+            // Its last intent was to be here, if it had any.
+            MemberState::Alive => {
+                self.alive(profile, how);
+                self.join_intent(id, time, how);
+            }
             MemberState::Suspect => {
                 self.alive(profile, how);
+                self.join_intent(id, time, how);
                 self.suspect(id, incarnation, how.from.id, how);
             }
             MemberState::Leaving => {
                 self.alive(profile, how);
-                self.leave_intent(id, time, false, how);
+                self.leave_intent((id, incarnation), time, false, how);
             }
             MemberState::Left => {
                 self.left(id, incarnation, how);

@@ -44,7 +44,7 @@ impl Gossip {
         let member = self.table.remove(slot);
         let id = member.id;
         // What was said of it before is no news now either.
-        self.early_intents.note(id, time, false);
+        self.early_intents.note(id, time, None);
         self.tombstones.bury(id, member.incarnation);
         self.clear_suspicion(id);
         self.contests.remove(&id);

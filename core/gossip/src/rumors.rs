@@ -66,7 +66,12 @@ impl Gossip {
             } => self.dead(id, incarnation, how),
             Statement::Left { id, incarnation } => self.left(id, incarnation, how),
             Statement::Join { id, time } => self.join_intent(id, time, how),
-            Statement::Leave { id, time, prune } => self.leave_intent(id, time, prune, how),
+            Statement::Leave {
+                id,
+                incarnation,
+                time,
+                prune,
+            } => self.leave_intent((id, incarnation), time, prune, how),
             Statement::State { .. } => self.refuse(how.from.id, Refusal::Malformed),
         }
     }

@@ -56,6 +56,8 @@ pub enum Statement {
     Leave {
         /// Who.
         id: NodeId,
+        /// At this incarnation or below: who comes back afterwards is not meant.
+        incarnation: Incarnation,
         /// When that was said.
         time: LamportTime,
         /// Forget it altogether.

@@ -256,6 +256,7 @@ fn g05_each_statement_is_sent_a_bounded_number_of_times() {
     // The same again and again, from everybody: nobody passes it on any more.
     let leave = Part::Statement(Statement::Leave {
         id: id(9),
+        incarnation: Incarnation(1),
         time: LamportTime(1),
         prune: false,
     });
@@ -268,6 +269,63 @@ fn g05_each_statement_is_sent_a_bounded_number_of_times() {
         );
         assert_eq!(net.hosts[at].gossip().stats().broadcasts_queued, 0);
     }
+}
+
+/// G-04: news of a leave may go round for longer than it takes to come back, and reach those who know of nothing else.
+#[test]
+fn g04_a_leave_of_an_earlier_life_is_not_one_of_the_next() {
+    let mut net = Net::pool(4, 21);
+    let leave = |n: usize, time| {
+        Part::Statement(Statement::Leave {
+            id: id(n),
+            incarnation: Incarnation(2),
+            time: LamportTime(time),
+            prune: true,
+        })
+    };
+    say(&mut net, 1, 0, &[alive(3, 3)]);
+    say(&mut net, 1, 0, &[leave(3, 40)]);
+    assert_eq!(net.hosts[0].sees(4), Some(MemberState::Alive));
+    // Also if the leave is heard of first.
+    say(&mut net, 1, 0, &[leave(50, 41), alive(50, 3)]);
+    assert_eq!(net.hosts[0].sees(51), Some(MemberState::Alive));
+    say(&mut net, 1, 0, &[leave(51, 42), alive(51, 2)]);
+    assert_eq!(net.hosts[0].sees(52), Some(MemberState::Leaving));
+}
+
+/// G-04: who has missed that a member wants to stay hears of it when all is exchanged.
+#[test]
+fn g04_an_exchange_brings_a_join_that_was_missed() {
+    let mut net = Net::pool(3, 22);
+    let leave = Part::Statement(Statement::Leave {
+        id: id(2),
+        incarnation: Incarnation(100),
+        time: LamportTime(30),
+        prune: false,
+    });
+    net.split(&[0], &[1, 2]);
+    say(&mut net, 1, 0, core::slice::from_ref(&leave));
+    assert_eq!(net.hosts[0].sees(3), Some(MemberState::Leaving));
+    net.split(&[1], &[2]);
+    say(&mut net, 0, 1, &[leave]);
+    say(
+        &mut net,
+        2,
+        1,
+        &[Part::Statement(Statement::Join {
+            id: id(2),
+            time: LamportTime(31),
+        })],
+    );
+    assert_eq!(net.hosts[1].sees(3), Some(MemberState::Alive));
+    // Everything that is still to be told is told to nobody.
+    net.kill(2);
+    net.run(SECOND / 2);
+    net.cut.clear();
+    net.join(0, 1);
+    net.until(2, "the join is known", |net| {
+        net.hosts[0].sees(3) == Some(MemberState::Alive)
+    });
 }
 
 /// G-06: two members behind one address. Everything goes by id, so one's failure is not the other's.
@@ -303,6 +361,7 @@ fn g09_churn_with_new_ids_does_not_grow_anything() {
         });
         let early = Part::Statement(Statement::Leave {
             id: NodeId(1_000_000 + u128::from(n)),
+            incarnation: Incarnation(1),
             time: LamportTime(n + 10),
             prune: false,
         });
@@ -454,6 +513,7 @@ fn lamport_times_that_jump_are_refused() {
     let far = LamportTime(1 << 40);
     let leave = Statement::Leave {
         id: id(2),
+        incarnation: Incarnation(1),
         time: far,
         prune: true,
     };

@@ -103,6 +103,7 @@ fn parts() -> Vec<Part> {
         Statement::Join { id, time },
         Statement::Leave {
             id,
+            incarnation,
             time,
             prune: true,
         },
