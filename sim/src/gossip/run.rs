@@ -218,6 +218,10 @@ impl<'o, 'w> Run<'o, 'w> {
                 Act::Fault(..) | Act::Mend(_) | Act::Speed(_) | Act::Heal(_) => {}
             }
         }
+        // Whom everybody is told to join must be there, or those who remember nobody would never meet.
+        for at in 0..SEEDS.min(self.options.members) {
+            self.world.start(at, Keeps::All)?;
+        }
         self.world.calm();
         let begin = self.world.now();
         while (0..self.world.scene().members.len()).any(|at| self.world.is_frozen(at)) {
@@ -380,6 +384,9 @@ impl<'o, 'w> Run<'o, 'w> {
                 }
                 self.heal_later(broken);
             }
+            // Those whom everybody is told to join do not leave: the others would not look for them any more, and they, when they come
+            // back, would know only each other.
+            Fault::Leave if at < SEEDS => {}
             Fault::Leave => {
                 self.world.leave(at)?;
                 if self.rng.chance(1, 2) {
@@ -477,6 +484,7 @@ impl<'o, 'w> Run<'o, 'w> {
             .members()
             .filter(|member| member.state == lictor_gossip::MemberState::Failed)
             .filter_map(|member| self.world.scene().seat_of(member.id))
+            .filter(|seat| *seat >= SEEDS)
             .collect();
         let Some(whom) = self.rng.pick(&failed).copied() else {
             return Ok(());
