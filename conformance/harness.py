@@ -25,8 +25,8 @@ class Failed(Exception):
     """Something is not as it must be."""
 
 
-class NotYet(Exception):
-    """Something is not as it will be: look again."""
+class NotYet(Failed):
+    """The same, but whoever waits looks again."""
 
 
 def check(condition, what):
@@ -198,9 +198,10 @@ class Agent:
         return http(method, self.url + path, body, timeout)
 
     def get(self, path, timeout=5):
-        """What an endpoint says, which must be JSON."""
+        """What an endpoint says, which must be JSON; NotYet, if it says something else than 200."""
         status, _, body = self.call("GET", path, timeout=timeout)
-        check(status == 200, f"{self.name}: GET {path}: {status} {body[:200]!r}")
+        if status != 200:
+            raise NotYet(f"{self.name}: GET {path}: {status} {body[:200]!r}")
         return json.loads(body)
 
     def command(self, *words):

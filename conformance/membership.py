@@ -140,10 +140,13 @@ def partitioned(report, lab, pool):
 
 
 def all_alone(report, lab, pool):
+    """Who hears nobody takes its time: it may itself be what is wrong, so it asks more and more slowly (Lifeguard)."""
+    started = time.monotonic()
     lab.partition(*([agent] for agent in pool.members()))
     for agent in pool.members():
         others = {other: "failed" for other in pool.members() if other is not agent}
-        pool.settle("everybody is alone", others, [agent])
+        pool.settle("everybody is alone", others, [agent], patience=300)
+    report.note("everybody is cut off from everybody: each takes all others for failed", time.monotonic() - started, "s")
     try:
         write(pool.clients[0], "alone", b"1", timeout=60)
     except Failed:
