@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p lictor-transport-quic --example gossip_pool -- AGENTS SECONDS WHOM [IDLE_TIMEOUT]`
 //!
-//! Every agent probes another one every second, in rounds over all, and gossips to three others every 200 ms. `WHOM`
+//! Every agent probes another one every 400 ms, in rounds over all, and gossips to three others every 200 ms. `WHOM`
 //! says to which: `none` (nothing is gossiped, as when nothing happens), `anybody`, or `recent`: those with whom a
 //! probe was exchanged lately.
 
@@ -22,7 +22,7 @@ use lictor_transport_quic::{
     Event, Identity, Incoming, Limits, Options, Plane, Role, Stats, Transport, Trust,
 };
 
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_millis(400);
 const GOSSIP_INTERVAL: Duration = Duration::from_millis(200);
 const GOSSIP_NODES: usize = 3;
 const GOSSIP_BYTES: usize = 400;
@@ -169,7 +169,7 @@ fn main() {
         Some("recent") => Whom::Recent,
         Some(other) => panic!("{other}: none, anybody or recent"),
     };
-    let idle_timeout = Duration::from_secs(number(3, 60));
+    let idle_timeout = Duration::from_secs(number(3, 45));
     let runtime = lictor_runtime_smol::runtime();
     runtime
         .clone()

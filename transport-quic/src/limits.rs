@@ -66,7 +66,7 @@ impl Default for Limits {
             max_dials: 32,
             calls_per_connection: 4096,
             handshake_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_secs(45),
             reconnect_min: Duration::from_millis(25),
             reconnect_max: Duration::from_secs(1),
         }
