@@ -123,6 +123,8 @@ pub fn serve(node: &mut Node, now: Now) -> Vec<CallId> {
             | Effect::Answer { .. }
             | Effect::Address(_)
             | Effect::Event(_)
+            | Effect::Expel(_)
+            | Effect::Removed
             | Effect::Stopped => continue,
         };
         let _ = node.handle(now, input);
