@@ -175,7 +175,10 @@ impl Change {
             | Action::ReapTombstones(_)
             | Action::SetAutopilot { .. }
             | Action::Coordinates(_)
-            | Action::ForgetCoordinates(_) => None,
+            | Action::ForgetCoordinates(_)
+            | Action::Register(_)
+            | Action::Deregister(_)
+            | Action::RegisterMany(_) => None,
         }
     }
 }
@@ -202,16 +205,14 @@ pub fn question(key: u8) -> Query {
 
 /// What a key holds in a state.
 pub fn held(state: &State, key: u8) -> Option<Held> {
-    match state.query(&question(key)).1 {
-        Found::Entry(entry) => {
-            let entry = entry?;
-            Some(Held {
-                value: value_number(&entry.value)?,
-                index: entry.modify_index,
-            })
-        }
-        Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_) | Found::Coordinates(_) => None,
-    }
+    let Found::Entry(entry) = state.query(&question(key)).1 else {
+        return None;
+    };
+    let entry = entry?;
+    Some(Held {
+        value: value_number(&entry.value)?,
+        index: entry.modify_index,
+    })
 }
 
 fn key_name(key: u8) -> Key {

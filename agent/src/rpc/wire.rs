@@ -258,6 +258,22 @@ pub fn reading_bytes(reading: &Result<Reading<Found>, Failure>) -> usize {
             .sum(),
         Ok(Found::Keys(keys)) => keys.iter().map(|key| key.len() + 4).sum(),
         Ok(Found::Coordinates(entries)) => entries.len() * 4 * PER_ENTRY,
+        Ok(Found::Nodes(nodes)) => nodes.len() * 4 * PER_ENTRY,
+        Ok(Found::NodeServices(found)) => found.as_ref().map_or(0, |node| (1 + node.services.len()) * 4 * PER_ENTRY),
+        Ok(Found::NodeInfos(nodes)) => nodes
+            .iter()
+            .map(|node| (1 + node.services.len() + node.checks.len()) * 4 * PER_ENTRY)
+            .sum(),
+        Ok(Found::Services(services)) => services
+            .iter()
+            .map(|service| PER_ENTRY + service.tags.len() * 16)
+            .sum(),
+        Ok(Found::ServiceNodes(found)) => found.len() * 8 * PER_ENTRY,
+        Ok(Found::Checks(checks)) => checks.len() * 4 * PER_ENTRY,
+        Ok(Found::Instances(found)) => found
+            .iter()
+            .map(|instance| (2 + instance.checks.len()) * 4 * PER_ENTRY)
+            .sum(),
         Ok(Found::Entry(None) | Found::Autopilot(_)) | Err(_) => 0,
     }
 }

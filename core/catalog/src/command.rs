@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::autopilot::{Autopilot, AutopilotConfig};
 use crate::codec::bounded_ops;
 use crate::coordinate::{CoordinateEntry, NodeCoordinate, bounded_names, bounded_updates};
+use crate::discovery::{
+    CatalogChange, CheckRecord, Deregistration, Instance, NodeInfo, NodeRecord, NodeServices, Registration,
+    ServiceNode, ServiceTags, Status, bounded_changes,
+};
 use crate::kv::KvEntry;
 
 /// A key of the key-value store: any bytes, ordered bytewise. HTTP keys are UTF-8, but nothing here needs that.
@@ -44,6 +48,13 @@ pub enum Action {
     Coordinates(#[serde(deserialize_with = "bounded_updates")] Vec<NodeCoordinate>),
     /// Forget where these nodes, at most [`crate::MAX_COORDINATE_UPDATES`], are.
     ForgetCoordinates(#[serde(deserialize_with = "bounded_names")] Vec<String>),
+    /// Register a node, a service or checks. The answer is [`Outcome::Done`], or [`Outcome::Refused`] with nothing changed.
+    Register(Box<Registration>),
+    /// Remove a node, a service or a check. The answer is [`Outcome::Done`], or [`Outcome::Refused`] with nothing changed.
+    Deregister(Deregistration),
+    /// Several changes of the catalog in this order, at most [`crate::MAX_CATALOG_CHANGES`], that all happen or none does. The
+    /// answer is [`Outcome::Done`], or [`Outcome::Refused`] with what is wrong with the first that is.
+    RegisterMany(#[serde(deserialize_with = "bounded_changes")] Vec<CatalogChange>),
 }
 
 /// A change of the key-value store. The answer is [`Outcome::Done`] with whether it happened, or [`Outcome::Refused`].
@@ -171,6 +182,49 @@ pub enum Query {
     Coordinates,
     /// Where the node of this name is, in any of the network's segments.
     Coordinate(String),
+    /// All nodes.
+    Nodes,
+    /// A node and its services.
+    NodeServices(String),
+    /// All about a node.
+    NodeInfo(String),
+    /// All about all nodes.
+    NodeInfos,
+    /// The names of all services, with their tags.
+    Services {
+        /// Only those that run on nodes with all these labels.
+        node_meta: Vec<(String, String)>,
+    },
+    /// The instances of a service and where they run.
+    ServiceNodes {
+        /// Its name.
+        service: String,
+        /// Those that take its callers in the service mesh, instead of its own.
+        connect: bool,
+    },
+    /// All checks on a node.
+    HealthNode(String),
+    /// The checks of a service's instances, without those of their nodes.
+    HealthChecks {
+        /// Its name.
+        service: String,
+        /// Only those on nodes with all these labels.
+        node_meta: Vec<(String, String)>,
+    },
+    /// The instances of a service, where they run, and how well they are.
+    HealthService {
+        /// Its name.
+        service: String,
+        /// Those that take its callers in the service mesh, instead of its own.
+        connect: bool,
+    },
+    /// All checks with a status, or all there are.
+    HealthState {
+        /// The status.
+        status: Option<Status>,
+        /// Only those on nodes with all these labels.
+        node_meta: Vec<(String, String)>,
+    },
 }
 
 /// The answer to a [`Query`].
@@ -186,4 +240,18 @@ pub enum Found {
     Autopilot(Arc<Autopilot>),
     /// To `Coordinates` and `Coordinate`: in order of the nodes' names, in lower case, and of the segments'.
     Coordinates(Vec<Arc<CoordinateEntry>>),
+    /// To `Nodes`: by name in lower case.
+    Nodes(Vec<Arc<NodeRecord>>),
+    /// To `NodeServices`.
+    NodeServices(Option<NodeServices>),
+    /// To `NodeInfo`, of which there is at most one, and `NodeInfos`, by name in lower case.
+    NodeInfos(Vec<NodeInfo>),
+    /// To `Services`: by name in lower case.
+    Services(Vec<ServiceTags>),
+    /// To `ServiceNodes`: by the node's name, then by the instance's id, both in lower case.
+    ServiceNodes(Vec<ServiceNode>),
+    /// To `HealthNode`, `HealthChecks` and `HealthState`: by the node's name, then by the check's id, both in lower case.
+    Checks(Vec<Arc<CheckRecord>>),
+    /// To `HealthService`: by the node's name, then by the instance's id, both in lower case.
+    Instances(Vec<Instance>),
 }

@@ -28,6 +28,7 @@ mod autopilot;
 mod codec;
 mod command;
 mod coordinate;
+mod discovery;
 mod edit;
 mod export;
 mod graveyard;
@@ -54,6 +55,12 @@ pub use command::{
 pub use coordinate::{
     COORDINATE_DIMENSIONS, Coordinate, CoordinateEntry, InvalidCoordinate, MAX_COORDINATE_NAME_BYTES,
     MAX_COORDINATE_UPDATES, NodeCoordinate,
+};
+pub use discovery::{
+    CatalogChange, CheckDef, CheckDefinition, CheckRecord, ConnectDef, Deregistration, Instance, Labels,
+    MAX_CATALOG_CHANGES, MAX_CHECKS, MAX_LABELS, MAX_NAME_BYTES, MAX_OUTPUT_BYTES, MAX_TAGS, MAX_TEXT_BYTES,
+    NodeDef, NodeInfo, NodeRecord, NodeServices, Registration, Removal, ServiceAddress, ServiceDef,
+    ServiceNode, ServiceRecord, ServiceTags, Status, Tags, Text, UnknownStatus, Weights,
 };
 pub use edit::{Touch, Touched};
 pub use export::{Cursor, Export};

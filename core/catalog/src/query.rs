@@ -31,6 +31,16 @@ impl State {
                 let (index, entries) = self.coordinates.of_node(node);
                 (index, Found::Coordinates(entries))
             }
+            Query::Nodes
+            | Query::NodeServices(_)
+            | Query::NodeInfo(_)
+            | Query::NodeInfos
+            | Query::Services { .. }
+            | Query::ServiceNodes { .. }
+            | Query::HealthNode(_)
+            | Query::HealthChecks { .. }
+            | Query::HealthService { .. }
+            | Query::HealthState { .. } => (Index::ZERO, Found::Nodes(Vec::new())),
         }
     }
 }

@@ -97,6 +97,9 @@ impl State {
                 self.coordinates.forget(&mut edit, nodes);
                 Outcome::Done(true)
             }
+            Action::Register(_) | Action::Deregister(_) | Action::RegisterMany(_) => {
+                Outcome::Refused("this server cannot register anything yet".to_owned())
+            }
         };
         edit.report(self, changes);
         Ok(outcome)

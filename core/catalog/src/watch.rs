@@ -34,6 +34,16 @@ impl Query {
             Self::Autopilot => Interest::Autopilot,
             Self::Coordinates => Interest::Coordinates,
             Self::Coordinate(node) => Interest::Coordinate(folded(node).into()),
+            Self::Nodes
+            | Self::NodeServices(_)
+            | Self::NodeInfo(_)
+            | Self::NodeInfos
+            | Self::Services { .. }
+            | Self::ServiceNodes { .. }
+            | Self::HealthNode(_)
+            | Self::HealthChecks { .. }
+            | Self::HealthService { .. }
+            | Self::HealthState { .. } => Interest::Coordinates,
         }
     }
 }

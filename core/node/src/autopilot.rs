@@ -122,11 +122,13 @@ impl Node {
 
     /// After each change of the configuration: whether this node is out of it, as it wanted, or has nobody to leave.
     pub(crate) fn see_whether_removed(&mut self) {
-        let me = self.config.id;
-        let members = self.raft.members();
-        let alone = members.members().iter().all(|id| *id == me);
-        let gone = alone || !members.members().contains(&me);
-        if self.autopilot.leaving && gone && !self.autopilot.removed {
+        if !self.autopilot.leaving || self.autopilot.removed {
+            return;
+        }
+        // A change counts when it is agreed on, not when it is proposed: until then this node may be needed, or lead.
+        let status = self.raft.status();
+        let alone = status.members.members().iter().all(|id| *id == self.config.id);
+        if status.is_outside() || (alone && !status.is_changing_members()) {
             self.autopilot.removed = true;
             self.emit(Effect::Removed);
         }
@@ -321,17 +323,12 @@ impl Node {
 
     /// The settings in force: what operators have set, or what this server was started with.
     pub(crate) fn autopilot_config(&self) -> AutopilotConfig {
-        match self.state.query(&Query::Autopilot) {
-            (index, Found::Autopilot(stored)) if index > Index::ZERO => stored.config.clone(),
-            (
-                _,
-                Found::Autopilot(_)
-                | Found::Entry(_)
-                | Found::Entries(_)
-                | Found::Keys(_)
-                | Found::Coordinates(_),
-            ) => self.config.autopilot.clone(),
+        if let (index, Found::Autopilot(stored)) = self.state.query(&Query::Autopilot)
+            && index > Index::ZERO
+        {
+            return stored.config.clone();
         }
+        self.config.autopilot.clone()
     }
 
     /// What this server was started with becomes everybody's settings, if nobody has set any and they are not the usual ones.

@@ -26,11 +26,12 @@ impl Agent {
             return;
         }
         let Some(server) = &self.server else { return };
-        let written = |name: &str| match server.state().query(&Query::Coordinate(name.to_owned())) {
-            (_, Found::Coordinates(entries)) => {
-                entries.into_iter().find(|entry| entry.update.segment.is_empty())
-            }
-            (_, Found::Entry(_) | Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_)) => None,
+        let written = |name: &str| {
+            let (_, Found::Coordinates(entries)) = server.state().query(&Query::Coordinate(name.to_owned()))
+            else {
+                return None;
+            };
+            entries.into_iter().find(|entry| entry.update.segment.is_empty())
         };
         let me = self.lan.me();
         let updates: Vec<NodeCoordinate> = self
