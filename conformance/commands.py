@@ -78,7 +78,7 @@ CLUSTER = [
     ["join", "IP", "IP"],
     ["join", "-wan", "IP"],
     ["join", "127.0.0.1:1"],
-    ["join", "127.0.0.1:1", "IP"],
+    ["join", "127.0.0.1:2", "IP"],
     ["force-leave"],
     ["force-leave", "nobody"],
     ["force-leave", "-prune", "nobody"],
