@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::defs::{CheckDef, NodeDef, ServiceDef, Text};
+use super::labels::Labels;
 use crate::codec::bounded;
 
 /// The longest name or id of a node, a service or a check, and the longest kind, address or tag, in bytes.
@@ -68,6 +69,60 @@ pub enum CatalogChange {
     Register(Registration),
     /// Removes.
     Deregister(Deregistration),
+}
+
+impl Registration {
+    /// About how many bytes it takes on the wire.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 64;
+        let labels = |labels: &Labels| -> usize {
+            labels
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + 2)
+                .sum()
+        };
+        let NodeDef {
+            id: _,
+            name,
+            address,
+            tagged_addresses,
+            meta,
+        } = &self.node;
+        let node = name.len() + address.len() + labels(tagged_addresses) + labels(meta);
+        let service = self.service.as_ref().map_or(0, |service| {
+            let tags: usize = service.tags.iter().map(|tag| tag.len() + 1).sum();
+            let proxy = service.connect.as_ref().map_or(0, |connect| connect.proxy.len());
+            FIXED + service.name.len() + service.id.len() + tags + labels(&service.meta) + proxy
+        });
+        let checks = self.checks.iter().map(|check| {
+            let definition = check.definition.as_ref();
+            let request = definition.map_or(0, |definition| definition.http.len() + definition.body.len());
+            FIXED + check.name.len() + check.id.len() + check.notes.len() + check.output.len() + request
+        });
+        FIXED + node + service + checks.sum::<usize>()
+    }
+}
+
+impl Deregistration {
+    /// About how many bytes it takes on the wire.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 4;
+        let what = match &self.what {
+            Removal::Node => 0,
+            Removal::Service(id) | Removal::Check(id) => id.len(),
+        };
+        FIXED + self.node.len() + what
+    }
+}
+
+impl CatalogChange {
+    /// About how many bytes it takes on the wire.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Register(registration) => registration.size(),
+            Self::Deregister(deregistration) => deregistration.size(),
+        }
+    }
 }
 
 /// Reads a registration's checks without trusting the number that they claim to be.
