@@ -6,6 +6,7 @@ use lictor_machine::NodeId;
 
 use crate::coordinate::Coordinate;
 use crate::gossip::Gossip;
+use crate::vivaldi::MAX_RTT;
 
 impl Gossip {
     /// Where this member is in the network.
@@ -23,7 +24,8 @@ impl Gossip {
 
     /// A member answered a probe after this time, and said where it is.
     pub(crate) fn measured(&mut self, id: NodeId, coordinate: &Coordinate, rtt: Duration) {
-        if self.member(id).is_none() {
+        // After so long a time the answer says more of the two members than of what lies between them.
+        if self.member(id).is_none() || rtt > MAX_RTT {
             return;
         }
         match self.vivaldi.update(id, coordinate, rtt) {

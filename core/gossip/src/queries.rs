@@ -329,3 +329,154 @@ impl Queries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{Incarnation, MemberState, Tags};
+
+    const ME: NodeId = NodeId(1);
+
+    fn me() -> Member {
+        Member {
+            id: ME,
+            name: "n1".to_owned(),
+            address: ([127, 0, 0, 1], 8301).into(),
+            tags: Tags::new(),
+            incarnation: Incarnation(1),
+            state: MemberState::Alive,
+        }
+    }
+
+    fn queries() -> Queries {
+        Queries::new(Duration::from_millis(200), LamportTime(0))
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn foreign(time: u64) -> QueryStatement {
+        QueryStatement {
+            id: QueryId {
+                time: LamportTime(time),
+                origin: NodeId(2),
+                nonce: 7,
+            },
+            name: "who".to_owned(),
+            payload: Bytes::new(),
+            nodes: Vec::new(),
+            tags: Vec::new(),
+            relay: 0,
+            acks: false,
+            timeout_ms: 1000,
+        }
+    }
+
+    fn params() -> QueryParams {
+        QueryParams {
+            name: "who".to_owned(),
+            payload: Bytes::new(),
+            nodes: Vec::new(),
+            tags: Vec::new(),
+            relay: 0,
+            acks: false,
+            timeout: None,
+        }
+    }
+
+    #[test]
+    fn it_waits_longer_in_larger_pools() {
+        for (members, rounds) in [
+            (0, 16),
+            (1, 16),
+            (9, 16),
+            (10, 32),
+            (99, 32),
+            (100, 48),
+            (10_000, 80),
+        ] {
+            let mut queries = queries();
+            let asked = queries.ask(at(0), ME, Token(1), params(), members, &mut Rng::new(1));
+            assert_eq!(asked.unwrap().timeout_ms, 200 * rounds, "{members}");
+            assert_eq!(queries.deadline(), Some(at(200 * u64::from(rounds))));
+        }
+    }
+
+    #[test]
+    fn what_was_heard_is_heard_once_and_the_memory_of_it_is_bounded() {
+        let mut queries = queries();
+        let many = MAX_SEEN as u64 + 10;
+        for time in 1..=many {
+            assert!(queries.hear(at(0), &me(), &foreign(time)).unwrap().is_some());
+            assert_eq!(queries.hear(at(0), &me(), &foreign(time)), Ok(None));
+        }
+        // Too old to be known for sure, and so it is taken for known.
+        assert_eq!(queries.hear(at(0), &me(), &foreign(1)), Ok(None));
+        assert_eq!(queries.seen.len(), MAX_SEEN);
+        assert_eq!((queries.open.len(), queries.ends.len()), (MAX_OPEN, MAX_OPEN));
+        assert_eq!(queries.time(), LamportTime(many));
+        assert_eq!(
+            queries.respond(ME, foreign(1).id, Bytes::new()),
+            Err(QueryError::Over),
+            "it had to make room"
+        );
+        assert!(queries.respond(ME, foreign(many).id, Bytes::new()).is_ok());
+        assert_eq!(queries.poll_over(at(1000)), None, "none of them is its own");
+        assert_eq!((queries.open.len(), queries.deadline()), (0, None));
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_true_changes_nothing() {
+        let mut queries = queries();
+        let far = foreign(2 + crate::lamport::MAX_JUMP);
+        assert_eq!(queries.hear(at(0), &me(), &far), Err(Refusal::Jump));
+        let long = QueryStatement {
+            timeout_ms: u32::MAX,
+            ..foreign(1)
+        };
+        assert_eq!(queries.hear(at(0), &me(), &long), Err(Refusal::TooLarge));
+        assert_eq!((queries.time(), queries.deadline()), (LamportTime(0), None));
+    }
+
+    /// The member's own answer ends its part, and the query goes on.
+    #[test]
+    fn an_own_query_is_over_when_its_time_is_and_not_before() {
+        let mut queries = queries();
+        let query = queries
+            .ask(at(0), ME, Token(9), params(), 3, &mut Rng::new(1))
+            .unwrap();
+        let heard = queries.hear(at(0), &me(), &query).unwrap().unwrap();
+        assert_eq!(heard.deliver.map(|query| query.name), Some("who".to_owned()));
+        let (answer, _) = queries.respond(ME, query.id, Bytes::new()).unwrap();
+        assert!(matches!(
+            queries.collect(ME, answer.clone(), 10),
+            Ok(Some(Said::Response(Token(9), _)))
+        ));
+        assert_eq!(queries.collect(ME, answer.clone(), 10), Ok(None), "once");
+        assert_eq!(queries.poll_over(at(3199)), None);
+        assert_eq!(queries.poll_over(at(3200)), Some(Token(9)));
+        assert_eq!(queries.collect(NodeId(2), answer, 10), Ok(None), "too late");
+        assert_eq!((queries.asked.len(), queries.ends.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_number_of_answers_is_bounded() {
+        let mut queries = queries();
+        let query = queries
+            .ask(at(0), ME, Token(9), params(), 3, &mut Rng::new(1))
+            .unwrap();
+        let answered = (10..20)
+            .filter(|from| {
+                let from = NodeId(*from);
+                let answer = QueryAnswer {
+                    query: query.id,
+                    from,
+                    payload: Some(Bytes::new()),
+                };
+                queries.collect(from, answer, 3).unwrap().is_some()
+            })
+            .count();
+        assert_eq!(answered, 3);
+    }
+}

@@ -54,9 +54,11 @@ fn pull(now: Instant, short: &mut EventBuffer, long: &mut EventBuffer) -> usize 
         let Some(Part::EventsWanted(wanted)) = parts.next() else {
             panic!("no question")
         };
-        let held = parts.flat_map(|part| match part {
-            Part::EventsHeld(held) => held.fingerprints,
-            other => panic!("{other:?} in a question"),
+        let held = parts.flat_map(|part| {
+            let Part::EventsHeld(held) = part else {
+                panic!("{part:?} in a question")
+            };
+            held.fingerprints
         });
         let found = long.answer(now, A, wanted, held.collect());
         assert!(found.events.iter().map(Bytes::len).sum::<usize>() <= MAX_ANSWER_BYTES);
