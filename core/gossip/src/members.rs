@@ -278,9 +278,11 @@ impl Table {
         rng.pick(&self.failed).map(|slot| Slot(*slot))
     }
 
-    /// The first `count` of the probe order, which is random.
-    pub(crate) fn some_here(&self, count: usize) -> impl Iterator<Item = &Arc<Member>> {
-        self.ring.iter().take(count).map(|slot| self.member(Slot(*slot)))
+    /// Up to `count` that are well beyond doubt, in the probe order, which is random.
+    pub(crate) fn some_alive(&self, count: usize) -> impl Iterator<Item = &Arc<Member>> {
+        let here = self.ring.iter().map(|slot| self.member(Slot(*slot)));
+        here.filter(|member| member.state == MemberState::Alive)
+            .take(count)
     }
 
     fn entry(&self, slot: u32) -> &Entry {

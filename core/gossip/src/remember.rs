@@ -3,7 +3,7 @@
 use crate::gossip::{Gossip, Timer};
 use crate::io::{Effect, Memory, RememberedPeer};
 use crate::leave::Phase;
-use crate::member::{Incarnation, MemberState};
+use crate::member::Incarnation;
 
 /// So many incarnations are written down ahead, so that not each one has to be.
 const AHEAD: u64 = 64;
@@ -18,9 +18,8 @@ impl Gossip {
     /// Writes down what is to be remembered.
     pub(crate) fn remember_now(&mut self) {
         self.timers.cancel(Timer::Remember);
-        let peers = self.table.some_here(crate::MAX_REMEMBERED);
+        let peers = self.table.some_alive(crate::MAX_REMEMBERED);
         let peers: Vec<RememberedPeer> = peers
-            .filter(|member| member.state == MemberState::Alive)
             .map(|member| RememberedPeer {
                 id: member.id,
                 address: member.address,

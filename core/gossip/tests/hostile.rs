@@ -61,7 +61,12 @@ fn say(net: &mut Net, from: usize, to: usize, parts: &[Part]) {
 }
 
 fn incarnation(net: &Net, at: usize, n: usize) -> u64 {
-    net.hosts[at].gossip().member(id(n)).unwrap().incarnation.0
+    net.hosts[at]
+        .gossip()
+        .member(id(n))
+        .expect("it is known")
+        .incarnation
+        .0
 }
 
 fn refused(net: &Net, at: usize, reason: Refusal) -> u64 {

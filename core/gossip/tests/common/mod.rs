@@ -296,11 +296,19 @@ impl Net {
         let mut text = String::new();
         for host in &self.hosts {
             let Some(machine) = &host.machine else { continue };
-            text += &format!("{} (health {}):", host.config.name, machine.health());
-            for member in machine.members() {
-                text += &format!(" {}={:?}@{}", member.name, member.state, member.incarnation);
-            }
-            text += "\n";
+            let seen = machine.members();
+            let seen =
+                seen.map(|member| format!("{}={:?}@{}", member.name, member.state, member.incarnation));
+            let seen: Vec<String> = seen.collect();
+            let (name, health) = (&host.config.name, machine.health());
+            text.extend([
+                name.as_str(),
+                " of health ",
+                &health.to_string(),
+                ": ",
+                &seen.join(" "),
+                "\n",
+            ]);
         }
         text
     }
