@@ -149,6 +149,7 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
             Arc::clone(&routes),
             plane,
             config.raft.rpc_hold_timeout,
+            runtime.clone(),
         )
     };
     let mut tasks: Vec<Task<()>> = vec![

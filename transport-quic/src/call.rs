@@ -84,7 +84,8 @@ pub(crate) async fn read_frame(stream: &mut RecvStream, limit: usize) -> Result<
     Err(ReadFrameError::Truncated)
 }
 
-/// Makes a call on `link`: connects if need be, and waits for the answer for at most `deadline` altogether.
+/// Makes a call on `link`: connects if need be, and waits for the answer for at most `deadline` altogether;
+/// [`Duration::MAX`] is for ever, and costs no timer.
 pub(crate) async fn call(
     shared: &Arc<Shared>,
     link: &Arc<Link>,
@@ -125,10 +126,13 @@ pub(crate) async fn call(
             Err(error) => Err(lost_or(connection, error.to_string()).into()),
         }
     };
-    let outcome = shared
-        .within(deadline, Box::pin(asked))
-        .await
-        .unwrap_or(Err(CallFailure::Deadline));
+    let asked = Box::pin(asked);
+    let outcome = if deadline == Duration::MAX {
+        asked.await
+    } else {
+        let outcome = shared.within(deadline, asked).await;
+        outcome.unwrap_or(Err(CallFailure::Deadline))
+    };
     outcome.map_err(|failure| {
         if sent.into_inner() {
             CallError::MaybeSent(failure)

@@ -328,7 +328,7 @@ impl Transport {
         shared.link(target.into(), plane).datagram(shared, datagram)
     }
 
-    /// Asks a peer and waits for the answer, for at most `deadline` altogether. Dropping the future gives the call up,
+    /// Asks a peer and waits for the answer, for at most `deadline` altogether; [`Duration::MAX`] is for ever, and costs no timer. Dropping the future gives the call up,
     /// of which the peer hears.
     pub async fn call(
         &self,

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use lictor_http::{Failure, offload};
+use lictor_runtime::Runtime;
 use lictor_transport_quic::{CallError, CallFailure, Plane, Target, Transport};
 use serde::de::DeserializeOwned;
 
+use super::ticker::Ticker;
 use super::wire::{self, Question};
 use crate::network::{Complaints, Purpose};
 use crate::routes::{Routes, Server};
@@ -40,6 +42,7 @@ pub(crate) struct Caller {
     plane: Plane,
     /// How long a server may wait for a leader before it answers.
     hold: Duration,
+    ticker: Ticker,
     complaints: Arc<Complaints>,
 }
 
@@ -64,12 +67,19 @@ enum Unanswered {
 impl Caller {
     /// On the RPC plane requests for any data center go to servers of this one, which know the way; on the WAN plane,
     /// between servers, they go to the other data center itself.
-    pub(crate) fn new(transport: Transport, routes: Arc<Routes>, plane: Plane, hold: Duration) -> Self {
+    pub(crate) fn new(
+        transport: Transport,
+        routes: Arc<Routes>,
+        plane: Plane,
+        hold: Duration,
+        runtime: Runtime,
+    ) -> Self {
         Self {
             transport,
             routes,
             plane,
             hold,
+            ticker: Ticker::new(runtime),
             complaints: Arc::default(),
         }
     }
@@ -175,7 +185,11 @@ impl Caller {
         patience: Duration,
     ) -> Result<Bytes, Unanswered> {
         let call = async {
-            match self.transport.call(server.id, self.plane, request, limit).await {
+            match self
+                .transport
+                .call(server.id, self.plane, request, Duration::MAX)
+                .await
+            {
                 Ok((_, answer)) => {
                     server.note_answer();
                     Ok(answer)
@@ -186,13 +200,19 @@ impl Caller {
             }
         };
         let silent = async {
+            let begun = Instant::now();
             let mut pause = patience / 2;
+            self.ticker.wait(pause).await;
             loop {
-                async_io::Timer::after(pause).await;
                 if !server.answered_within(pause) && !self.is_there(server, patience / 2).await {
                     return Err(Unanswered::MaybeSent("it is silent".to_owned()));
                 }
-                pause = CHECK;
+                let left = limit.saturating_sub(begun.elapsed());
+                if left.is_zero() {
+                    return Err(Unanswered::MaybeSent(format!("no answer within {limit:?}")));
+                }
+                pause = CHECK.min(left);
+                async_io::Timer::after(pause).await;
             }
         };
         call.or(silent).await

@@ -354,6 +354,7 @@ impl Agent {
             Arc::clone(&self.routes),
             plane,
             Duration::from_secs(7),
+            runtime(),
         )
     }
 }

@@ -158,16 +158,17 @@ impl Question {
     }
 }
 
+/// Whatever can be large. All else is small beside what is reserved for anything.
 fn action_bytes(action: &Action) -> usize {
-    match action {
-        Action::Kv(KvWrite::Set(pair) | KvWrite::Cas(pair, _)) => pair_bytes(pair),
-        Action::Kv(KvWrite::Lock(pair, _) | KvWrite::Unlock(pair, _)) => pair_bytes(pair),
-        Action::Kv(KvWrite::Delete(key) | KvWrite::DeleteCas(key, _) | KvWrite::DeleteTree(key)) => key.len(),
-        Action::Txn(ops) => ops.iter().map(op_bytes).sum(),
-        Action::ReapTombstones(_)
-        | Action::SetAutopilot { .. }
-        | Action::Coordinates(_)
-        | Action::ForgetCoordinates(_) => 0,
+    if let Action::Txn(ops) = action {
+        return ops.iter().map(op_bytes).sum();
+    }
+    let Action::Kv(write) = action else { return 0 };
+    match write {
+        KvWrite::Set(pair) | KvWrite::Cas(pair, _) | KvWrite::Lock(pair, _) | KvWrite::Unlock(pair, _) => {
+            pair_bytes(pair)
+        }
+        KvWrite::Delete(key) | KvWrite::DeleteCas(key, _) | KvWrite::DeleteTree(key) => key.len(),
     }
 }
 
@@ -247,34 +248,25 @@ pub fn failure_in(answer: &[u8]) -> Option<Failure> {
     postcard::from_bytes(rest).ok()
 }
 
-/// How many bytes a reading takes, about.
+/// How many bytes a reading takes, about; of what is never large, 0.
 pub fn reading_bytes(reading: &Result<Reading<Found>, Failure>) -> usize {
     const PER_ENTRY: usize = 48;
-    match reading.as_ref().map(|reading| &reading.value) {
-        Ok(Found::Entry(Some(entry))) => PER_ENTRY + entry.key.len() + entry.value.len(),
-        Ok(Found::Entries(entries)) => entries
+    let Ok(Reading { value, .. }) = reading else {
+        return 0;
+    };
+    if let Found::Entry(Some(entry)) = value {
+        PER_ENTRY + entry.key.len() + entry.value.len()
+    } else if let Found::Entries(entries) = value {
+        let bytes = entries
             .iter()
-            .map(|entry| PER_ENTRY + entry.key.len() + entry.value.len())
-            .sum(),
-        Ok(Found::Keys(keys)) => keys.iter().map(|key| key.len() + 4).sum(),
-        Ok(Found::Coordinates(entries)) => entries.len() * 4 * PER_ENTRY,
-        Ok(Found::Nodes(nodes)) => nodes.len() * 4 * PER_ENTRY,
-        Ok(Found::NodeServices(found)) => found.as_ref().map_or(0, |node| (1 + node.services.len()) * 4 * PER_ENTRY),
-        Ok(Found::NodeInfos(nodes)) => nodes
-            .iter()
-            .map(|node| (1 + node.services.len() + node.checks.len()) * 4 * PER_ENTRY)
-            .sum(),
-        Ok(Found::Services(services)) => services
-            .iter()
-            .map(|service| PER_ENTRY + service.tags.len() * 16)
-            .sum(),
-        Ok(Found::ServiceNodes(found)) => found.len() * 8 * PER_ENTRY,
-        Ok(Found::Checks(checks)) => checks.len() * 4 * PER_ENTRY,
-        Ok(Found::Instances(found)) => found
-            .iter()
-            .map(|instance| (2 + instance.checks.len()) * 4 * PER_ENTRY)
-            .sum(),
-        Ok(Found::Entry(None) | Found::Autopilot(_)) | Err(_) => 0,
+            .map(|entry| PER_ENTRY + entry.key.len() + entry.value.len());
+        bytes.sum()
+    } else if let Found::Keys(keys) = value {
+        keys.iter().map(|key| key.len() + 4).sum()
+    } else if let Found::Coordinates(entries) = value {
+        entries.len() * 4 * PER_ENTRY
+    } else {
+        0
     }
 }
 
