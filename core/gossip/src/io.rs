@@ -162,7 +162,8 @@ pub enum Effect {
         /// What became of it.
         answer: Answer,
     },
-    /// Keep this over a restart; replaces what was kept before. Emitted at most every [`crate::Config::remember_interval`].
+    /// Keep this over a restart; replaces what was kept before. Emitted at the start, at the end of a leave, when the incarnations that
+    /// were written down ahead are used up, and otherwise at most every [`crate::Config::remember_interval`].
     Remember(Memory),
     /// Something happened that people may want to know.
     Event(Event),
