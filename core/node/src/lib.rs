@@ -12,6 +12,7 @@
 //! - `joining`: how a server comes to belong to a cluster that was founded without it;
 //! - `autopilot`: the leader's care for who is in the configuration;
 //! - [`agent`]: the whole of an agent: its gossip pools, and the server within, if it is one;
+//! - [`local`]: what runs on the agent, how well it is, and how that gets into the catalog;
 //! - `wire`: what nodes say to each other, as bytes;
 //! - `store`: what a log store and a state store promise.
 
@@ -24,6 +25,7 @@ mod config;
 mod founding;
 mod io;
 mod joining;
+pub mod local;
 mod node;
 mod requests;
 mod snapshots;
