@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AckFrequencyConfig, TransportConfig, VarInt, congestion};
+use quinn::{
+    AckFrequencyConfig, NoneTokenLog, NoneTokenStore, TransportConfig, ValidationTokenConfig, VarInt,
+    congestion,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -122,6 +125,11 @@ fn server_config(
     transport.max_concurrent_uni_streams(LANE_STREAMS);
     config.transport_config(Arc::new(transport));
     config.max_incoming(limits.max_handshakes);
+    // Tokens by which a caller proves its address beforehand: they would cost memory for each, and spare a round trip
+    // only where calls come so thick that addresses must be proved at all.
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0).log(Arc::new(NoneTokenLog));
+    config.validation_token_config(tokens);
     Ok(config)
 }
 
@@ -151,6 +159,7 @@ fn client_config(
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = transport(plane.patience());
     transport.keep_alive_interval(plane.keep_alive());
+    config.token_store(Arc::new(NoneTokenStore));
     let (calls, lanes) = if plane.is_mutual() {
         (VarInt::from_u32(limits.first_calls()), LANE_STREAMS)
     } else {
