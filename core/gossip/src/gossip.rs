@@ -353,7 +353,9 @@ impl Gossip {
 
     fn set_tags(&mut self, tags: Tags) -> Result<(), Reject> {
         check_tags(&tags, self.config.server)?;
-        if self.me().tags != tags {
+        // Who has said goodbye says nothing more of itself.
+        let present = matches!(self.phase, Phase::Present | Phase::Leaving);
+        if present && self.me().tags != tags {
             self.config.tags.clone_from(&tags);
             let incarnation = self.me().incarnation.next();
             self.say_of_me(incarnation, |me| me.tags = tags);

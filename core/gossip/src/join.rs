@@ -118,6 +118,9 @@ impl Gossip {
             self.report_double(from.address);
             return Err("this member itself answers, or another with its id".to_owned());
         }
+        if self.phase != Phase::Present {
+            return Err("this member is leaving".to_owned());
+        }
         if let Err(reason) = self.sync_reply(from, reply) {
             self.refuse(from.id, reason);
             return Err(format!("the answer of {} is refused: {reason}", from.name));

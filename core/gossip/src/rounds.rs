@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lictor_machine::NodeId;
 
 use crate::gossip::{Gossip, Timer};
+use crate::leave::Phase;
 use crate::member::MemberState;
 use crate::members::is_gone;
 use crate::wire::PacketBuilder;
@@ -106,6 +107,9 @@ impl Topic {
 impl Gossip {
     /// Has a statement passed on.
     pub(crate) fn pass_on(&mut self, topic: Topic, statement: Bytes) {
+        if self.phase == Phase::Left {
+            return;
+        }
         self.queue.push(topic, statement);
         self.arm_round();
     }

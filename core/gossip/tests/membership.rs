@@ -155,6 +155,43 @@ fn who_is_alone_leaves_at_once() {
     net.until(1, "the leave is over", |net| net.hosts[0].left);
 }
 
+/// Whatever else it is asked to do meanwhile.
+#[test]
+fn a_leave_is_not_undone_by_what_comes_in_between() {
+    let mut net = Net::pool(5, 81);
+    let lone = net.add(config(5));
+    net.input(2, Input::Leave);
+    net.join(2, lone);
+    net.until(5, "it is about to leave", |net| {
+        net.hosts[0].sees(3) != Some(MemberState::Alive)
+    });
+    while !net.hosts[2].left {
+        let tags = [("at".to_owned(), net.now.as_nanos().to_string())].into();
+        net.input(2, Input::SetTags(tags));
+        net.run(Duration::from_millis(20));
+        assert!(
+            net.now.since(lictor_machine::Instant::ZERO) < Duration::from_hours(1),
+            "it never ends"
+        );
+    }
+    let tags = [("too".to_owned(), "late".to_owned())].into();
+    net.input(2, Input::SetTags(tags));
+    assert!(
+        net.hosts[2].gossip().poll_timeout().is_none(),
+        "it has nothing to do any more"
+    );
+    net.kill(2);
+    net.run(SECOND * 20);
+    assert!(
+        (0..5)
+            .filter(|at| *at != 2)
+            .all(|at| net.hosts[at].sees(3) == Some(MemberState::Left)),
+        "{}",
+        net.views()
+    );
+    assert_eq!(net.hosts[lone].sees(3), None);
+}
+
 /// G-19: `Left` comes when what had to be said was said, or when the time for it is over; also when nobody is reached.
 #[test]
 fn g19_a_leave_ends_also_when_nobody_hears_it() {
