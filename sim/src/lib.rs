@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agents;
 pub mod clock;
 pub mod disk;
 pub mod gossip;

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod fleet;
 mod pools;
 
 use std::io::Write;
@@ -57,6 +58,8 @@ enum Kind {
     Raft,
     /// Pools of gossiping members.
     Gossip,
+    /// Whole agents: gossip, Raft and nodes.
+    Agent,
 }
 
 /// What the threads share.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
     let worked = match arguments.kind {
         Kind::Node => run::<NodeHost>(&arguments),
         Kind::Raft => run::<RaftHost>(&arguments),
+        Kind::Agent => fleet::run(seeds_of(&arguments, threads_of(&arguments))),
         Kind::Gossip => pools::run(&arguments.pools, seeds_of(&arguments, threads_of(&arguments))),
     };
     match worked {

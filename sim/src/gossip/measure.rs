@@ -36,6 +36,7 @@ pub fn plain_swim(config: &mut Config) {
     config.suspicion_max_timeout_mult = 1;
     config.confirmers = 0;
     config.pause_tolerance = Duration::MAX;
+    config.pause_tolerance = Duration::MAX;
 }
 
 /// The news that is waited for, and when each member had it.
@@ -154,10 +155,7 @@ pub fn pool(plan: Plan, tune: fn(&mut Config)) -> Result<World<'static, Spread>,
     for at in 0..plan.members {
         world.add(format!("m{at}"), at < 3, Vec::new());
     }
-    for at in 0..plan.members {
-        world.start(at, Keeps::Nothing)?;
-    }
-    world.introduce()?;
+    world.start_acquainted()?;
     for at in 0..plan.members {
         let size = world.machine(at).map_or(0, lictor_gossip::Gossip::size);
         ensure("introductions are complete", size == plan.members, || {

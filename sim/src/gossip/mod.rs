@@ -17,7 +17,7 @@ pub mod measure;
 pub mod oracles;
 pub mod queue;
 pub mod run;
-mod seat;
+pub(crate) mod seat;
 pub mod swarm;
 pub mod tally;
 pub mod trace;

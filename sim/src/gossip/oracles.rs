@@ -245,7 +245,11 @@ impl Watch for Oracles {
                 || say("it was known to leave"),
             )?;
         }
-        if matches!(member.state, MemberState::Left | MemberState::Leaving) && seen != Seen::Reaped {
+        // Who was about to leave stays so, whatever else it says, until it says that it is back.
+        let goes_on_leaving = member.state == MemberState::Leaving
+            && old.is_some_and(|old| old.state == Some(MemberState::Leaving));
+        let leaves = matches!(member.state, MemberState::Left | MemberState::Leaving) && seen != Seen::Reaped;
+        if leaves && !goes_on_leaving {
             ensure(
                 "failed is not left",
                 may_have_left(truth, member.incarnation),

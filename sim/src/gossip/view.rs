@@ -2,7 +2,7 @@
 
 use lictor_gossip::{Gossip, Member, MemberState};
 
-use super::truth::{Fate, Watch};
+use super::truth::{Fate, Scene, Watch};
 use super::world::World;
 
 /// The first thing in which somebody's view is not the truth; `None`: all views are the truth.
@@ -11,19 +11,24 @@ use super::world::World;
 /// somebody wanted it; those that left are left, unless everybody who had heard of it is gone. Who is gone may be unknown: some came too late
 /// to hear of it.
 pub fn difference<W: Watch>(world: &World<'_, W>) -> Option<String> {
-    let up = world.up();
-    for about in 0..world.scene().members.len() {
-        let truth = &world.scene().members[about];
+    difference_of(world.scene(), |at| world.machine(at))
+}
+
+/// As [`difference`], of any members.
+pub fn difference_of<'a>(scene: Scene<'_>, machine: impl Fn(usize) -> Option<&'a Gossip>) -> Option<String> {
+    let up: Vec<usize> = (0..scene.members.len())
+        .filter(|at| scene.members[*at].fate.is_up())
+        .collect();
+    for (about, truth) in scene.members.iter().enumerate() {
         let mut heard_left = None;
         let mut heard_failed = None;
         for at in up.iter().copied().filter(|at| *at != about) {
-            let machine = world.machine(at)?;
-            let seen = machine.member(truth.id);
+            let seen = machine(at)?.member(truth.id);
             let state = seen.map(|member| member.state);
             let wrong = match truth.fate {
                 Fate::Unborn => seen.is_some(),
                 Fate::Leaving => true,
-                Fate::Running => !seen.is_some_and(|member| is_as(member, world.machine(about))),
+                Fate::Running => !seen.is_some_and(|member| is_as(member, machine(about))),
                 Fate::Crashed => match state {
                     None | Some(MemberState::Failed) => false,
                     Some(MemberState::Left) => !truth.forced && truth.left_at < Some(truth.incarnation),
@@ -45,7 +50,7 @@ pub fn difference<W: Watch>(world: &World<'_, W>) -> Option<String> {
             if wrong {
                 return Some(format!(
                     "m{at} sees m{about} as {seen:?}; in truth {truth:?}, which says {:?}",
-                    world.machine(about).map(Gossip::me)
+                    machine(about).map(Gossip::me)
                 ));
             }
         }

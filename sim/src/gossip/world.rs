@@ -112,7 +112,7 @@ pub struct World<'w, W> {
     spare: Vec<Effect>,
     /// Calls are not made, but the latest is kept.
     pub(super) holding: bool,
-    pub(super) held: Option<(CallId, Bytes)>,
+    pub(super) held: Option<CallId>,
     trace: Option<Trace<'w>>,
 }
 
@@ -317,7 +317,7 @@ impl<'w, W: Watch> World<'w, W> {
         Ok(Ok(()))
     }
 
-    fn wake(&mut self, at: usize) -> Check {
+    pub(super) fn wake(&mut self, at: usize) -> Check {
         let seat = &mut self.seats[at];
         if seat.wake_at != self.now || seat.frozen {
             // Another wake has taken its place, or will when the member is thawed.
@@ -400,8 +400,8 @@ impl<'w, W: Watch> World<'w, W> {
     fn perform(&mut self, at: usize, effect: Effect) -> Check {
         match effect {
             Effect::Packet { to, packet } => self.send(at, to, packet),
-            Effect::Call { id, request, .. } if self.holding => {
-                self.held = Some((id, request));
+            Effect::Call { id, .. } if self.holding => {
+                self.held = Some(id);
                 Ok(())
             }
             Effect::Call {

@@ -1,0 +1,494 @@
+//! Running one seed of agents: a cluster forms, servers and clients come and go under faults and load, and in the calm that follows all must be
+//! as it should be.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use lictor_machine::{Instant, NodeId, Rng};
+use lictor_node::agent::Pool;
+
+use super::swarm::{Fault, Options};
+use super::world::{KEYS, World};
+use crate::gossip::air::Weather;
+use crate::gossip::queue::Queue;
+use crate::gossip::trace::Trace;
+use crate::gossip::truth::Fate;
+use crate::gossip::view;
+use crate::oracles::{Check, Violation, ensure};
+use crate::workload::{Change, Freshness, Op};
+
+/// Servers that may come beside those that found the cluster.
+const SPARES: usize = 4;
+
+/// Agents at most.
+const SEATS_MAX: usize = 30;
+
+/// How soon there must be a leader once nothing is broken any more.
+const LEADER_WITHIN: Duration = Duration::from_secs(15);
+
+/// How soon everybody must know of everybody, and the right servers vote.
+const AGREED_WITHIN: Duration = Duration::from_mins(5);
+
+/// How often that is looked at.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What a run that held every property did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Writes that were acknowledged.
+    pub writes: u64,
+    /// Leaders elected.
+    pub elections: u64,
+    /// Servers replaced.
+    pub replaced: u64,
+    /// The longest time without an acknowledged write.
+    pub longest_silence: Duration,
+    /// How long after the last fault there was a leader.
+    pub leader_after: Duration,
+    /// How long after the last fault everything was as it should be.
+    pub agreed_after: Duration,
+    /// The digest of its trace.
+    pub hash: u64,
+}
+
+impl Report {
+    /// Adds those of another run: sums of counts, the longest of times.
+    pub fn add(&mut self, other: &Self) {
+        self.writes += other.writes;
+        self.elections += other.elections;
+        self.replaced += other.replaced;
+        self.longest_silence = self.longest_silence.max(other.longest_silence);
+        self.leader_after = self.leader_after.max(other.leader_after);
+        self.agreed_after = self.agreed_after.max(other.agreed_after);
+        self.hash ^= other.hash;
+    }
+}
+
+/// A run that did not.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What did not hold.
+    pub violation: Violation,
+    options: String,
+    tail: Vec<String>,
+    seed: u64,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.tail {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "\n{}\n", self.options)?;
+        writeln!(f, "VIOLATED {}\n", self.violation)?;
+        write!(
+            f,
+            "replay: cargo run --release -p lictor-sim -- --kind agent --seed {} --trace",
+            self.seed
+        )
+    }
+}
+
+/// Runs options to their end. The trace goes to `out` as it grows.
+pub fn run_options(options: &Options, out: Option<&mut dyn Write>) -> Result<Report, Box<Failure>> {
+    let servers = options.servers + SPARES;
+    let mut run = Run {
+        options,
+        world: World::new(options.seed, servers, options.servers, out),
+        rng: Rng::new(options.seed ^ 0xa9e0),
+        acts: Queue::default(),
+        pattern: 0,
+        replacing: None,
+        report: Report::default(),
+    };
+    run.all().map_err(|violation| {
+        Box::new(Failure {
+            violation,
+            options: options.to_string(),
+            tail: Trace::tail(run.world.trace()),
+            seed: options.seed,
+        })
+    })
+}
+
+#[derive(Debug)]
+enum Act {
+    Fault(Fault, Duration),
+    Start(usize),
+    Heal(u64),
+    Ask,
+    /// A server that has been replaced goes for good.
+    Retire(usize),
+}
+
+struct Run<'o, 'w> {
+    options: &'o Options,
+    world: World<'w>,
+    rng: Rng,
+    acts: Queue<Act>,
+    pattern: u64,
+    /// The old server and the new one.
+    replacing: Option<(usize, usize)>,
+    report: Report,
+}
+
+impl Run<'_, '_> {
+    fn all(&mut self) -> Result<Report, Violation> {
+        self.world.phase("the cluster forms");
+        for at in 0..self.options.servers {
+            self.world.start(at)?;
+        }
+        for _ in 0..self.options.clients {
+            self.newcomer()?;
+        }
+        self.settle(Duration::from_mins(1), Duration::from_mins(1))?;
+        self.storm()?;
+        self.calm()?;
+        self.rest()?;
+        let world = &self.world;
+        Ok(Report {
+            writes: world.acknowledged,
+            elections: world.elections,
+            longest_silence: world.longest_silence,
+            hash: world.trace().hash(),
+            ..self.report.clone()
+        })
+    }
+
+    fn newcomer(&mut self) -> Check {
+        let seats = self.world.scene().members.len();
+        if seats >= SEATS_MAX {
+            return Ok(());
+        }
+        let at = self.world.add(format!("c{seats}"), false);
+        self.world.start(at)
+    }
+
+    fn storm(&mut self) -> Check {
+        self.world.phase("faults");
+        self.world.air().set_weather(self.options.weather.clone());
+        let begin = self.world.now();
+        for (fault, mean) in &self.options.faults {
+            let when = begin + self.gap(*mean);
+            self.acts.push(when, Act::Fault(*fault, *mean));
+        }
+        self.acts.push(begin, Act::Ask);
+        let end = begin + self.options.faults_for;
+        while let Some((at, act)) = self.acts.pop(end) {
+            self.world.run_for(at.since(self.world.now()))?;
+            self.act(act)?;
+        }
+        self.world.run_for(end.since(self.world.now()))
+    }
+
+    fn act(&mut self, act: Act) -> Check {
+        match act {
+            Act::Fault(fault, mean) => {
+                let when = self.world.now() + self.gap(mean);
+                self.acts.push(when, Act::Fault(fault, mean));
+                self.happen(fault)
+            }
+            Act::Start(at) => self.world.start(at),
+            Act::Heal(pattern) => {
+                if pattern == self.pattern {
+                    self.world.phase("partitions heal");
+                    self.world.air().heal();
+                }
+                Ok(())
+            }
+            Act::Ask => {
+                let when = self.world.now() + self.gap(Duration::from_millis(40));
+                self.acts.push(when, Act::Ask);
+                self.ask()
+            }
+            Act::Retire(at) => self.retire(at),
+        }
+    }
+
+    /// A client asks one of the servers that are up.
+    fn ask(&mut self) -> Check {
+        let servers: Vec<usize> = self
+            .world
+            .up()
+            .into_iter()
+            .filter(|at| *at < self.options.servers + SPARES)
+            .collect();
+        let Some(at) = self.rng.pick(&servers).copied() else {
+            return Ok(());
+        };
+        let key = self.rng.below(u64::from(KEYS)) as u8;
+        let value = self.world.next_token + 1;
+        let op = match self.rng.below(100) {
+            0..60 => Op::Write(Change::Set { key, value }),
+            60..80 => Op::Get {
+                key,
+                freshness: Freshness::Default,
+            },
+            80..90 => Op::Get {
+                key,
+                freshness: Freshness::Consistent,
+            },
+            90..99 => Op::Get {
+                key,
+                freshness: Freshness::Stale,
+            },
+            _ => Op::Transfer,
+        };
+        self.world.request(at, op)
+    }
+
+    fn happen(&mut self, fault: Fault) -> Check {
+        let up = self.world.up();
+        let Some(at) = self.rng.pick(&up).copied() else {
+            return Ok(());
+        };
+        let broken = self
+            .rng
+            .between(Duration::from_millis(200), self.options.broken_for);
+        match fault {
+            Fault::Crash | Fault::Move => {
+                self.world.crash(at)?;
+                if fault == Fault::Move {
+                    self.world.move_away(at);
+                }
+                self.later(broken, Act::Start(at));
+            }
+            Fault::PowerCut => {
+                let all_move = self.rng.chance(1, 2);
+                self.world.phase("power cut");
+                for at in up {
+                    self.world.crash(at)?;
+                    if all_move {
+                        self.world.move_away(at);
+                    }
+                    let after = self.rng.between(Duration::from_millis(200), broken);
+                    self.later(after, Act::Start(at));
+                }
+            }
+            Fault::Freeze => self.world.freeze(at, broken),
+            Fault::Partition => {
+                for at in 0..self.world.scene().members.len() {
+                    let group = self.rng.below(2) as u32;
+                    self.world.air().set_group(at, group);
+                }
+                self.world.phase("a partition");
+                self.heal_later(broken);
+            }
+            Fault::Cut => {
+                for _ in 0..=self.rng.below(up.len() as u64) {
+                    let to = *self.rng.pick(&up).unwrap_or(&at);
+                    let from = *self.rng.pick(&up).unwrap_or(&at);
+                    if from != to {
+                        self.world.air().cut(from, to);
+                    }
+                }
+                self.world.phase("single directions are cut");
+                self.heal_later(broken);
+            }
+            Fault::Replace => self.replace()?,
+            Fault::Leave => {
+                if !self.is_server(at) {
+                    self.world.leave(at)?;
+                }
+            }
+            Fault::Newcomer => self.newcomer()?,
+        }
+        Ok(())
+    }
+
+    /// A new server comes; when it votes, or a while later, an old one goes for good.
+    fn replace(&mut self) -> Check {
+        if let Some((old, new)) = self.replacing {
+            // One at a time, as an operator would: the next when the configuration has the new one and not the old one.
+            let done = self
+                .leaders_voters()
+                .is_some_and(|voters| voters.contains(&self.id(new)) && !voters.contains(&self.id(old)));
+            if !done {
+                return Ok(());
+            }
+            self.replacing = None;
+        }
+        let servers = 0..self.options.servers + SPARES;
+        let new = servers
+            .clone()
+            .find(|at| self.world.scene().members[*at].fate == Fate::Unborn);
+        let olds: Vec<usize> = servers
+            .filter(|at| self.world.scene().members[*at].life > 0 && !self.world.is_retired(*at))
+            .collect();
+        let (Some(new), Some(old)) = (new, self.rng.pick(&olds).copied()) else {
+            return Ok(());
+        };
+        self.replacing = Some((old, new));
+        self.report.replaced += 1;
+        self.world.start(new)?;
+        let after = self.rng.between(Duration::from_secs(14), Duration::from_secs(22));
+        self.later(after, Act::Retire(old));
+        Ok(())
+    }
+
+    /// An old server goes, if the new one votes already; otherwise later.
+    fn retire(&mut self, at: usize) -> Check {
+        let Some((_, new)) = self.replacing.filter(|(old, _)| *old == at) else {
+            return Ok(());
+        };
+        let ready = self
+            .leaders_voters()
+            .is_some_and(|voters| voters.contains(&self.id(new)));
+        if !ready {
+            self.later(Duration::from_secs(2), Act::Retire(at));
+            return Ok(());
+        }
+        self.world.retire(at);
+        if self.rng.chance(1, 2) && self.world.scene().members[at].fate == Fate::Running {
+            self.world.leave(at)
+        } else {
+            self.world.crash(at)
+        }
+    }
+
+    fn leaders_voters(&self) -> Option<BTreeSet<NodeId>> {
+        let leader = self.world.leader()?;
+        let status = self.world.agent(leader)?.server()?.raft_status();
+        (!status.is_changing_members()).then_some(status.members.voters)
+    }
+
+    fn id(&self, at: usize) -> NodeId {
+        self.world.scene().members[at].id
+    }
+
+    fn is_server(&self, at: usize) -> bool {
+        at < self.options.servers + SPARES
+    }
+
+    fn calm(&mut self) -> Check {
+        while let Some((_, act)) = self.acts.pop(Instant::MAX) {
+            match act {
+                Act::Start(at) if !self.world.is_retired(at) => self.world.start(at)?,
+                Act::Start(_) | Act::Fault(..) | Act::Heal(_) | Act::Ask | Act::Retire(_) => {}
+            }
+        }
+        self.world.phase("calm");
+        self.world.air().heal();
+        self.world.air().set_weather(Weather::calm());
+        let begin = self.world.now();
+        while self.world.up().iter().any(|at| self.world.is_frozen(*at)) {
+            self.world.run_for(POLL)?;
+        }
+        let (leader, agreed) = self.settle(LEADER_WITHIN, AGREED_WITHIN)?;
+        self.report.leader_after = leader.since(begin);
+        self.report.agreed_after = agreed.since(begin);
+        Ok(())
+    }
+
+    /// Waits until there is a leader, and until all is as it should be.
+    fn settle(
+        &mut self,
+        leader_within: Duration,
+        agreed_within: Duration,
+    ) -> Result<(Instant, Instant), Violation> {
+        let begin = self.world.now();
+        let mut leader_at = None;
+        loop {
+            let now = self.world.now();
+            if leader_at.is_none() && self.world.leader().is_some_and(|leader| self.serves(leader)) {
+                leader_at = Some(now);
+            }
+            ensure(
+                "a leader after calm",
+                leader_at.is_some() || now.since(begin) < leader_within,
+                || format!("no leader within {leader_within:?}: {}", self.standings()),
+            )?;
+            let Some(wrong) = self.difference() else {
+                return Ok((leader_at.unwrap_or(now), now));
+            };
+            ensure(
+                "agents agree after calm",
+                now.since(begin) < agreed_within,
+                || format!("after {agreed_within:?} {wrong}; {}", self.standings()),
+            )?;
+            self.world.run_for(POLL)?;
+        }
+    }
+
+    /// Whether a leader has committed something in its term.
+    fn serves(&self, leader: usize) -> bool {
+        self.world
+            .agent(leader)
+            .and_then(|agent| agent.server())
+            .is_some_and(|server| {
+                let status = server.raft_status();
+                status.commit >= status.last.index
+            })
+    }
+
+    /// The first thing that is not as it should be.
+    fn difference(&self) -> Option<String> {
+        let lan = |at: usize| self.world.agent(at)?.pool(Pool::Lan);
+        if let Some(wrong) = view::difference_of(self.world.scene(), lan) {
+            return Some(wrong);
+        }
+        let Some(leader) = self.world.leader() else {
+            return Some("there is no leader".to_owned());
+        };
+        let up = self.world.up();
+        let well: BTreeSet<NodeId> = up
+            .iter()
+            .filter(|at| self.is_server(**at))
+            .map(|at| self.id(*at))
+            .collect();
+        for at in up {
+            let Some(server) = self.world.agent(at).and_then(|agent| agent.server()) else {
+                continue;
+            };
+            let status = server.raft_status();
+            let members = &status.members;
+            let right =
+                members.voters == well && members.learners.is_empty() && !status.is_changing_members();
+            if status.leader != Some(self.id(leader)) || !right {
+                return Some(format!(
+                    "m{at} follows {:?} in {members:?}; the leader is m{leader}, and the servers that are well are {well:?}",
+                    status.leader
+                ));
+            }
+        }
+        None
+    }
+
+    fn rest(&mut self) -> Check {
+        self.world.phase("rest");
+        self.world.run_for(Duration::from_secs(20))?;
+        if let Some(wrong) = self.difference() {
+            return Err(Violation {
+                property: "calm is quiet",
+                detail: wrong,
+            });
+        }
+        self.world.last_look()
+    }
+
+    fn standings(&self) -> String {
+        let lines = self.world.up().into_iter().filter_map(|at| {
+            let status = self.world.agent(at)?.server()?.raft_status();
+            Some(format!(
+                "\n    m{at}: {:?} in T{}, leader {:?}, commit {}, last {:?}, {:?}",
+                status.role, status.term, status.leader, status.commit, status.last, status.members
+            ))
+        });
+        lines.collect()
+    }
+
+    fn later(&mut self, after: Duration, act: Act) {
+        self.acts.push(self.world.now() + after, act);
+    }
+
+    fn heal_later(&mut self, after: Duration) {
+        self.pattern += 1;
+        self.later(after, Act::Heal(self.pattern));
+    }
+
+    fn gap(&mut self, mean: Duration) -> Duration {
+        self.rng.between(mean / 10, mean * 2)
+    }
+}

@@ -1,0 +1,82 @@
+//! One agent with what surrounds it: a disk, a clock, and what its driver knows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use lictor_catalog::State;
+use lictor_gossip::Tags;
+use lictor_machine::{Instant, NodeId, Token};
+use lictor_node::agent::{Agent, Input, Memories};
+use lictor_node::{ClusterId, Standing};
+
+use crate::clock::LocalClock;
+use crate::disk::Disk;
+use crate::gossip::seat::Place;
+use crate::workload::Op;
+
+/// See the module.
+pub(super) struct Seat {
+    pub(super) server: bool,
+    pub(super) tags: Tags,
+    pub(super) agent: Option<Agent>,
+    pub(super) clock: LocalClock,
+    pub(super) place: Place,
+    /// It will be elsewhere when it is started next.
+    pub(super) moves: bool,
+    /// It does not come back.
+    pub(super) retired: bool,
+    pub(super) disk: Disk,
+    pub(super) memories: Memories,
+    /// What readers see.
+    pub(super) published: State,
+    pub(super) standing: Option<Standing>,
+    /// The cluster that it speaks for.
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) routes: BTreeMap<NodeId, SocketAddr>,
+    /// When the latest message of each lane arrives: lanes keep their order.
+    pub(super) lanes: BTreeMap<(usize, lictor_raft::Lane), Instant>,
+    /// Requests without an answer.
+    pub(super) open: BTreeMap<Token, Op>,
+    pub(super) wake_at: Instant,
+    pub(super) frozen: bool,
+    /// What waits for a frozen agent; with the call that it is, if it is one.
+    pub(super) inbox: VecDeque<(Option<u64>, Input)>,
+}
+
+impl Seat {
+    /// An agent that was never started.
+    pub(super) fn new(place: Place, server: bool, tags: Tags) -> Self {
+        Self {
+            server,
+            tags,
+            agent: None,
+            clock: LocalClock::start(Instant::ZERO, 0),
+            place,
+            moves: false,
+            retired: false,
+            disk: Disk::default(),
+            memories: Memories::default(),
+            published: State::new(),
+            standing: None,
+            cluster: None,
+            routes: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            open: BTreeMap::new(),
+            wake_at: Instant::MAX,
+            frozen: false,
+            inbox: VecDeque::new(),
+        }
+    }
+
+    /// The process ends; what is on its disk is another matter.
+    pub(super) fn stop(&mut self) {
+        self.agent = None;
+        self.standing = None;
+        self.routes.clear();
+        self.lanes.clear();
+        self.open.clear();
+        self.inbox.clear();
+        self.wake_at = Instant::MAX;
+        self.frozen = false;
+    }
+}

@@ -1,0 +1,462 @@
+//! The world of agents: one virtual time, their machines, their disks, and what looks on.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use bytes::Bytes;
+use lictor_gossip::{self as gossip, Config as GossipConfig, Incarnation, MemberEvent, Tags};
+use lictor_machine::{Index, Instant, Machine, NodeId, Rng, Token};
+use lictor_node::agent::{Agent, CLIENT, Config, DATACENTER, Effect, Input, Pool, ROLE, SERVER};
+use lictor_node::{CallId as ServerCallId, Node};
+use lictor_raft::{FetchId, Role};
+
+use crate::gossip::air::{Air, Weather};
+use crate::gossip::oracles::{Bounds as GossipBounds, Oracles as GossipOracles};
+use crate::gossip::queue::Queue;
+use crate::gossip::seat::Place;
+use crate::gossip::trace::{Record, Seen, Trace};
+use crate::gossip::truth::{Fate, Scene, Truth, Watch};
+use crate::oracles::{Bounds, Check, Oracles, Violation};
+
+use super::seat::Seat;
+
+/// The data center that all are in.
+pub(super) const HERE: &str = "dc1";
+
+/// How long an agent waits before it tries again to join.
+pub(super) const REJOIN: Duration = Duration::from_secs(3);
+
+/// How many keys clients use.
+pub(super) const KEYS: u8 = 4;
+
+/// Something that will happen. What belongs to a `life` that is over does not.
+#[derive(Debug)]
+pub(super) enum Event {
+    Packet(super::network::Packet),
+    CallOver {
+        key: u64,
+        result: Result<(usize, Bytes), &'static str>,
+    },
+    Wake {
+        at: usize,
+        life: u32,
+    },
+    Join {
+        at: usize,
+        life: u32,
+    },
+    Resume {
+        at: usize,
+        life: u32,
+    },
+    LogWritten {
+        at: usize,
+        life: u32,
+    },
+    StateWritten {
+        at: usize,
+        life: u32,
+    },
+    Read {
+        at: usize,
+        life: u32,
+        id: FetchId,
+        range: (Index, Index, usize),
+    },
+    /// A message to this one is known to be lost.
+    Notice {
+        at: usize,
+        life: u32,
+        peer: NodeId,
+    },
+}
+
+/// Who waits for the end of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Caller {
+    Gossip(Pool, gossip::CallId),
+    Server(ServerCallId),
+}
+
+/// Agents, and everything between them.
+pub struct World<'w> {
+    pub(super) now: Instant,
+    pub(super) rng: Rng,
+    pub(super) air: Air,
+    pub(super) seats: Vec<Seat>,
+    pub(super) truth: Vec<Truth>,
+    pub(super) holders: BTreeMap<Place, usize>,
+    pub(super) queue: Queue<Event>,
+    pub(super) calls: BTreeMap<u64, (usize, u32, Caller)>,
+    pub(super) next_call: u64,
+    pub(super) next_token: u64,
+    pub(super) raft: Oracles,
+    pub(super) gossip: GossipOracles,
+    pub(super) trace: Trace<'w>,
+    pub(super) next_place: u32,
+    /// The call that is being handed over, until there is a reply.
+    pub(super) answering: Option<u64>,
+    /// How many servers found the cluster.
+    pub(super) expect: usize,
+    /// Writes that were acknowledged, and when.
+    pub(super) acknowledged: u64,
+    pub(super) last_acknowledged: Instant,
+    /// The longest time between two acknowledged writes.
+    pub(super) longest_silence: Duration,
+    pub(super) elections: u64,
+}
+
+impl<'w> World<'w> {
+    /// A world in which the first seats are those of servers: of all that will ever be.
+    pub fn new(seed: u64, servers: usize, expect: usize, out: Option<&'w mut dyn Write>) -> Self {
+        let mut rng = Rng::new(seed);
+        let ids = (1..=servers as u128).map(NodeId).collect();
+        let bounds = Bounds {
+            bytes_in_flight: 1 << 30,
+            writes_in_flight: 10_000,
+        };
+        let gossip_bounds = GossipBounds {
+            transmissions: 64,
+            broadcasts: 2000,
+            tombstones: 200,
+        };
+        let mut world = Self {
+            now: Instant::from_millis(1),
+            air: Air::new(Weather::calm(), rng.fork()),
+            rng,
+            seats: Vec::new(),
+            truth: Vec::new(),
+            holders: BTreeMap::new(),
+            queue: Queue::default(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            next_token: 0,
+            raft: Oracles::new(ids, bounds, KEYS),
+            gossip: GossipOracles::new(gossip_bounds),
+            trace: Trace::new(out),
+            next_place: 0,
+            answering: None,
+            expect,
+            acknowledged: 0,
+            last_acknowledged: Instant::ZERO,
+            longest_silence: Duration::ZERO,
+            elections: 0,
+        };
+        for at in 0..servers {
+            world.add(format!("s{at}"), true);
+        }
+        world
+    }
+
+    /// An agent more, that is not started.
+    pub fn add(&mut self, name: String, server: bool) -> usize {
+        let at = self.seats.len();
+        let mut tags = Tags::new();
+        tags.insert(ROLE.to_owned(), (if server { SERVER } else { CLIENT }).to_owned());
+        tags.insert(DATACENTER.to_owned(), HERE.to_owned());
+        self.seats.push(Seat::new(Place(at as u32), server, tags));
+        self.truth.push(Truth {
+            id: NodeId(at as u128 + 1),
+            name,
+            fate: Fate::Unborn,
+            since: self.now,
+            life: 0,
+            incarnation: Incarnation::default(),
+            left_at: None,
+            // A leader that cares for the configuration gives up servers that failed.
+            forced: server,
+            sound_since: None,
+        });
+        self.air.add();
+        at
+    }
+
+    /// The truth about everybody.
+    pub fn scene(&self) -> Scene<'_> {
+        Scene {
+            now: self.now,
+            members: &self.truth,
+        }
+    }
+
+    /// The moment, in true time.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// An agent that is up.
+    pub fn agent(&self, at: usize) -> Option<&Agent> {
+        self.seats[at].agent.as_ref()
+    }
+
+    /// All agents that are up.
+    pub fn up(&self) -> Vec<usize> {
+        (0..self.truth.len())
+            .filter(|at| self.truth[*at].fate.is_up())
+            .collect()
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, duration: Duration) -> Check {
+        let until = self.now + duration;
+        while let Some((at, event)) = self.queue.pop(until) {
+            self.now = self.now.max(at);
+            self.happen(event)?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Check {
+        match event {
+            Event::Packet(packet) => self.arrive(packet),
+            Event::CallOver { key, result } => self.call_over(key, result),
+            Event::Wake { at, life } if self.lives(at, life) => self.wake(at),
+            Event::Join { at, life } if self.lives(at, life) => self.join(at),
+            Event::Resume { at, life } if self.lives(at, life) => self.resume(at),
+            Event::LogWritten { at, life } if self.lives(at, life) => self.log_written(at),
+            Event::StateWritten { at, life } if self.lives(at, life) => self.state_written(at),
+            Event::Read { at, life, id, range } if self.lives(at, life) => self.read(at, id, range),
+            Event::Notice { at, life, peer } if self.lives(at, life) => {
+                let input = lictor_node::Input::Unreachable { peer };
+                self.give(at, None, Input::Server(input))
+            }
+            Event::Wake { .. }
+            | Event::Join { .. }
+            | Event::Resume { .. }
+            | Event::LogWritten { .. }
+            | Event::StateWritten { .. }
+            | Event::Read { .. }
+            | Event::Notice { .. } => Ok(()),
+        }
+    }
+
+    pub(super) fn lives(&self, at: usize, life: u32) -> bool {
+        self.truth[at].life == life && self.seats[at].agent.is_some()
+    }
+
+    /// Hands an input to an agent, or puts it before a frozen one. `call` is the call that it is, if it is one.
+    pub(super) fn give(&mut self, at: usize, call: Option<u64>, input: Input) -> Check {
+        let seat = &mut self.seats[at];
+        if seat.frozen {
+            seat.inbox.push_back((call, input));
+            return Ok(());
+        }
+        let now = seat.clock.now(self.now);
+        let Some(agent) = &mut seat.agent else {
+            return Ok(());
+        };
+        self.answering = call;
+        agent
+            .handle(now, input)
+            .map_err(|reject| violation("takes what the world brings", format!("m{at}: {reject}")))?;
+        self.turn(at)?;
+        self.answering = None;
+        Ok(())
+    }
+
+    fn wake(&mut self, at: usize) -> Check {
+        let seat = &mut self.seats[at];
+        if seat.wake_at != self.now || seat.frozen {
+            return Ok(());
+        }
+        seat.wake_at = Instant::MAX;
+        let now = seat.clock.now(self.now);
+        if let Some(agent) = &mut seat.agent {
+            agent.handle_timeout(now);
+        }
+        self.turn(at)
+    }
+
+    pub(super) fn turn(&mut self, at: usize) -> Check {
+        let Some(agent) = &mut self.seats[at].agent else {
+            return Ok(());
+        };
+        let mut effects = Vec::new();
+        while let Some(effect) = agent.poll_effect() {
+            effects.push(effect);
+        }
+        if let Some(fault) = agent.fault() {
+            return Err(violation("servers run", format!("m{at} stops for good: {fault}")));
+        }
+        if let Some(lan) = agent.pool(Pool::Lan) {
+            let truth = &mut self.truth[at];
+            truth.incarnation = truth.incarnation.max(lan.me().incarnation);
+            let scene = Scene {
+                now: self.now,
+                members: &self.truth,
+            };
+            self.gossip.turned(scene, at, lan)?;
+        }
+        for effect in &effects {
+            if let Effect::Server(lictor_node::Effect::Persist(batch)) = effect {
+                self.raft.issued(at, batch)?;
+            }
+        }
+        if let Some(server) = agent.server() {
+            let status = server.raft_status();
+            self.raft.turned(at, &status)?;
+        }
+        for effect in effects {
+            self.perform(at, effect)?;
+        }
+        self.begin_writes(at);
+        self.arm(at);
+        Ok(())
+    }
+
+    fn perform(&mut self, at: usize, effect: Effect) -> Check {
+        match effect {
+            Effect::Server(effect) => self.perform_server(at, effect),
+            Effect::Gossip { pool, effect } => self.perform_gossip(at, pool, effect),
+            Effect::Distances(_) => Ok(()),
+            Effect::Left => {
+                self.did(at, "has left", 0);
+                self.end(at, Fate::Left)
+            }
+            Effect::Stopped => {
+                self.did(at, "has stopped", 0);
+                self.end(at, Fate::Crashed)
+            }
+        }
+    }
+
+    fn perform_gossip(&mut self, at: usize, pool: Pool, effect: gossip::Effect) -> Check {
+        match effect {
+            gossip::Effect::Packet { to, packet } => {
+                self.send_datagram(at, pool, to, packet);
+                Ok(())
+            }
+            gossip::Effect::Call {
+                id,
+                to,
+                request,
+                timeout,
+            } => {
+                let place = match to {
+                    gossip::Target::Node(id) => self.route(at, id),
+                    gossip::Target::Address(address) => Place::of(address),
+                };
+                self.send_call(at, Caller::Gossip(pool, id), place, request, timeout);
+                Ok(())
+            }
+            gossip::Effect::Reply { id, reply } => {
+                self.send_reply(id.0, at, Ok(reply));
+                Ok(())
+            }
+            gossip::Effect::Address { id, address } => {
+                self.seats[at].routes.insert(id, address);
+                Ok(())
+            }
+            gossip::Effect::Forget(id) => {
+                self.seats[at].routes.remove(&id);
+                Ok(())
+            }
+            gossip::Effect::Member(event) if pool == Pool::Lan => self.saw(at, &event),
+            gossip::Effect::Remember(memory) => {
+                let memories = &mut self.seats[at].memories;
+                match pool {
+                    Pool::Lan => memories.lan = memory,
+                    Pool::Wan => memories.wan = memory,
+                }
+                Ok(())
+            }
+            gossip::Effect::Answer { .. } | gossip::Effect::UserEvent(_) if pool == Pool::Lan => {
+                let joined = matches!(
+                    effect,
+                    gossip::Effect::Answer {
+                        answer: gossip::Answer::Joined { joined: 1.., .. },
+                        ..
+                    }
+                );
+                let scene = Scene {
+                    now: self.now,
+                    members: &self.truth,
+                };
+                self.gossip.did(scene, at, &effect)?;
+                if !joined {
+                    let life = self.truth[at].life;
+                    self.queue.push(self.now + REJOIN, Event::Join { at, life });
+                }
+                Ok(())
+            }
+            gossip::Effect::Member(_)
+            | gossip::Effect::Answer { .. }
+            | gossip::Effect::UserEvent(_)
+            | gossip::Effect::Query(_)
+            | gossip::Effect::QueryResponse { .. }
+            | gossip::Effect::QueryAck { .. }
+            | gossip::Effect::Event(_)
+            | gossip::Effect::Left => Ok(()),
+        }
+    }
+
+    fn saw(&mut self, at: usize, event: &MemberEvent) -> Check {
+        let member = event.member();
+        self.trace.record(
+            self.now,
+            Record::Saw {
+                at,
+                what: Seen::of(event),
+                about: member.id,
+                state: member.state,
+                incarnation: member.incarnation,
+            },
+        );
+        let scene = Scene {
+            now: self.now,
+            members: &self.truth,
+        };
+        self.gossip.saw(scene, at, event)
+    }
+
+    pub(super) fn arm(&mut self, at: usize) {
+        let seat = &mut self.seats[at];
+        let Some(deadline) = seat.agent.as_ref().and_then(Machine::poll_timeout) else {
+            return;
+        };
+        let when = seat
+            .clock
+            .true_time(deadline.at)
+            .max(self.now + Duration::from_nanos(1));
+        if !seat.frozen && when < seat.wake_at {
+            seat.wake_at = when;
+            let life = self.truth[at].life;
+            self.queue.push(when, Event::Wake { at, life });
+        }
+    }
+
+    /// The network, to be broken.
+    pub const fn air(&mut self) -> &mut Air {
+        &mut self.air
+    }
+
+    /// The record.
+    pub const fn trace(&self) -> &Trace<'w> {
+        &self.trace
+    }
+
+    /// A phase of the run begins.
+    pub fn phase(&mut self, name: &'static str) {
+        self.trace.record(self.now, Record::Phase(name));
+    }
+
+    pub(super) fn did(&mut self, at: usize, what: &'static str, number: u64) {
+        self.trace.record(self.now, Record::Did { at, what, number });
+    }
+
+    /// The leader with the highest term among servers that are up.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |at: &usize| {
+            let status = self.agent(*at)?.server()?.raft_status();
+            (status.role == Role::Leader).then_some((status.term, *at))
+        };
+        let leader = (0..self.seats.len()).filter_map(|at| leads(&at)).max()?;
+        Some(leader.1)
+    }
+}
+
+pub(super) fn violation(property: &'static str, detail: String) -> Violation {
+    Violation { property, detail }
+}
