@@ -4,6 +4,7 @@ use lictor_machine::Index;
 
 use crate::command::Key;
 use crate::coordinate::node_of;
+use crate::discovery::Status;
 use crate::row::{Row, Table};
 use crate::state::{Changes, State};
 
@@ -13,10 +14,12 @@ pub(crate) struct Edit {
     pub(crate) index: Index,
     /// Rows that were written or removed, possibly several times.
     places: Vec<(Table, Key)>,
+    /// What rows do not tell about who should wake, possibly several times.
+    touches: Vec<Touch>,
 }
 
 /// A part of the state that has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touch {
     /// The entry of a key was written or removed.
     Kv(Key),
@@ -24,6 +27,32 @@ pub enum Touch {
     Coordinate(Key),
     /// The settings of autopilot.
     Autopilot,
+    /// A node came, changed or went; its name is in lower case, as are all names here.
+    Node(Key),
+    /// An instance of a service came to this node, changed or went.
+    NodeServices(Key),
+    /// A check on this node came, changed or went.
+    NodeChecks(Key),
+    /// The list of all services and their tags changed.
+    ServiceNames,
+    /// An instance of a service, or a node with one, came, changed or went.
+    Instances {
+        /// The service.
+        service: Key,
+        /// Whether those are meant that take the service's callers in the mesh, instead of its own.
+        connect: bool,
+    },
+    /// The same, or a check of an instance or its node.
+    Health {
+        /// The service.
+        service: Key,
+        /// Whether those are meant that take the service's callers in the mesh, instead of its own.
+        connect: bool,
+    },
+    /// A check of an instance of this service came, changed or went.
+    ServiceChecks(Key),
+    /// A check with this status came, changed or went.
+    Status(Status),
 }
 
 /// Which parts of the state have changed.
@@ -64,12 +93,18 @@ impl Edit {
         Self {
             index,
             places: Vec::new(),
+            touches: Vec::new(),
         }
     }
 
     /// Notes that a row was written or removed.
     pub(crate) fn changed(&mut self, table: Table, key: Key) {
         self.places.push((table, key));
+    }
+
+    /// Notes who should wake.
+    pub(crate) fn touch(&mut self, touch: Touch) {
+        self.touches.push(touch);
     }
 
     /// Adds to `changes` what was done: each object once, as it is in `state` now.
@@ -97,6 +132,11 @@ impl Edit {
             let row = state.row(table, &key);
             changes.rows.push(row.unwrap_or_else(|| Row::removal(table, key)));
         }
+        self.touches.sort_unstable();
+        self.touches.dedup();
+        for touch in self.touches {
+            changes.touched.push(touch);
+        }
         let counters = counters.iter().filter_map(|name| state.row(Table::Meta, name));
         changes.rows.extend(counters);
     }
@@ -108,6 +148,8 @@ fn touch(table: Table, key: &Key) -> Option<Touch> {
         Table::Kv => Some(Touch::Kv(key.clone())),
         Table::Coordinates => Some(Touch::Coordinate(node_of(key))),
         Table::Settings => Some(Touch::Autopilot),
+        // Of these the row does not tell it: see `Edit::touch`.
+        Table::Nodes | Table::Services | Table::Checks | Table::Marks => None,
         Table::KvTombstones | Table::Meta => None,
     }
 }

@@ -110,6 +110,18 @@ impl State {
                 .range::<_, [u8]>((from, Bound::Unbounded));
             range.map(|(key, entry)| Row::of_coordinate(key.clone(), entry))
         });
+        let nodes = from
+            .bound(Table::Nodes)
+            .map(|from| self.discovery.node_rows(from));
+        let services = from
+            .bound(Table::Services)
+            .map(|from| self.discovery.service_rows(from));
+        let checks = from
+            .bound(Table::Checks)
+            .map(|from| self.discovery.check_rows(from));
+        let marks = from
+            .bound(Table::Marks)
+            .map(|from| self.discovery.mark_rows(from));
         entries
             .into_iter()
             .flatten()
@@ -117,5 +129,9 @@ impl State {
             .chain(counters)
             .chain(settings)
             .chain(coordinates.into_iter().flatten())
+            .chain(nodes.into_iter().flatten())
+            .chain(services.into_iter().flatten())
+            .chain(checks.into_iter().flatten())
+            .chain(marks.into_iter().flatten())
     }
 }

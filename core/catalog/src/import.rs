@@ -7,6 +7,7 @@ use lictor_machine::Index;
 use crate::autopilot::{AUTOPILOT, AutopilotStore};
 use crate::command::Key;
 use crate::coordinate::Coordinates;
+use crate::discovery::{Misfit, Parts};
 use crate::quote::quote;
 use crate::row::{self, Row, Table, ValueError};
 use crate::session::Sessions;
@@ -19,6 +20,7 @@ pub struct Builder {
     kv: KvStore,
     autopilot: AutopilotStore,
     coordinates: Coordinates,
+    discovery: Parts,
     /// The highest index in any row of the key-value store.
     kv_highest: Index,
     /// The highest index of any coordinate.
@@ -72,6 +74,16 @@ pub enum RowError {
         /// Its key, quoted and perhaps shortened.
         name: String,
     },
+    /// A row belongs to another that is not there.
+    #[error("row {name} of table {table:?} does not go with the others: {detail}")]
+    Misfit {
+        /// Its table.
+        table: Table,
+        /// Its key, quoted and perhaps shortened.
+        name: String,
+        /// What is wrong.
+        detail: &'static str,
+    },
     /// The rows do not belong together.
     #[error(
         "rows are missing or mixed: objects go up to index {highest}, their table says {table_index}, and {applied} was applied"
@@ -108,6 +120,10 @@ impl Builder {
             Table::Meta if key == row::KV_INDEX => self.kv.index > Index::ZERO,
             Table::Meta if key == row::COORDINATES_INDEX => self.coordinates.index > Index::ZERO,
             Table::Settings if key == AUTOPILOT => self.autopilot.stored.is_some(),
+            Table::Meta if key == row::DISCOVERY_INDEXES => self.discovery.contains(table, &key),
+            Table::Nodes | Table::Services | Table::Checks | Table::Marks => {
+                self.discovery.contains(table, &key)
+            }
             Table::Meta | Table::Settings => {
                 return Err(RowError::Unknown {
                     table,
@@ -153,6 +169,26 @@ impl Builder {
                 self.kv_highest = self.kv_highest.max(index);
                 self.kv.graveyard.bury(key, index);
             }
+            Table::Meta if key == row::DISCOVERY_INDEXES => {
+                let added = self.discovery.add_indexes(&value);
+                added.map_err(|error| unreadable(&key, error))?;
+            }
+            Table::Nodes => self
+                .discovery
+                .add_node(key.clone(), &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::Services => self
+                .discovery
+                .add_service(key.clone(), &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::Checks => self
+                .discovery
+                .add_check(key.clone(), &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::Marks => self
+                .discovery
+                .add_mark(key.clone(), &value)
+                .map_err(|error| unreadable(&key, error))?,
             Table::Meta => {
                 let index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
                 if key == row::KV_INDEX {
@@ -178,11 +214,12 @@ impl Builder {
     /// must be, or are from the future.
     pub fn finish(self, applied: Index) -> Result<State, RowError> {
         let (settings, _) = self.autopilot.get();
-        for (highest, table_index) in [
+        let bounds = [
             (self.kv_highest, self.kv.index),
             (self.coordinates_highest, self.coordinates.index),
             (settings, settings),
-        ] {
+        ];
+        for (highest, table_index) in bounds.into_iter().chain(self.discovery.bounds()) {
             if highest > table_index || table_index > applied {
                 return Err(RowError::Inconsistent {
                     highest,
@@ -191,12 +228,19 @@ impl Builder {
                 });
             }
         }
+        let discovery = self.discovery.finish();
+        let discovery = discovery.map_err(|Misfit(table, key, detail)| RowError::Misfit {
+            table,
+            name: name(&key),
+            detail,
+        })?;
         Ok(State {
             applied,
             kv: self.kv,
             sessions: Sessions::default(),
             autopilot: self.autopilot,
             coordinates: self.coordinates,
+            discovery,
         })
     }
 }

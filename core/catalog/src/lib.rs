@@ -58,9 +58,10 @@ pub use coordinate::{
 };
 pub use discovery::{
     CatalogChange, CheckDef, CheckDefinition, CheckRecord, ConnectDef, Deregistration, Instance, Labels,
-    MAX_CATALOG_CHANGES, MAX_CHECKS, MAX_LABELS, MAX_NAME_BYTES, MAX_OUTPUT_BYTES, MAX_TAGS, MAX_TEXT_BYTES,
-    NodeDef, NodeInfo, NodeRecord, NodeServices, Registration, Removal, ServiceAddress, ServiceDef,
-    ServiceNode, ServiceRecord, ServiceTags, Status, Tags, Text, UnknownStatus, Weights,
+    MAX_CATALOG_CHANGES, MAX_CHECKS, MAX_LABELS, MAX_NAME_BYTES, MAX_OUTPUT_BYTES, MAX_PROXY_BYTES, MAX_TAGS,
+    MAX_TEXT_BYTES, NodeDef, NodeInfo, NodeRecord, NodeServices, Registration, Removal, SERF_HEALTH,
+    ServiceAddress, ServiceDef, ServiceNode, ServiceRecord, ServiceTags, Status, Tags, Text, UnknownStatus,
+    Weights,
 };
 pub use edit::{Touch, Touched};
 pub use export::{Cursor, Export};

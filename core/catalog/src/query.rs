@@ -15,6 +15,8 @@ impl State {
     /// Answers a query, with the index of the answer (see the crate's documentation): 0 while the table has never changed, for which
     /// the HTTP API says 1.
     pub fn query(&self, query: &Query) -> (Index, Found) {
+        let discovery = &self.discovery;
+        let of = |query| self.index_of(query).unwrap_or(Index::ZERO);
         match query {
             Query::KvGet(key) => self.kv.get(key),
             Query::KvList(prefix) => self.kv.list(prefix),
@@ -31,17 +33,54 @@ impl State {
                 let (index, entries) = self.coordinates.of_node(node);
                 (index, Found::Coordinates(entries))
             }
-            Query::Nodes
-            | Query::NodeServices(_)
-            | Query::NodeInfo(_)
-            | Query::NodeInfos
-            | Query::Services { .. }
-            | Query::ServiceNodes { .. }
-            | Query::HealthNode(_)
-            | Query::HealthChecks { .. }
-            | Query::HealthService { .. }
-            | Query::HealthState { .. } => (Index::ZERO, Found::Nodes(Vec::new())),
+            Query::Nodes => (of(query), Found::Nodes(discovery.nodes())),
+            Query::NodeServices(node) => (of(query), Found::NodeServices(discovery.node_services(node))),
+            Query::NodeInfo(node) => (of(query), Found::NodeInfos(discovery.node_info(node))),
+            Query::NodeInfos => (of(query), Found::NodeInfos(discovery.node_infos())),
+            Query::Services { node_meta } => (of(query), Found::Services(discovery.service_tags(node_meta))),
+            Query::ServiceNodes { service, connect } => {
+                let found = discovery.service_nodes(service, *connect);
+                (of(query), Found::ServiceNodes(found))
+            }
+            Query::HealthNode(node) => (of(query), Found::Checks(discovery.health_node(node))),
+            Query::HealthChecks { service, node_meta } => {
+                let found = discovery.health_checks(service, node_meta);
+                (of(query), Found::Checks(found))
+            }
+            Query::HealthService { service, connect } => {
+                let found = discovery.health_service(service, *connect);
+                (of(query), Found::Instances(found))
+            }
+            Query::HealthState { status, node_meta } => {
+                let found = discovery.health_state(*status, node_meta);
+                (of(query), Found::Checks(found))
+            }
         }
+    }
+
+    /// The index that [`Self::query`] would answer with, if that costs less than the answer: `None` for questions about keys.
+    ///
+    /// As long as this is the same and the state is not replaced as a whole ([`crate::Touched::All`]), the answer is the same, so one
+    /// who kept it can give it again.
+    pub fn index_of(&self, query: &Query) -> Option<Index> {
+        let discovery = &self.discovery;
+        let index = match query {
+            Query::KvGet(_) | Query::KvList(_) | Query::KvKeys { .. } => return None,
+            Query::Autopilot => self.autopilot.get().0,
+            Query::Coordinates => self.coordinates.index,
+            Query::Coordinate(node) => self.coordinates.of_node(node).0,
+            Query::Nodes => discovery.nodes_index(),
+            Query::NodeServices(node) => discovery.node_services_index(node),
+            Query::NodeInfo(node) => discovery.node_info_index(node),
+            Query::NodeInfos => discovery.indexes().latest(),
+            Query::Services { node_meta } => discovery.services_index(node_meta),
+            Query::ServiceNodes { service, connect } => discovery.service_nodes_index(service, *connect),
+            Query::HealthNode(node) => discovery.health_node_index(node),
+            Query::HealthChecks { service, node_meta } => discovery.health_checks_index(service, node_meta),
+            Query::HealthService { service, connect } => discovery.health_service_index(service, *connect),
+            Query::HealthState { status, node_meta } => discovery.health_state_index(*status, node_meta),
+        };
+        Some(index)
     }
 }
 

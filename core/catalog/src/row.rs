@@ -25,16 +25,28 @@ pub enum Table {
     Settings = 4,
     /// Where nodes are, by node and segment.
     Coordinates = 5,
+    /// Nodes, by name.
+    Nodes = 6,
+    /// Instances of services, by node and id.
+    Services = 7,
+    /// Checks, by node and id.
+    Checks = 8,
+    /// When the answers to questions about one node or service last changed, by what they are about.
+    Marks = 9,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::Kv,
         Self::KvTombstones,
         Self::Meta,
         Self::Settings,
         Self::Coordinates,
+        Self::Nodes,
+        Self::Services,
+        Self::Checks,
+        Self::Marks,
     ];
 
     /// The table with this number.
@@ -47,6 +59,7 @@ impl Table {
         match self {
             Self::Kv => Some(KV_INDEX),
             Self::Coordinates => Some(COORDINATES_INDEX),
+            Self::Nodes | Self::Services | Self::Checks | Self::Marks => Some(DISCOVERY_INDEXES),
             Self::KvTombstones | Self::Meta | Self::Settings => None,
         }
     }
@@ -70,6 +83,9 @@ pub(crate) const KV_INDEX: &[u8] = b"kv-index";
 
 /// The same for the table of coordinates.
 pub(crate) const COORDINATES_INDEX: &[u8] = b"coordinates-index";
+
+/// The name of the row in [`Table::Meta`] that holds the indexes of the tables of nodes, services and checks.
+pub(crate) const DISCOVERY_INDEXES: &[u8] = b"discovery-indexes";
 
 /// The format that row values are written in.
 pub(crate) const VERSION: u8 = 1;
@@ -212,7 +228,7 @@ pub(crate) fn decode_coordinate(key: &Key, value: &[u8]) -> Result<CoordinateEnt
     Ok(entry)
 }
 
-fn check_indexes(create: Index, modify: Index) -> Result<(), ValueError> {
+pub(crate) fn check_indexes(create: Index, modify: Index) -> Result<(), ValueError> {
     if create == Index::ZERO || create > modify {
         let detail = format!("created at index {create} and changed at {modify}");
         return Err(ValueError::Damaged(detail));
@@ -220,7 +236,7 @@ fn check_indexes(create: Index, modify: Index) -> Result<(), ValueError> {
     Ok(())
 }
 
-fn encode<T: Serialize>(object: &T, payload_len: usize) -> Bytes {
+pub(crate) fn encode<T: Serialize>(object: &T, payload_len: usize) -> Bytes {
     // The largest row but for its payload and session: five numbers of up to ten bytes each.
     const FIXED: usize = 51;
     let mut start = Vec::with_capacity(FIXED + payload_len);
@@ -229,7 +245,7 @@ fn encode<T: Serialize>(object: &T, payload_len: usize) -> Bytes {
     Bytes::from(encoded.expect("rows hold nothing that postcard refuses, and a Vec takes all bytes"))
 }
 
-fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, ValueError> {
+pub(crate) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, ValueError> {
     let damaged = |detail: &str| Err(ValueError::Damaged(detail.to_owned()));
     match value.split_first() {
         None => damaged("it is empty"),

@@ -7,6 +7,7 @@ use lictor_machine::Index;
 use crate::autopilot::AutopilotStore;
 use crate::command::{Action, Command, Key, KvWrite, Outcome, TxnError, TxnOp, TxnResult};
 use crate::coordinate::Coordinates;
+use crate::discovery::{CatalogChange, Discovery};
 use crate::edit::{Edit, Touched};
 use crate::export::{Cursor, Export};
 use crate::row::{self, Row, Table};
@@ -24,6 +25,7 @@ pub struct State {
     pub(crate) sessions: Sessions,
     pub(crate) autopilot: AutopilotStore,
     pub(crate) coordinates: Coordinates,
+    pub(crate) discovery: Discovery,
 }
 
 /// What one or more commands changed, in their order.
@@ -97,9 +99,17 @@ impl State {
                 self.coordinates.forget(&mut edit, nodes);
                 Outcome::Done(true)
             }
-            Action::Register(_) | Action::Deregister(_) | Action::RegisterMany(_) => {
-                Outcome::Refused("this server cannot register anything yet".to_owned())
-            }
+            Action::Register(registration) => done(self.discovery.register(
+                &mut self.coordinates,
+                &mut edit,
+                registration,
+            )),
+            Action::Deregister(deregistration) => done(self.discovery.deregister(
+                &mut self.coordinates,
+                &mut edit,
+                deregistration,
+            )),
+            Action::RegisterMany(changes) => done(self.change_all(&mut edit, changes)),
         };
         edit.report(self, changes);
         Ok(outcome)
@@ -164,6 +174,17 @@ impl State {
         Ok(results)
     }
 
+    fn change_all(&mut self, edit: &mut Edit, changes: &[CatalogChange]) -> Result<(), String> {
+        let mut discovery = self.discovery.clone();
+        let mut coordinates = self.coordinates.clone();
+        let mut tried = Edit::new(edit.index);
+        discovery.change_all(&mut coordinates, &mut tried, changes)?;
+        self.discovery = discovery;
+        self.coordinates = coordinates;
+        *edit = tried;
+        Ok(())
+    }
+
     /// The object at this place as a row; `None` if there is none.
     pub(crate) fn row(&self, table: Table, key: &Key) -> Option<Row> {
         match table {
@@ -178,17 +199,19 @@ impl State {
                 let entry = self.coordinates.entries.get(key)?;
                 Some(Row::of_coordinate(key.clone(), entry))
             }
+            Table::Nodes | Table::Services | Table::Checks | Table::Marks => self.discovery.row(table, key),
         }
     }
 
     /// The rows of [`Table::Meta`], in order.
     pub(crate) fn counters(&self) -> impl Iterator<Item = Row> + use<> {
+        let counter = |name, index| (index > Index::ZERO).then(|| Row::of_counter(name, index));
         let counters = [
-            (row::COORDINATES_INDEX, self.coordinates.index),
-            (row::KV_INDEX, self.kv.index),
+            counter(row::COORDINATES_INDEX, self.coordinates.index),
+            self.discovery.counter(),
+            counter(row::KV_INDEX, self.kv.index),
         ];
-        let set = counters.into_iter().filter(|(_, index)| *index > Index::ZERO);
-        set.map(|(name, index)| Row::of_counter(name, index))
+        counters.into_iter().flatten()
     }
 
     /// The rows of [`Table::Settings`], in order.
@@ -196,6 +219,10 @@ impl State {
         let autopilot = self.autopilot.stored.as_ref();
         autopilot.map(|stored| Row::of_autopilot(stored)).into_iter()
     }
+}
+
+fn done(result: Result<(), String>) -> Outcome {
+    result.map_or_else(Outcome::Refused, |()| Outcome::Done(true))
 }
 
 impl fmt::Debug for State {
@@ -207,6 +234,7 @@ impl fmt::Debug for State {
             .field("keys", &self.kv.entries.len())
             .field("tombstones", &self.kv.graveyard.len())
             .field("coordinates", &self.coordinates.entries.len())
+            .field("nodes", &self.discovery.len())
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Key, Query};
 use crate::coordinate::folded;
+use crate::discovery::Status;
 use crate::edit::{Touch, Touched};
 
 /// The part of the state that an answer depends on.
@@ -21,6 +22,38 @@ pub enum Interest {
     Coordinate(Key),
     /// Where all nodes are.
     Coordinates,
+    /// The list of nodes.
+    Nodes,
+    /// A node and the services on it; its name in lower case, as are all names here.
+    NodeServices(Key),
+    /// The checks on a node.
+    NodeChecks(Key),
+    /// All about a node.
+    NodeInfo(Key),
+    /// The list of services and their tags.
+    ServiceNames,
+    /// The instances of a service.
+    Instances {
+        /// The service.
+        service: Key,
+        /// Whether those are meant that take the service's callers in the mesh, instead of its own.
+        connect: bool,
+    },
+    /// The instances of a service and how well they are.
+    Health {
+        /// The service.
+        service: Key,
+        /// Whether those are meant that take the service's callers in the mesh, instead of its own.
+        connect: bool,
+    },
+    /// The checks of a service's instances.
+    ServiceChecks(Key),
+    /// The checks with a status.
+    Status(Status),
+    /// All checks.
+    Checks,
+    /// All nodes, services and checks.
+    Catalog,
 }
 
 impl Query {
@@ -34,16 +67,30 @@ impl Query {
             Self::Autopilot => Interest::Autopilot,
             Self::Coordinates => Interest::Coordinates,
             Self::Coordinate(node) => Interest::Coordinate(folded(node).into()),
-            Self::Nodes
-            | Self::NodeServices(_)
-            | Self::NodeInfo(_)
-            | Self::NodeInfos
-            | Self::Services { .. }
-            | Self::ServiceNodes { .. }
-            | Self::HealthNode(_)
-            | Self::HealthChecks { .. }
-            | Self::HealthService { .. }
-            | Self::HealthState { .. } => Interest::Coordinates,
+            Self::Nodes => Interest::Nodes,
+            Self::NodeServices(node) => Interest::NodeServices(folded(node).into()),
+            Self::NodeInfo(node) => Interest::NodeInfo(folded(node).into()),
+            Self::HealthNode(node) => Interest::NodeChecks(folded(node).into()),
+            Self::Services { node_meta } if node_meta.is_empty() => Interest::ServiceNames,
+            Self::ServiceNodes { service, connect } => Interest::Instances {
+                service: folded(service).into(),
+                connect: *connect,
+            },
+            Self::HealthChecks { service, node_meta } if node_meta.is_empty() => {
+                Interest::ServiceChecks(folded(service).into())
+            }
+            Self::HealthChecks { service, .. } => Interest::Health {
+                service: folded(service).into(),
+                connect: false,
+            },
+            Self::HealthService { service, connect } => Interest::Health {
+                service: folded(service).into(),
+                connect: *connect,
+            },
+            Self::HealthState { status, node_meta } if node_meta.is_empty() => {
+                status.map_or(Interest::Checks, Interest::Status)
+            }
+            Self::NodeInfos | Self::Services { .. } | Self::HealthState { .. } => Interest::Catalog,
         }
     }
 }
@@ -112,17 +159,15 @@ impl<W> Watches<W> {
         }
         let id = WatchId(self.next);
         self.next += 1;
-        let interest = match interest {
-            Interest::KvPrefix(prefix) if !prefix.is_empty() => {
+        let interest = if let Interest::KvPrefix(prefix) = interest {
+            if prefix.is_empty() {
+                join(&mut self.plain, Interest::KvTable, id, Interest::clone)
+            } else {
                 let group = self.prefixes.entry(prefix.len()).or_default();
                 Interest::KvPrefix(join(group, prefix, id, |prefix| Key::copy_from_slice(prefix)))
             }
-            Interest::KvPrefix(_) => join(&mut self.plain, Interest::KvTable, id, Interest::clone),
-            interest @ (Interest::KvKey(_)
-            | Interest::KvTable
-            | Interest::Autopilot
-            | Interest::Coordinate(_)
-            | Interest::Coordinates) => join(&mut self.plain, interest, id, detached),
+        } else {
+            join(&mut self.plain, interest, id, detached)
         };
         self.watchers.insert(
             id,
@@ -137,20 +182,15 @@ impl<W> Watches<W> {
     /// Removes a watcher and returns it; `None` if it was woken or cancelled before.
     pub fn cancel(&mut self, id: WatchId) -> Option<W> {
         let Watcher { interest, value } = self.watchers.remove(&id)?;
-        match interest {
-            Interest::KvPrefix(prefix) => {
-                if let Some(group) = self.prefixes.get_mut(&prefix.len()) {
-                    leave(group, &prefix, id);
-                    if group.is_empty() {
-                        self.prefixes.remove(&prefix.len());
-                    }
+        if let Interest::KvPrefix(prefix) = &interest {
+            if let Some(group) = self.prefixes.get_mut(&prefix.len()) {
+                leave(group, prefix, id);
+                if group.is_empty() {
+                    self.prefixes.remove(&prefix.len());
                 }
             }
-            plain @ (Interest::KvKey(_)
-            | Interest::KvTable
-            | Interest::Autopilot
-            | Interest::Coordinate(_)
-            | Interest::Coordinates) => leave(&mut self.plain, &plain, id),
+        } else {
+            leave(&mut self.plain, &interest, id);
         }
         Some(value)
     }
@@ -185,6 +225,33 @@ impl<W> Watches<W> {
                 self.take_plain([Interest::Coordinate(node.clone()), Interest::Coordinates])
             }
             Touch::Autopilot => self.take_plain([Interest::Autopilot]),
+            Touch::Node(node) => self.take_plain([
+                Interest::Nodes,
+                Interest::NodeServices(node.clone()),
+                Interest::NodeInfo(node.clone()),
+                Interest::Catalog,
+            ]),
+            Touch::NodeServices(node) => self.take_plain([
+                Interest::NodeServices(node.clone()),
+                Interest::NodeInfo(node.clone()),
+                Interest::Catalog,
+            ]),
+            Touch::NodeChecks(node) => self.take_plain([
+                Interest::NodeChecks(node.clone()),
+                Interest::NodeInfo(node.clone()),
+                Interest::Catalog,
+            ]),
+            Touch::ServiceNames => self.take_plain([Interest::ServiceNames]),
+            Touch::Instances { service, connect } => self.take_plain([Interest::Instances {
+                service: service.clone(),
+                connect: *connect,
+            }]),
+            Touch::Health { service, connect } => self.take_plain([Interest::Health {
+                service: service.clone(),
+                connect: *connect,
+            }]),
+            Touch::ServiceChecks(service) => self.take_plain([Interest::ServiceChecks(service.clone())]),
+            Touch::Status(status) => self.take_plain([Interest::Status(*status), Interest::Checks]),
         };
         woken.extend(
             ids.iter()
@@ -238,6 +305,23 @@ fn detached(interest: &Interest) -> Interest {
         Interest::KvTable => Interest::KvTable,
         Interest::Autopilot => Interest::Autopilot,
         Interest::Coordinates => Interest::Coordinates,
+        Interest::Nodes => Interest::Nodes,
+        Interest::NodeServices(node) => Interest::NodeServices(Key::copy_from_slice(node)),
+        Interest::NodeChecks(node) => Interest::NodeChecks(Key::copy_from_slice(node)),
+        Interest::NodeInfo(node) => Interest::NodeInfo(Key::copy_from_slice(node)),
+        Interest::ServiceNames => Interest::ServiceNames,
+        Interest::Instances { service, connect } => Interest::Instances {
+            service: Key::copy_from_slice(service),
+            connect: *connect,
+        },
+        Interest::Health { service, connect } => Interest::Health {
+            service: Key::copy_from_slice(service),
+            connect: *connect,
+        },
+        Interest::ServiceChecks(service) => Interest::ServiceChecks(Key::copy_from_slice(service)),
+        Interest::Status(status) => Interest::Status(*status),
+        Interest::Checks => Interest::Checks,
+        Interest::Catalog => Interest::Catalog,
     }
 }
 

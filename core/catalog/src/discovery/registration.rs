@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::defs::{CheckDef, NodeDef, ServiceDef, Text};
 use super::labels::Labels;
+use super::validation;
 use crate::codec::bounded;
 
 /// The longest name or id of a node, a service or a check, and the longest kind, address or tag, in bytes.
@@ -14,6 +15,9 @@ pub const MAX_TEXT_BYTES: usize = 16 << 10;
 
 /// The longest output of a check, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 64 << 10;
+
+/// The longest description of a proxy, in bytes.
+pub const MAX_PROXY_BYTES: usize = 64 << 10;
 
 /// The most labels of one kind on an object.
 pub const MAX_LABELS: usize = 256;
@@ -66,12 +70,17 @@ pub enum Removal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CatalogChange {
     /// Adds or changes.
-    Register(Registration),
+    Register(Box<Registration>),
     /// Removes.
     Deregister(Deregistration),
 }
 
 impl Registration {
+    /// Whether it may be stored, as far as that can be told without the catalog; the error is a text for whoever sent it.
+    pub fn check(&self) -> Result<(), String> {
+        validation::registration(self)
+    }
+
     /// About how many bytes it takes on the wire.
     pub fn size(&self) -> usize {
         const FIXED: usize = 64;
