@@ -133,6 +133,8 @@ impl Outlet<Agent> for AgentOutlet {
                 self.gossip.effect(pool, effect);
             }
             agent::Effect::Distances(distances) => self.local.pools.set_distances(distances),
+            // Nothing was brought along that runs on this agent, so nothing is said of it.
+            agent::Effect::Local(_) => {}
             agent::Effect::Left | agent::Effect::Stopped => {
                 self.gone.notify(usize::MAX);
             }

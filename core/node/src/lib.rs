@@ -11,6 +11,7 @@
 //! - `founding`: how servers find each other and found one cluster, exactly once;
 //! - `joining`: how a server comes to belong to a cluster that was founded without it;
 //! - `autopilot`: the leader's care for who is in the configuration;
+//! - `reconcile`: the leader turns membership into entries of the catalog;
 //! - [`agent`]: the whole of an agent: its gossip pools, and the server within, if it is one;
 //! - [`local`]: what runs on the agent, how well it is, and how that gets into the catalog;
 //! - `wire`: what nodes say to each other, as bytes;
@@ -27,6 +28,7 @@ mod io;
 mod joining;
 pub mod local;
 mod node;
+mod reconcile;
 mod requests;
 mod snapshots;
 pub mod store;
@@ -42,6 +44,7 @@ pub use io::{
     ServersHealth, Standing, Target, Timer,
 };
 pub use node::{Node, NodeFault, Reject, StartError};
+pub use reconcile::node_def;
 pub use store::PeerAddress;
 
 /// Names one cluster for ever: drawn at random by the server that founds it. Servers of different clusters never speak Raft.

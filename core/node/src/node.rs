@@ -187,6 +187,11 @@ impl Node {
         self.raft.role()
     }
 
+    /// Whether it leads and its state holds all that was agreed on before it did.
+    pub(crate) fn leads_up_to_date(&self) -> bool {
+        self.raft.role() == Role::Leader && self.applying.applied.term == self.raft.term()
+    }
+
     /// Raft's view, for metrics, the operator's API and tests.
     pub fn raft_status(&self) -> raft::Status {
         self.raft.status()

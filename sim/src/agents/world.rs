@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use bytes::Bytes;
-use lictor_gossip::{self as gossip, Config as GossipConfig, Incarnation, MemberEvent, Tags};
-use lictor_machine::{Index, Instant, Machine, NodeId, Rng, Token};
-use lictor_node::agent::{Agent, CLIENT, Config, DATACENTER, Effect, Input, Pool, ROLE, SERVER};
-use lictor_node::{CallId as ServerCallId, Node};
+use lictor_gossip::{self as gossip, Incarnation, MemberEvent, Tags};
+use lictor_machine::{Index, Instant, Machine, NodeId, Rng};
+use lictor_node::CallId as ServerCallId;
+use lictor_node::agent::{Agent, CLIENT, DATACENTER, Effect, Input, Pool, ROLE, SERVER};
 use lictor_raft::{FetchId, Role};
 
 use crate::gossip::air::{Air, Weather};
@@ -310,7 +310,7 @@ impl<'w> World<'w> {
         match effect {
             Effect::Server(effect) => self.perform_server(at, effect),
             Effect::Gossip { pool, effect } => self.perform_gossip(at, pool, effect),
-            Effect::Distances(_) => Ok(()),
+            Effect::Distances(_) | Effect::Local(_) => Ok(()),
             Effect::Left => {
                 self.did(at, "has left", 0);
                 self.end(at, Fate::Left)

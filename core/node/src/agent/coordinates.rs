@@ -16,7 +16,7 @@ use crate::io as server;
 const MOVED: f64 = 0.000_5;
 
 impl Agent {
-    fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         let server = self.server.as_ref();
         server.is_some_and(|server| server.role() == Role::Leader)
     }

@@ -3,7 +3,7 @@
 use lictor_gossip as gossip;
 use lictor_gossip::Tags;
 
-use crate::node;
+use crate::{local, node};
 
 /// One of the pools that an agent is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +45,8 @@ pub enum Input {
         /// What.
         input: gossip::Input,
     },
+    /// For what runs on this agent. Refused if nothing was [brought along](super::Agent::with_local).
+    Local(local::Input),
     /// Say other things of this agent, in all its pools. Complete, but for a server's cluster.
     SetTags(Tags),
     /// Leave for good, as far as the others are concerned: a server is removed from the cluster's configuration, and everybody sees
@@ -55,6 +57,10 @@ pub enum Input {
 }
 
 /// What an agent wants done, in order.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "most are the server's, and a box for each would cost more than the room"
+)]
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Of the server within.
@@ -66,6 +72,8 @@ pub enum Effect {
         /// What.
         effect: gossip::Effect,
     },
+    /// Of what runs on this agent.
+    Local(local::Effect),
     /// Where the members of the WAN pool are, in network coordinates: their names there. Comes now and then, and when somebody joins.
     Distances(Vec<Distance>),
     /// The agent has left, and may be dropped.
@@ -92,6 +100,12 @@ pub enum Reject {
     /// A pool refused it.
     #[error(transparent)]
     Gossip(#[from] gossip::Reject),
+    /// What runs on this agent refused it.
+    #[error(transparent)]
+    Local(#[from] local::Reject),
+    /// Nothing runs on this agent.
+    #[error("nothing runs on this agent")]
+    NoLocal,
     /// This agent is no server.
     #[error("this agent is not a server")]
     NotServer,
@@ -113,8 +127,12 @@ pub enum Timer {
     Server(crate::Timer),
     /// For a member of a pool.
     Gossip(Pool),
+    /// For what runs on this agent.
+    Local(local::Timer),
     /// A duty is due.
     Duty,
+    /// The leader is to see whether the catalog says what gossip says.
+    Reconcile,
     /// A leave has taken long enough.
     Leave,
 }

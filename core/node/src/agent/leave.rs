@@ -51,6 +51,10 @@ impl Agent {
             removed: self.server.is_none(),
             deadline: self.clock.latest() + self.config.leave_timeout,
         };
+        if let Some(local) = &mut self.local {
+            // The leader removes this node from the catalog: nothing may bring it back.
+            local.cease();
+        }
         self.server_input(server::Input::Leave);
         for pool in [Pool::Lan, Pool::Wan] {
             self.gossip_input(pool, gossip::Input::Leave);

@@ -8,6 +8,7 @@ mod coordinates;
 mod facts;
 mod io;
 mod leave;
+mod members;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use lictor_gossip::{self as gossip, Gossip, Member, MemberEvent, Memory, Tags};
 use lictor_machine::{Clamped, Deadline, Instant, Machine, Now, Token, UnixMillis};
 
+use crate::local::{self, Local};
 use crate::node::{Node, NodeFault};
+use crate::reconcile::Reconciler;
 use crate::{ClusterId, io as server};
 use leave::Leaving;
 
@@ -35,6 +38,8 @@ pub struct Agent {
     lan: Gossip,
     wan: Option<Gossip>,
     server: Option<Box<Node>>,
+    local: Option<Box<Local>>,
+    reconciler: Reconciler,
     /// What this agent says of itself, but for its cluster.
     tags: Tags,
     /// The cluster that the tags of this agent name.
@@ -80,6 +85,8 @@ impl Agent {
             lan,
             wan,
             server,
+            local: None,
+            reconciler: Reconciler::default(),
             tags,
             announced,
             out: VecDeque::new(),
@@ -99,6 +106,18 @@ impl Agent {
                 .extend(effect.map(|effect| Effect::Gossip { pool, effect }));
         }
         Ok(agent)
+    }
+
+    /// The agent, with what runs on it: registrations are taken, checked, and brought into the catalog.
+    #[must_use]
+    pub fn with_local(mut self, local: Local) -> Self {
+        self.local = Some(Box::new(local));
+        self
+    }
+
+    /// What runs on this agent.
+    pub fn local(&self) -> Option<&Local> {
+        self.local.as_deref()
     }
 
     /// The member that this agent is of a pool; `None` if it is not in it.
@@ -131,6 +150,14 @@ impl Agent {
             // What a member refuses it counts, and says in an event.
             let _ = member.handle(now, input);
         }
+    }
+
+    fn local_input(&mut self, input: local::Input) -> Result<(), Reject> {
+        let now = self.now();
+        let size = self.lan.size();
+        let local = self.local.as_mut().ok_or(Reject::NoLocal)?;
+        local.set_cluster_size(size);
+        Ok(local.handle(now, input)?)
     }
 
     fn server_input(&mut self, input: server::Input) {
@@ -193,6 +220,7 @@ impl Agent {
                 if pool == Pool::Lan {
                     let event = event.clone();
                     self.tell_server(&event);
+                    self.reconciler.member_changed(&event, self.clock.latest());
                     self.forget_coordinates(&event);
                     if matches!(event, MemberEvent::Joined(_)) {
                         self.duty_soon();
@@ -229,6 +257,10 @@ impl Agent {
         let Some(facts) = ServerFacts::from_member(event.member()) else {
             return;
         };
+        if matches!(event, MemberEvent::Joined(_)) {
+            // Without anything that runs here, there is nobody to tell.
+            let _ = self.local_input(local::Input::ServersFound);
+        }
         match event {
             MemberEvent::Reaped(_) => self.server_input(server::Input::Forgotten(facts.id)),
             MemberEvent::Joined(_)
@@ -324,6 +356,7 @@ impl Machine for Agent {
                 let server = self.server.as_mut().ok_or(Reject::NotServer)?;
                 server.handle(now, input)?;
                 self.announce_cluster();
+                self.see_who_leads();
             }
             Input::Gossip {
                 input: gossip::Input::Leave | gossip::Input::SetTags(_),
@@ -344,6 +377,7 @@ impl Machine for Agent {
                 let tags = facts::with_cluster(&tags, self.announced);
                 self.gossip_input(Pool::Lan, gossip::Input::SetTags(tags));
             }
+            Input::Local(input) => self.local_input(input)?,
             Input::Leave => self.leave(),
             Input::Stop => self.stop(),
         }
@@ -360,9 +394,17 @@ impl Machine for Agent {
         }
         if let Some(server) = &mut self.server {
             server.handle_timeout(now);
+            self.see_who_leads();
+        }
+        if let Some(local) = &mut self.local {
+            local.set_cluster_size(self.lan.size());
+            local.handle_timeout(now);
         }
         if self.duty_at.is_some_and(|due| due <= at) {
             self.do_duties();
+        }
+        if self.reconciler.deadline().is_some_and(|due| due <= at) {
+            self.reconcile();
         }
         self.leave_timeout(at);
     }
@@ -375,6 +417,8 @@ impl Machine for Agent {
             // The server goes first: somebody may wait for an answer.
             if let Some(effect) = self.server.as_mut().and_then(|server| server.poll_effect()) {
                 self.translate_server(effect);
+            } else if let Some(effect) = self.local.as_mut().and_then(|local| local.poll_effect()) {
+                self.out.push_back(Effect::Local(effect));
             } else if let Some(effect) = self.lan.poll_effect() {
                 self.translate_gossip(Pool::Lan, effect);
             } else if let Some(effect) = self.wan.as_mut().and_then(Machine::poll_effect) {
@@ -387,6 +431,7 @@ impl Machine for Agent {
 
     fn poll_timeout(&self) -> Option<Deadline<Timer>> {
         let server = self.server.as_ref().and_then(|server| server.poll_timeout());
+        let local = self.local.as_ref().and_then(|local| local.poll_timeout());
         let lan = self.lan.poll_timeout();
         let wan = self.wan.as_ref().and_then(Machine::poll_timeout);
         let own = |at: Option<Instant>, reason| at.map(|at| Deadline { at, reason });
@@ -395,9 +440,14 @@ impl Machine for Agent {
                 at: deadline.at,
                 reason: Timer::Server(deadline.reason),
             }),
+            local.map(|deadline| Deadline {
+                at: deadline.at,
+                reason: Timer::Local(deadline.reason),
+            }),
             own(lan.map(|deadline| deadline.at), Timer::Gossip(Pool::Lan)),
             own(wan.map(|deadline| deadline.at), Timer::Gossip(Pool::Wan)),
             own(self.duty_at, Timer::Duty),
+            own(self.reconciler.deadline(), Timer::Reconcile),
             own(self.leaving.deadline(), Timer::Leave),
         ]
         .into_iter()

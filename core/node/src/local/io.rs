@@ -270,6 +270,14 @@ pub enum Error {
     NotSaved(String),
 }
 
+/// Why an input was refused. The state is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// It answers something that was never asked, or was answered already.
+    #[error("an answer to nothing")]
+    Unasked,
+}
+
 /// Something that operators may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

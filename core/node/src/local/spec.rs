@@ -227,6 +227,9 @@ impl ServiceSpec {
         if def.name.is_empty() {
             return Err("Missing service name".to_owned());
         }
+        if matches!(&*def.address, "0.0.0.0" | "::" | "[::]") {
+            return Err("Invalid service address".to_owned());
+        }
         let names = [&def.name, &def.id, &def.kind, &def.address, &self.token];
         if names
             .into_iter()
