@@ -19,6 +19,18 @@
 //! | the settings of autopilot | their modify index; 0 while nobody has set any |
 //! | all coordinates | that of the whole table, in which removals count |
 //! | one node's coordinates | the highest of its modify indexes; without any, that of the whole table |
+//! | all nodes | when a node last came, changed or went |
+//! | a node and its services, its checks, or all about it | when that last changed; without such a node, that of all nodes |
+//! | all services | when their names or tags last changed |
+//! | a service's instances | when one of them, or the node of one, last came, changed or went |
+//! | the same with health | the same, or when a check of an instance or of its node did |
+//! | a service's checks | when one last came, changed or went, or the service came |
+//! | a service that does not exist | when the last instance of any service went |
+//! | checks by status | when a check with this status last came, changed or went |
+//! | any of these by labels of nodes, and all about all nodes | when any node, service or check did; for a service's checks, that of its health |
+//!
+//! These indexes are finer than those of the system that the HTTP API comes from, which has one for all checks, and moves those of a node
+//! with every other node. None of them ever goes back.
 //!
 //! An empty table has index 0. The HTTP API never says 0; it answers 1 in its place.
 
@@ -39,6 +51,7 @@ mod query;
 mod quote;
 mod row;
 mod session;
+mod size;
 mod state;
 mod store;
 #[cfg(test)]

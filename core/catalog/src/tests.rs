@@ -3,6 +3,8 @@
 mod autopilot;
 mod commands;
 mod coordinates;
+mod discovery;
+mod discovery_model;
 mod indexes;
 mod kv;
 mod model;
@@ -78,12 +80,10 @@ impl Bench {
     }
 
     fn get(&self, key: &str) -> Option<Arc<KvEntry>> {
-        match self.state.query(&Query::KvGet(bytes(key))).1 {
-            Found::Entry(entry) => entry,
-            other @ (Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_) | Found::Coordinates(_)) => {
-                panic!("not an entry: {other:?}")
-            }
-        }
+        let Found::Entry(entry) = self.state.query(&Query::KvGet(bytes(key))).1 else {
+            panic!("not an entry");
+        };
+        entry
     }
 
     /// Session, lock index and modify index of a key that exists.
@@ -97,15 +97,12 @@ impl Bench {
             prefix: bytes(prefix),
             separator: bytes(separator),
         };
-        match self.state.query(&query).1 {
-            Found::Keys(keys) => keys
-                .iter()
-                .map(|key| String::from_utf8(key.to_vec()).unwrap())
-                .collect(),
-            other @ (Found::Entries(_) | Found::Entry(_) | Found::Autopilot(_) | Found::Coordinates(_)) => {
-                panic!("not keys: {other:?}")
-            }
-        }
+        let Found::Keys(keys) = self.state.query(&query).1 else {
+            panic!("not keys");
+        };
+        keys.iter()
+            .map(|key| String::from_utf8(key.to_vec()).unwrap())
+            .collect()
     }
 
     fn index_of_key(&self, key: &str) -> u64 {

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::defs::{CheckDef, NodeDef, ServiceDef, Text};
-use super::labels::Labels;
 use super::validation;
 use crate::codec::bounded;
 
@@ -79,58 +78,6 @@ impl Registration {
     /// Whether it may be stored, as far as that can be told without the catalog; the error is a text for whoever sent it.
     pub fn check(&self) -> Result<(), String> {
         validation::registration(self)
-    }
-
-    /// About how many bytes it takes on the wire.
-    pub fn size(&self) -> usize {
-        const FIXED: usize = 64;
-        let labels = |labels: &Labels| -> usize {
-            labels
-                .iter()
-                .map(|(name, value)| name.len() + value.len() + 2)
-                .sum()
-        };
-        let NodeDef {
-            id: _,
-            name,
-            address,
-            tagged_addresses,
-            meta,
-        } = &self.node;
-        let node = name.len() + address.len() + labels(tagged_addresses) + labels(meta);
-        let service = self.service.as_ref().map_or(0, |service| {
-            let tags: usize = service.tags.iter().map(|tag| tag.len() + 1).sum();
-            let proxy = service.connect.as_ref().map_or(0, |connect| connect.proxy.len());
-            FIXED + service.name.len() + service.id.len() + tags + labels(&service.meta) + proxy
-        });
-        let checks = self.checks.iter().map(|check| {
-            let definition = check.definition.as_ref();
-            let request = definition.map_or(0, |definition| definition.http.len() + definition.body.len());
-            FIXED + check.name.len() + check.id.len() + check.notes.len() + check.output.len() + request
-        });
-        FIXED + node + service + checks.sum::<usize>()
-    }
-}
-
-impl Deregistration {
-    /// About how many bytes it takes on the wire.
-    pub fn size(&self) -> usize {
-        const FIXED: usize = 4;
-        let what = match &self.what {
-            Removal::Node => 0,
-            Removal::Service(id) | Removal::Check(id) => id.len(),
-        };
-        FIXED + self.node.len() + what
-    }
-}
-
-impl CatalogChange {
-    /// About how many bytes it takes on the wire.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Register(registration) => registration.size(),
-            Self::Deregister(deregistration) => deregistration.size(),
-        }
     }
 }
 

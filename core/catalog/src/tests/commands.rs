@@ -1,7 +1,15 @@
 //! Commands as bytes.
 
+use std::time::Duration;
+
+use lictor_machine::NodeId;
+
 use super::*;
-use crate::{AutopilotConfig, Coordinate, DecodeError, MAX_TXN_OPS, NodeCoordinate};
+use crate::{
+    AutopilotConfig, CatalogChange, CheckDef, CheckDefinition, ConnectDef, Coordinate, DecodeError,
+    Deregistration, MAX_TXN_OPS, NodeCoordinate, NodeDef, Registration, Removal, ServiceAddress, ServiceDef,
+    Status, Weights,
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes
@@ -87,7 +95,100 @@ fn golden() -> Vec<(Action, &'static str)> {
             ),
         ),
         (Action::ForgetCoordinates(vec!["n".to_owned()]), "01ac020501016e"),
+        (
+            Action::Register(Box::new(registration())),
+            concat!(
+                "01ac020601ac02016e016101036c616e016c01016b01760101016901730d636f6e6e6563742d70726f787902",
+                "017401750161ac0201036c616e016c0801016b01760a020101000164027b7d010163014301014e016f016904",
+                "687474700101750347455401620101680101760101740a000200901c00"
+            ),
+        ),
+        (removal(Removal::Node), "01ac0207016e00"),
+        (removal(Removal::Service("i".into())), "01ac0207016e010169"),
+        (removal(Removal::Check("c".into())), "01ac0207016e020163"),
+        (
+            Action::RegisterMany(vec![
+                CatalogChange::Register(Box::new(Registration {
+                    node: NodeDef {
+                        name: "n".into(),
+                        ..NodeDef::default()
+                    },
+                    skip_node_update: true,
+                    ..Registration::default()
+                })),
+                CatalogChange::Deregister(Deregistration {
+                    node: "n".into(),
+                    what: Removal::Node,
+                }),
+            ]),
+            "01ac0208020000016e00000001000001016e00",
+        ),
     ]
+}
+
+fn removal(what: Removal) -> Action {
+    Action::Deregister(Deregistration {
+        node: "n".into(),
+        what,
+    })
+}
+
+/// With something in every field.
+pub(super) fn registration() -> Registration {
+    let lan = ServiceAddress {
+        address: "l".into(),
+        port: 8,
+    };
+    Registration {
+        node: NodeDef {
+            id: Some(NodeId(300)),
+            name: "n".into(),
+            address: "a".into(),
+            tagged_addresses: [("lan", "l".into())].into_iter().collect(),
+            meta: [("k", "v".into())].into_iter().collect(),
+        },
+        skip_node_update: true,
+        service: Some(ServiceDef {
+            id: "i".into(),
+            name: "s".into(),
+            kind: ServiceDef::CONNECT_PROXY.into(),
+            tags: ["t".into(), "u".into()].into(),
+            address: "a".into(),
+            port: 300,
+            tagged_addresses: [("lan", lan)].into_iter().collect(),
+            meta: [("k", "v".into())].into_iter().collect(),
+            weights: Weights {
+                passing: 10,
+                warning: 2,
+            },
+            enable_tag_override: true,
+            connect: Some(Arc::new(ConnectDef {
+                native: false,
+                destination: "d".into(),
+                proxy: "{}".into(),
+            })),
+        }),
+        checks: vec![CheckDef {
+            id: "c".into(),
+            name: "C".into(),
+            status: Status::Warning,
+            notes: "N".into(),
+            output: "o".into(),
+            service_id: "i".into(),
+            kind: "http".into(),
+            definition: Some(Arc::new(CheckDefinition {
+                http: "u".into(),
+                method: "GET".into(),
+                body: "b".into(),
+                header: [("h", ["v".into()].into())].into_iter().collect(),
+                tls_skip_verify: true,
+                tcp: "t".into(),
+                interval: Duration::from_secs(10),
+                timeout: Duration::from_secs(2),
+                deregister_after: Duration::from_hours(1),
+            })),
+        }],
+    }
 }
 
 #[test]

@@ -78,6 +78,9 @@ impl Model {
                 }
                 DONE
             }
+            Action::Register(_) | Action::Deregister(_) | Action::RegisterMany(_) => {
+                unreachable!("they have a model of their own")
+            }
         }
     }
 
@@ -150,6 +153,16 @@ impl Model {
                 let index = found.iter().map(|entry| entry.modify_index).max();
                 (index.unwrap_or(self.coordinates_index), Found::Coordinates(found))
             }
+            Query::Nodes
+            | Query::NodeServices(_)
+            | Query::NodeInfo(_)
+            | Query::NodeInfos
+            | Query::Services { .. }
+            | Query::ServiceNodes { .. }
+            | Query::HealthNode(_)
+            | Query::HealthChecks { .. }
+            | Query::HealthService { .. }
+            | Query::HealthState { .. } => unreachable!("they have a model of their own"),
         }
     }
 

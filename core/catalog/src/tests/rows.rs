@@ -54,12 +54,12 @@ fn the_format_stands_still() {
         row(Table::Meta, "kv-index", b"\x01\xae\x02"),
     ];
     assert_eq!(rows, expected);
-    assert_eq!(Table::ALL.map(|table| table as u8), [1, 2, 3, 4, 5]);
+    assert_eq!(Table::ALL.map(|table| table as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(
         Table::ALL.map(|table| Table::from_number(table as u8)),
         Table::ALL.map(Some)
     );
-    assert_eq!((Table::from_number(0), Table::from_number(6)), (None, None));
+    assert_eq!((Table::from_number(0), Table::from_number(10)), (None, None));
 }
 
 #[test]
@@ -91,6 +91,43 @@ fn the_format_of_settings_and_coordinates_stands_still() {
         row(Table::Meta, "coordinates-index", b"\x01\xad\x02"),
         row(Table::Settings, "autopilot", autopilot),
         row(Table::Coordinates, "n\0s", &coordinate),
+    ];
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn the_format_of_nodes_services_and_checks_stands_still() {
+    let mut bench = Bench::new();
+    bench.state.advance(Index(299)).unwrap();
+    bench.apply(Action::Register(Box::new(commands::registration())));
+    let (rows, _) = bench.state.export().chunk(&Cursor::start(), usize::MAX);
+    let of = |bytes: &[&str]| -> Vec<u8> {
+        let digits = bytes.concat();
+        (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect()
+    };
+    // What was said of it, then both indexes, which are 300.
+    let node = of(&["0101ac02016e016101036c616e016c01016b0176ac02ac02"]);
+    let service = of(&[
+        "01016901730d636f6e6e6563742d70726f787902017401750161ac0201036c616e016c0801016b01760a0201",
+        "01000164027b7dac02ac02",
+    ]);
+    let check = of(&[
+        "010163014301014e016f016904687474700101750347455401620101680101760101740a000200901c00ac02",
+        "ac02",
+    ]);
+    // Nodes, services, names, vanished, checks, passing, warning, critical.
+    let indexes = b"\x01\xac\x02\xac\x02\xac\x02\x00\xac\x02\x00\xac\x02\x00";
+    let expected = [
+        row(Table::Meta, "discovery-indexes", indexes),
+        row(Table::Nodes, "n", &node),
+        row(Table::Services, "n\0i", &service),
+        row(Table::Checks, "n\0c", &check),
+        row(Table::Marks, "cd", b"\x01\x01d\xac\x02\xac\x02\xac\x02"),
+        row(Table::Marks, "nn", b"\x01\xac\x02\xac\x02"),
+        row(Table::Marks, "ss", b"\x01\x01s\xac\x02\xac\x02\xac\x02"),
     ];
     assert_eq!(rows, expected);
 }
