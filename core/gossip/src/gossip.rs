@@ -36,6 +36,9 @@ use crate::wire::{PacketBuilder, Part, PoolTag, Received, read_packet};
 /// Effects that wait to be taken; more inputs are refused. A driver that takes them after each input never gets near.
 const EFFECTS_MAX: usize = 1 << 20;
 
+/// Room for effects that is kept when there are none.
+const EFFECTS_KEPT: usize = 1 << 10;
+
 /// Tombstones that are kept.
 const TOMBSTONES_MAX: usize = 4096;
 
@@ -500,7 +503,12 @@ impl Machine for Gossip {
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
+            // Who learns of a whole pool at once has much to say, and never again.
+            self.effects = VecDeque::new();
+        }
+        effect
     }
 
     fn poll_timeout(&self) -> Option<Deadline<Timer>> {
