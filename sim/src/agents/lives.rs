@@ -209,8 +209,9 @@ impl World<'_> {
             .filter_map(|at| Some(self.agent(at)?.server()?.raft_status()))
             .collect();
         self.raft.at_rest(&statuses)?;
-        for (at, seat) in self.seats.iter().enumerate().filter(|(_, seat)| seat.server) {
-            self.raft.final_scan(at, seat.disk.durable())?;
+        // Those who went for good, or never came, lack what was written without them.
+        for at in self.up().into_iter().filter(|at| self.seats[*at].server) {
+            self.raft.final_scan(at, self.seats[at].disk.durable())?;
         }
         Ok(())
     }

@@ -33,13 +33,15 @@ enum Body {
 }
 
 impl World<'_> {
-    /// Where an agent sends what is for another.
-    pub(super) fn route(&self, at: usize, to: NodeId) -> Option<Place> {
-        Place::of(*self.seats[at].routes.get(&to)?)
+    /// Where an agent sends what is for another, as the members of a pool; Raft goes where the LAN pool goes.
+    pub(super) fn route(&self, at: usize, pool: Pool, to: NodeId) -> Option<Place> {
+        Place::of(*self.seats[at].routes.get(&(pool, to))?)
     }
 
     pub(super) fn send_datagram(&mut self, at: usize, pool: Pool, to: NodeId, bytes: Bytes) {
-        let Some(to) = self.route(at, to) else { return };
+        let Some(to) = self.route(at, pool, to) else {
+            return;
+        };
         let Some(receiver) = self.holders.get(&to).copied() else {
             return;
         };
@@ -56,7 +58,7 @@ impl World<'_> {
 
     /// Sends a message of Raft. It keeps its place in its lane; if it is lost, the sender may come to know it.
     pub(super) fn send_raft(&mut self, at: usize, to: NodeId, lane: Lane, bytes: Bytes) {
-        let place = self.route(at, to);
+        let place = self.route(at, Pool::Lan, to);
         let receiver = place.and_then(|place| self.holders.get(&place).copied());
         if let (Some(place), Some(receiver)) = (place, receiver)
             && !self.is_cut(at, receiver)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use lictor_catalog::State;
 use lictor_gossip::Tags;
 use lictor_machine::{Instant, NodeId, Token};
-use lictor_node::agent::{Agent, Input, Memories};
+use lictor_node::agent::{Agent, Input, Memories, Pool};
 use lictor_node::{ClusterId, Standing};
 
 use crate::clock::LocalClock;
@@ -32,7 +32,7 @@ pub(super) struct Seat {
     pub(super) standing: Option<Standing>,
     /// The cluster that it speaks for.
     pub(super) cluster: Option<ClusterId>,
-    pub(super) routes: BTreeMap<NodeId, SocketAddr>,
+    pub(super) routes: BTreeMap<(Pool, NodeId), SocketAddr>,
     /// When the latest message of each lane arrives: lanes keep their order.
     pub(super) lanes: BTreeMap<(usize, lictor_raft::Lane), Instant>,
     /// Requests without an answer.

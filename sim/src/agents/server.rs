@@ -5,7 +5,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use lictor_catalog::Outcome;
 use lictor_machine::{Index, Token};
-use lictor_node::agent::Input;
+use lictor_node::agent::{Input, Pool};
 use lictor_node::store::decode_rows;
 use lictor_node::wire::{encode_call, encode_raft, encode_reply};
 use lictor_node::{Effect, Request, RequestError, Target};
@@ -88,7 +88,7 @@ impl World<'_> {
                 timeout,
             } => {
                 let place = match to {
-                    Target::Node(id) => self.route(at, id),
+                    Target::Node(id) => self.route(at, Pool::Lan, id),
                     Target::Address(address) => Place::of(address),
                 };
                 let bytes = Bytes::from(encode_call(&call));
@@ -99,7 +99,7 @@ impl World<'_> {
             }
             Effect::Answer { token, answer } => self.answered(at, token, answer)?,
             Effect::Address(peer) => {
-                seat.routes.insert(peer.id, peer.address);
+                seat.routes.insert((Pool::Lan, peer.id), peer.address);
             }
             Effect::Expel(_) | Effect::Removed | Effect::Event(_) | Effect::Stopped => {}
         }

@@ -335,7 +335,7 @@ impl<'w> World<'w> {
                 timeout,
             } => {
                 let place = match to {
-                    gossip::Target::Node(id) => self.route(at, id),
+                    gossip::Target::Node(id) => self.route(at, pool, id),
                     gossip::Target::Address(address) => Place::of(address),
                 };
                 self.send_call(at, Caller::Gossip(pool, id), place, request, timeout);
@@ -346,11 +346,11 @@ impl<'w> World<'w> {
                 Ok(())
             }
             gossip::Effect::Address { id, address } => {
-                self.seats[at].routes.insert(id, address);
+                self.seats[at].routes.insert((pool, id), address);
                 Ok(())
             }
             gossip::Effect::Forget(id) => {
-                self.seats[at].routes.remove(&id);
+                self.seats[at].routes.remove(&(pool, id));
                 Ok(())
             }
             gossip::Effect::Member(event) if pool == Pool::Lan => self.saw(at, &event),

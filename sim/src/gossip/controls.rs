@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use lictor_gossip::{Config, Gossip, Incarnation, Input, Memory, QueryParams, Tags};
-use lictor_machine::{Instant, NodeId, Now, Token};
+use lictor_machine::{Instant, NodeId, Token};
 
 use super::air::{Trouble, Weather};
 use super::seat::{Place, Seat};
@@ -127,11 +127,6 @@ impl<W: Watch> World<'_, W> {
         config.server = seat.server;
         config.tags = seat.tags.clone();
         config
-    }
-
-    /// What a member that was started takes for the time.
-    pub(super) fn now_at(&self, at: usize) -> Now {
-        self.seats[at].clock.now(self.now)
     }
 
     /// Whether a member's certificate is a server's.

@@ -12,7 +12,7 @@
 
 pub mod air;
 mod controls;
-mod introduce;
+mod joining;
 pub mod measure;
 pub mod oracles;
 pub mod queue;

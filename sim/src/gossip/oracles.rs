@@ -245,11 +245,10 @@ impl Watch for Oracles {
                 || say("it was known to leave"),
             )?;
         }
-        // Who was about to leave stays so, whatever else it says, until it says that it is back.
-        let goes_on_leaving = member.state == MemberState::Leaving
-            && old.is_some_and(|old| old.state == Some(MemberState::Leaving));
+        // Who was about to leave stays so, whatever else it says, until it says that it is back; and that is heard by some before others.
+        let is_back = member.state == MemberState::Leaving && truth.left_at.is_some();
         let leaves = matches!(member.state, MemberState::Left | MemberState::Leaving) && seen != Seen::Reaped;
-        if leaves && !goes_on_leaving {
+        if leaves && !is_back {
             ensure(
                 "failed is not left",
                 may_have_left(truth, member.incarnation),

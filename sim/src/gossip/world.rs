@@ -9,6 +9,7 @@ use lictor_gossip::{Answer, CallId, Config, Effect, Event as Log, Gossip, Inboun
 use lictor_machine::{Instant, Machine, NodeId, Rng, Token};
 
 use super::air::{Air, Plane, Weather};
+use super::joining::{LOOK_AGAIN, REJOIN};
 use super::queue::Queue;
 use super::seat::{Arrival, Place, Seat, seat_of};
 use super::tally::Tally;
@@ -18,9 +19,6 @@ use crate::oracles::{Check, Violation};
 
 /// Wakes that may happen at one instant, however few members there are.
 const WAKES_MIN: u32 = 1000;
-
-/// How long a member waits before it tries again to join.
-const REJOIN: Duration = Duration::from_secs(5);
 
 /// What a member's settings are made of.
 #[derive(Clone, Debug)]
@@ -104,7 +102,7 @@ pub struct World<'w, W> {
     /// The call that is being handed to a machine, until it replies.
     pub(super) answering: Option<u64>,
     /// Joins that are not answered.
-    joins: BTreeMap<Token, u32>,
+    pub(super) joins: BTreeMap<Token, u32>,
     /// How often somebody was woken at this instant.
     wakes: u32,
     /// More are a deadline that does not go away.
@@ -456,8 +454,9 @@ impl<'w, W: Watch> World<'w, W> {
                 if let Answer::Joined { joined: 1.., .. } = outcome {
                     self.tally.joins += 1;
                     self.did(at, "joined", token.0);
+                    self.join_later(at, LOOK_AGAIN);
                 } else {
-                    self.join_later(at);
+                    self.join_later(at, REJOIN);
                 }
                 self.look(at, &effect)
             }
@@ -562,40 +561,6 @@ impl<'w, W: Watch> World<'w, W> {
             truth.left_at = truth.left_at.max(Some(truth.incarnation));
         }
         (truth.fate, truth.since, truth.sound_since) = (fate, self.now, None);
-    }
-
-    /// Joins whom a member is to join.
-    pub(super) fn join_seeds(&mut self, at: usize) -> Check {
-        let seeds = self.seats[at].seeds.clone();
-        if seeds.is_empty() || self.seats[at].frozen {
-            self.join_later(at);
-            return Ok(());
-        }
-        let addresses = seeds
-            .iter()
-            .map(|seed| self.seats[*seed].place.address())
-            .collect();
-        self.next_token += 1;
-        let token = Token(self.next_token);
-        self.joins.insert(token, at as u32);
-        let scene = Scene {
-            now: self.now,
-            members: &self.truth,
-        };
-        self.watch.asked(scene, at, token);
-        if self.ask(at, Input::Join { token, addresses })?.is_err() {
-            self.joins.remove(&token);
-            self.join_later(at);
-        }
-        Ok(())
-    }
-
-    fn join_later(&mut self, at: usize) {
-        let event = Event::Join {
-            at: at as u32,
-            life: self.truth[at].life,
-        };
-        self.queue.push(self.now + REJOIN, event);
     }
 
     pub(super) fn resume_later(&mut self, at: usize, after: Duration) {

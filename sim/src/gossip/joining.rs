@@ -1,17 +1,71 @@
-//! Forming a large pool at once: ten thousand joins, each told to everybody by gossip, would take longer than what is to be measured.
+//! How members come to know each other: as a driver that is told whom to join does it, or all at once.
+
+use core::time::Duration;
 
 use bytes::Bytes;
 use lictor_gossip::event::EventDigest;
 use lictor_gossip::wire::{BUCKETS, PacketBuilder, Part, PoolTag, Profile, Statement, Step, Summary};
 use lictor_gossip::{CallId, Input, LamportTime, Memory, RememberedPeer, Sender};
+use lictor_machine::Token;
 
 use super::controls::Keeps;
-use super::truth::Watch;
-use super::world::World;
+use super::truth::{Scene, Watch};
+use super::world::{Event, World};
 use crate::oracles::{Check, Violation};
 
+/// How long a member waits before it tries again to join.
+pub(super) const REJOIN: Duration = Duration::from_secs(5);
+
+/// How often a member that has joined looks whether it knows any of those whom it was to join.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(20);
+
 impl<W: Watch> World<'_, W> {
-    /// Starts every member, with everybody knowing everybody.
+    /// Joins whom a member is to join, unless it knows one of them: a few that were cut off together, and whose addresses have changed
+    /// since, would otherwise stay among themselves.
+    pub(super) fn join_seeds(&mut self, at: usize) -> Check {
+        if self.seats[at].frozen {
+            self.join_later(at, REJOIN);
+            return Ok(());
+        }
+        let seeds = self.seats[at].seeds.clone();
+        if seeds.is_empty() || seeds.iter().any(|seed| self.knows(at, *seed)) {
+            self.join_later(at, LOOK_AGAIN);
+            return Ok(());
+        }
+        let addresses = seeds.iter().map(|seed| self.address(*seed)).collect();
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.joins.insert(token, at as u32);
+        let scene = Scene {
+            now: self.now,
+            members: &self.truth,
+        };
+        self.watch.asked(scene, at, token);
+        if self.ask(at, Input::Join { token, addresses })?.is_err() {
+            self.joins.remove(&token);
+            self.join_later(at, REJOIN);
+        }
+        Ok(())
+    }
+
+    /// Whether a member holds another for well, and where it is.
+    fn knows(&self, at: usize, other: usize) -> bool {
+        let known = self
+            .machine(at)
+            .and_then(|machine| machine.member(self.truth[other].id));
+        known.is_some_and(|known| known.state.is_well() && known.address == self.address(other))
+    }
+
+    pub(super) fn join_later(&mut self, at: usize, after: Duration) {
+        let event = Event::Join {
+            at: at as u32,
+            life: self.truth[at].life,
+        };
+        self.queue.push(self.now + after, event);
+    }
+
+    /// Starts every member, with everybody knowing everybody: ten thousand joins, each told to all by gossip, would take longer than what is
+    /// to be measured.
     ///
     /// Each is started as one that comes back and remembers another, and that one's answer, which nobody really gives, tells it of all.
     pub fn start_acquainted(&mut self) -> Check {
