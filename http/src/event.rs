@@ -105,7 +105,7 @@ fn check(event: &UserEvent) -> Result<(), String> {
 }
 
 /// What is wrong with a regular expression, in the words that clients know where there are such.
-fn regex_error(pattern: &str) -> String {
+pub(crate) fn regex_error(pattern: &str) -> String {
     let Err(error) = Parser::new().parse(pattern) else {
         return format!("expression too large or not supported: `{pattern}`");
     };

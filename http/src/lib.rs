@@ -15,6 +15,7 @@ mod coordinate;
 mod decode;
 mod event;
 mod event_log;
+pub mod filter;
 mod json;
 mod kv;
 mod offload;
