@@ -65,7 +65,8 @@ pub enum Input {
 pub enum Effect {
     /// Of the server within.
     Server(crate::Effect),
-    /// Of a member of a pool. [`gossip::Effect::Left`] never comes by this way.
+    /// Of a member of a pool. [`gossip::Effect::Left`] never comes by this way. Addresses are a pool's own: a server may have one at home
+    /// and another for the other data centers, so what one pool says or forgets of it is nothing to the other.
     Gossip {
         /// Which pool.
         pool: Pool,

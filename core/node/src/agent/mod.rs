@@ -210,11 +210,6 @@ impl Agent {
 
     /// Carries out, or passes on, one effect of a pool.
     fn translate_gossip(&mut self, pool: Pool, effect: gossip::Effect) {
-        // A server of this data center is a member of both pools, and the LAN knows better where it is.
-        let elsewhere = |id| match pool {
-            Pool::Lan => self.wan.as_ref().is_some_and(|wan| wan.member(id).is_some()),
-            Pool::Wan => self.lan.member(id).is_some(),
-        };
         match &effect {
             gossip::Effect::Member(event) => {
                 if pool == Pool::Lan {
@@ -229,8 +224,6 @@ impl Agent {
                     self.duty_soon();
                 }
             }
-            gossip::Effect::Address { id, .. } if pool == Pool::Wan && elsewhere(*id) => return,
-            gossip::Effect::Forget(id) if elsewhere(*id) => return,
             gossip::Effect::Answer { token, .. } if token.0 >= OWN_TOKENS => return,
             gossip::Effect::Left => {
                 self.pool_left(pool);
