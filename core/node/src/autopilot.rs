@@ -62,8 +62,13 @@ impl Autopilot {
         self.roster.get(&id).map(|facts| facts.state)
     }
 
+    /// Whether gossip tells of servers; it tells of this one first of all.
+    pub(crate) fn hears_gossip(&self) -> bool {
+        !self.roster.is_empty()
+    }
+
     /// Whether gossip knows that it is not there any more, nor will be.
-    fn is_gone(&self, id: NodeId) -> bool {
+    pub(crate) fn is_gone(&self, id: NodeId) -> bool {
         let left = matches!(self.state(id), Some(MemberState::Left | MemberState::Leaving));
         left || self.forgotten.contains(&id)
     }
@@ -118,6 +123,45 @@ impl Node {
         let _ = self.raft_input(raft::Input::Transfer { token, to: None });
         self.look_soon();
         self.see_whether_removed();
+    }
+
+    /// Whether gossip knows of a cluster that this server should belong to instead of founding one. Its servers may have failed, or be on
+    /// the far side of a partition; only if they left is there none. People are told, since they may know that it is gone for good.
+    pub(crate) fn sees_a_cluster(&mut self) -> bool {
+        let autopilot = &self.autopilot;
+        let others = autopilot.roster.values().filter(|facts| {
+            facts.id != self.config.id && facts.cluster.is_some() && !autopilot.is_gone(facts.id)
+        });
+        // One that is well takes this server in; then there is nothing to say.
+        let Some(other) = others.max_by_key(|facts| facts.state.is_well()).cloned() else {
+            return false;
+        };
+        if !other.state.is_well() {
+            self.complain(
+                other.id,
+                format!(
+                    "this server founds no cluster, since server {:?} ({}) is in one and has only failed: bring it back, or, if that cluster \
+                     is lost for good, have its servers leave by force",
+                    other.name, other.id
+                ),
+            );
+        }
+        true
+    }
+
+    /// Says what the trouble with a server is, unless that was said lately.
+    fn complain(&mut self, about: NodeId, trouble: String) {
+        let now = self.now();
+        let complained = &mut self.autopilot.complained;
+        let last = complained.get(&about);
+        if last.is_some_and(|at| now.since(*at) < COMPLAIN_EVERY) {
+            return;
+        }
+        if complained.len() >= ROSTER_MAX {
+            complained.clear();
+        }
+        complained.insert(about, now);
+        self.event(Event::Trouble(trouble));
     }
 
     /// After each change of the configuration: whether this node is out of it, as it wanted, or has nobody to leave.
@@ -241,7 +285,6 @@ impl Node {
     fn adopt_newcomers(&mut self, members: &Configuration) {
         let Some(cluster) = self.cluster() else { return };
         let known = members.members();
-        let now = self.now();
         let mut ask = Vec::new();
         let mut strangers = Vec::new();
         let autopilot = &self.autopilot;
@@ -263,17 +306,13 @@ impl Node {
             self.ask_to_adopt(id, cluster);
         }
         for (id, name, theirs) in strangers {
-            let last = self.autopilot.complained.get(&id);
-            if last.is_none_or(|at| now.since(*at) >= COMPLAIN_EVERY) {
-                if self.autopilot.complained.len() >= ROSTER_MAX {
-                    self.autopilot.complained.clear();
-                }
-                self.autopilot.complained.insert(id, now);
-                self.event(Event::Trouble(format!(
+            self.complain(
+                id,
+                format!(
                     "server {name:?} ({id}) belongs to the cluster {theirs}, this one is {cluster}: to move it here, stop it and \
                      empty its data directory"
-                )));
-            }
+                ),
+            );
         }
     }
 
@@ -288,13 +327,7 @@ impl Node {
             // The next look asks again.
             Err(None) => {}
             Err(Some(reason)) => {
-                let now = self.now();
-                let last = self.autopilot.complained.insert(id, now);
-                if last.is_none_or(|at| now.since(at) >= COMPLAIN_EVERY) {
-                    self.event(Event::Trouble(format!(
-                        "server {id} cannot join the cluster: {reason}"
-                    )));
-                }
+                self.complain(id, format!("server {id} cannot join the cluster: {reason}"));
             }
         }
     }
@@ -368,7 +401,9 @@ impl Node {
         let well = self.autopilot.state(peer.id).is_none_or(MemberState::is_well);
         let near = peer.matched.0.saturating_add(settings.max_trailing_logs) >= last.0;
         let recent = self.now().since(peer.last_heard) <= patience;
-        well && near && recent && !peer.snapshot
+        // In a short log one that has never answered is not far behind, either.
+        let answers = peer.matched > Index::ZERO;
+        well && answers && near && recent && !peer.snapshot
     }
 
     /// What an operator asked for; answered at once, unless it is a change.

@@ -317,8 +317,10 @@ impl Node {
         };
         let new = self.society.known.insert(who, acquaintance).is_none();
         let mut moved = self.learn_address(&hello.me);
-        for peer in hello.peers.iter().take(HELLO_PEERS_MAX) {
-            // Hearsay never overrides what a server said of itself.
+        // Gossip knows better who is there: by hearsay servers that are gone would come back for ever, first here and then there.
+        let hearsay = !self.autopilot.hears_gossip();
+        for peer in hello.peers.iter().take(HELLO_PEERS_MAX).filter(|_| hearsay) {
+            // It never overrides what a server said of itself.
             if peer.id != self.config.id && self.society.peer(peer.id).is_none() {
                 moved |= self.learn_address(peer);
             }
@@ -390,6 +392,10 @@ impl Node {
         let enough =
             usize::try_from(expect).is_ok_and(|expect| candidates.len() >= expect && expect <= VOTERS_MAX);
         if !enough || candidates.first() != Some(&self.config.id) {
+            return;
+        }
+        // A greeting of theirs may be on its way still.
+        if self.sees_a_cluster() {
             return;
         }
         let cluster = ClusterId(

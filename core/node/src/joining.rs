@@ -79,6 +79,19 @@ impl Node {
         }
     }
 
+    /// After a change of the configuration: those who left and are out of it now need not be remembered any more.
+    pub(crate) fn part_with_the_removed(&mut self) {
+        let peers = &self.society.notes.peers;
+        let gone: Vec<NodeId> = peers
+            .iter()
+            .map(|peer| peer.id)
+            .filter(|id| self.autopilot.is_gone(*id))
+            .collect();
+        for id in gone {
+            self.part(id);
+        }
+    }
+
     pub(crate) fn peer_address(&self, id: NodeId) -> Option<&PeerAddress> {
         self.society.peer(id)
     }

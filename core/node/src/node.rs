@@ -335,7 +335,10 @@ impl Node {
                         self.watch_tombstones();
                         self.autopilot_leads(*leader == Some(self.config.id));
                     }
-                    raft::Event::Members(_) | raft::Event::Removed => self.see_whether_removed(),
+                    raft::Event::Members(_) | raft::Event::Removed => {
+                        self.part_with_the_removed();
+                        self.see_whether_removed();
+                    }
                     raft::Event::SendingSnapshot { .. }
                     | raft::Event::DiskStalled { .. }
                     | raft::Event::QuorumLost

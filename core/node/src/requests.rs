@@ -42,6 +42,18 @@ struct Open {
     deadline: Instant,
 }
 
+impl Open {
+    /// Whether it changes something, and may do so whatever becomes of whoever asked.
+    const fn may_come_to_pass(&self) -> bool {
+        let under_way = matches!(self.stage, Stage::Raft(_) | Stage::Called(_));
+        under_way
+            && matches!(
+                self.request,
+                Request::Write(_) | Request::Operator(OperatorRequest::Remove(_))
+            )
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     open: BTreeMap<Asker, Open>,
@@ -334,16 +346,10 @@ impl Node {
             let Some(open) = self.requests.open.get(&asker).filter(|open| open.deadline <= now) else {
                 continue;
             };
-            let error = match (&open.request, &open.stage) {
-                // It may still come to pass.
-                (
-                    Request::Write(_) | Request::Operator(OperatorRequest::Remove(_)),
-                    Stage::Raft(_) | Stage::Called(_),
-                ) => RequestError::LeadershipLost,
-                (Request::Write(_) | Request::Read(_) | Request::Operator(_), _) => RequestError::NoLeader,
-                (Request::TransferLeadership(_), _) => {
-                    RequestError::NotTransferred("it took too long".into())
-                }
+            let error = match &open.request {
+                _ if open.may_come_to_pass() => RequestError::LeadershipLost,
+                Request::Write(_) | Request::Read(_) | Request::Operator(_) => RequestError::NoLeader,
+                Request::TransferLeadership(_) => RequestError::NotTransferred("it took too long".into()),
             };
             match open.stage {
                 Stage::Raft(token) => {
@@ -411,10 +417,22 @@ impl Node {
         }
     }
 
+    /// This node stops: whoever waits is told so. Not of what may be carried out by others all the same: "stopped" means that nothing
+    /// was done, and that it may be asked of another server.
     pub(crate) fn fail_all_requests(&mut self, error: &RequestError) {
-        let open: Vec<Asker> = self.requests.open.keys().copied().collect();
-        for asker in open {
-            self.finish(asker, Answer::Failed(error.clone()));
+        let open: Vec<(Asker, bool)> = self
+            .requests
+            .open
+            .iter()
+            .map(|(asker, open)| (*asker, open.may_come_to_pass()))
+            .collect();
+        for (asker, may_come_to_pass) in open {
+            let error = if may_come_to_pass {
+                RequestError::LeadershipLost
+            } else {
+                error.clone()
+            };
+            self.finish(asker, Answer::Failed(error));
         }
         self.requests = Requests {
             next_call: self.requests.next_call,

@@ -17,8 +17,8 @@ use lictor_gossip::MemberState;
 use lictor_machine::{Index, NodeId};
 use lictor_node::agent::ServerFacts;
 use lictor_node::{
-    Answer, Call, ClusterId, Config, Event, FoundRefusal, Input, OperatorAnswer, OperatorRequest, Reply,
-    Request, RequestError,
+    Answer, Call, ClusterId, Config, Event, FoundRefusal, Hello, Input, OperatorAnswer, OperatorRequest,
+    PeerAddress, Reply, Request, RequestError,
 };
 use lictor_raft::Configuration;
 
@@ -283,6 +283,102 @@ fn a_new_leader_takes_nobody_out_whom_gossip_does_not_know() {
     let (mut world, _) = World::founded(|_| {});
     world.run(SECOND * 10);
     assert_eq!(members(&world).voters, ids([1, 2, 3]));
+}
+
+#[test]
+fn newcomers_that_gossip_tells_of_a_cluster_found_no_other_though_nobody_in_it_answers() {
+    let (mut world, _) = World::founded(|_| {});
+    for id in 4..=6 {
+        for old in 1..=3 {
+            world.separate(id, old);
+        }
+        let cluster = facts(&world, n(1), MemberState::Alive);
+        world.add(id, 3, &[], |_| {});
+        world.input(n(id), Input::Known(cluster)).unwrap();
+        world
+            .input(n(id), Input::Contacts((4..=6).map(|id| address(n(id))).collect()))
+            .unwrap();
+    }
+    // The harness would notice two clusters.
+    live(&mut world, 5, &[]);
+    for id in 4..=6 {
+        assert_eq!(world.seats[&n(id)].node.notes().founding, None);
+        assert_eq!(troubles(&world, n(id)), [""; 0]);
+    }
+    // Those that only failed may come back.
+    live(
+        &mut world,
+        5,
+        &[
+            (1, MemberState::Failed),
+            (2, MemberState::Failed),
+            (3, MemberState::Failed),
+        ],
+    );
+    let said = troubles(&world, n(4));
+    assert!(
+        said.len() == 1 && said[0].contains("founds no cluster"),
+        "{said:?}"
+    );
+    world.cut.clear();
+    live(&mut world, 16, &[]);
+    assert_eq!(members(&world).voters, ids(1..=6));
+}
+
+#[test]
+fn who_has_left_is_forgotten_by_all_and_not_brought_back_by_hearsay() {
+    let (mut world, leader) = World::founded(|_| {});
+    live(&mut world, 2, &[]);
+    let follower = world.follower(leader);
+    let staying = world
+        .ids()
+        .into_iter()
+        .filter(|id| *id != follower)
+        .collect::<Vec<_>>();
+    live(&mut world, 3, &[(follower.0, MemberState::Left)]);
+    let knows = |world: &World, at: &NodeId| {
+        let peers = &world.seats[at].node.notes().peers;
+        peers.iter().any(|peer| peer.id == follower)
+    };
+    assert!(!members(&world).members().contains(&follower));
+    assert!(staying.iter().all(|at| !knows(&world, at)));
+    // A greeting from one who does not know it yet.
+    let known = facts(&world, follower, MemberState::Alive);
+    let peer = |facts: &ServerFacts| PeerAddress {
+        id: facts.id,
+        name: facts.name.clone(),
+        address: facts.address,
+    };
+    let hello = Hello {
+        me: peer(&facts(&world, staying[1], MemberState::Alive)),
+        expect: 3,
+        cluster: world.cluster(),
+        given_up: 0,
+        peers: vec![peer(&known)],
+    };
+    world.call(staying[1], staying[0], Call::Hello(hello));
+    assert!(!knows(&world, &staying[0]));
+}
+
+#[test]
+fn a_learner_that_has_never_answered_is_not_promoted() {
+    let at_once = |config: &mut Config| {
+        config.autopilot.server_stabilization_time = Duration::ZERO;
+    };
+    let (mut world, leader) = World::founded(at_once);
+    world.set(leader, "k", "v");
+    live(&mut world, 2, &[]);
+    let silent = ServerFacts {
+        id: n(9),
+        name: "silent".into(),
+        ..facts(&world, leader, MemberState::Alive)
+    };
+    for _ in 0..10 {
+        world.input(leader, Input::Known(silent.clone())).unwrap();
+        world.run(SECOND);
+        assert_eq!(members(&world).voters, ids([1, 2, 3]));
+    }
+    assert_eq!(members(&world).learners, ids([9]));
 }
 
 #[test]
