@@ -2,7 +2,10 @@
 //! says of itself.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use lictor_machine::NodeId;
 
 use super::build::invalid;
 use super::error::ConfigError;
@@ -14,7 +17,6 @@ const META_KEY_MAX: usize = 128;
 const META_VALUE_MAX: usize = 512;
 /// More would be a mistyped interval, and a load for everybody.
 const MULTIPLIER_MAX: i64 = 100;
-const DEFAULT_RECONNECT: Duration = Duration::from_hours(72);
 
 /// Everything about pools: parsed, and not checked yet.
 pub(super) struct Pools {
@@ -84,25 +86,20 @@ pub(super) struct Checked {
 
 /// Reads every value that has to be parsed. `port`: where addresses without one are reached.
 pub(super) fn parse(parsed: &mut Parsing, settings: &Settings, port: u16) -> Pools {
-    let seconds = Duration::from_secs;
     let rejoin_after_leave = settings.rejoin_after_leave.unwrap_or(false);
-    let lan = Gossip {
-        gossip_interval: Duration::from_millis(200),
-        gossip_nodes: 3,
-        probe_interval: seconds(1),
-        probe_timeout: Duration::from_millis(500),
-        retransmit_mult: 4,
-        suspicion_mult: 4,
-        reconnect_timeout: DEFAULT_RECONNECT,
+    let nobody = (NodeId(0), SocketAddr::from(([0, 0, 0, 0], 0)));
+    let usual = |preset: &lictor_gossip::Config| Gossip {
+        gossip_interval: preset.gossip_interval,
+        gossip_nodes: preset.gossip_nodes as u32,
+        probe_interval: preset.probe_interval,
+        probe_timeout: preset.probe_timeout,
+        retransmit_mult: preset.retransmit_mult,
+        suspicion_mult: preset.suspicion_mult,
+        reconnect_timeout: preset.reconnect_timeout,
         rejoin_after_leave,
     };
-    let wan = Gossip {
-        gossip_interval: Duration::from_millis(500),
-        probe_interval: seconds(5),
-        probe_timeout: seconds(3),
-        suspicion_mult: 6,
-        ..lan.clone()
-    };
+    let lan = usual(&lictor_gossip::Config::lan(nobody.0, "", nobody.1, 0));
+    let wan = usual(&lictor_gossip::Config::wan(nobody.0, "", nobody.1, 0));
     let lan = Source {
         names: LAN,
         timing: &settings.gossip_lan,
