@@ -6,6 +6,9 @@
 //!
 //! A node that gossip has never heard of is left alone for a while: a leader that has just started does not know everybody yet.
 
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -231,7 +234,9 @@ pub fn node_def(
 fn alive(member: &Member, node: Option<&NodeInfo>) -> Option<CatalogChange> {
     let def = match node.map(|node| &node.node.def) {
         Some(known) if known.id == Some(member.id) => None,
-        // Another machine has come under this name, or somebody else has described it.
+        // Another machine has come under this name. The catalog lets it have that once the former owner is known not to be well.
+        Some(NodeDef { id: Some(_), .. }) if node.is_some_and(is_well) => return node.and_then(failed),
+        // So it does now; or somebody else has described the node.
         Some(known) => Some(NodeDef {
             id: Some(member.id),
             address: member.address.ip().to_string().into(),
@@ -318,6 +323,10 @@ fn serf_health(status: Status) -> CheckDef {
 
 fn is_serf_health(check: &CheckRecord) -> bool {
     check.def.id.eq_ignore_ascii_case(SERF_HEALTH)
+}
+
+fn is_well(node: &NodeInfo) -> bool {
+    has(node, &serf_health(Status::Passing))
 }
 
 fn has(node: &NodeInfo, wanted: &CheckDef) -> bool {
