@@ -4,7 +4,6 @@ mod autopilot;
 mod commands;
 mod coordinates;
 mod discovery;
-mod discovery_model;
 mod indexes;
 mod kv;
 mod model;
