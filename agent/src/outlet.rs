@@ -59,7 +59,10 @@ impl ServerOutlet {
             Effect::Fetch { id, what } => self.storage.fetch(id, what),
             Effect::Store(batch) => self.storage.store(batch),
             Effect::ReplaceState(snapshot) => self.storage.replace_state(snapshot),
-            Effect::Publish(Published { state, touched }) => self.view.publish(state, touched),
+            Effect::Publish(published) => {
+                let Published { state, touched } = *published;
+                self.view.publish(state, touched);
+            }
             Effect::Standing(standing) => self.view.set_standing(standing),
             Effect::Call {
                 id,
@@ -125,10 +128,12 @@ impl Outlet<Agent> for AgentOutlet {
                 }
             }
             agent::Effect::Gossip { pool, effect } => {
-                if let (Pool::Lan, lictor_gossip::Effect::Address { id, address }, Some(server)) =
-                    (pool, &effect, &self.server)
-                {
-                    server.view.set_address(*id, *address);
+                if let (Pool::Lan, Some(server)) = (pool, &self.server) {
+                    if let lictor_gossip::Effect::Address { id, address } = &effect {
+                        server.view.set_address(*id, *address);
+                    } else if let lictor_gossip::Effect::Forget(id) = &effect {
+                        server.view.forget_address(*id);
+                    }
                 }
                 self.gossip.effect(pool, effect);
             }

@@ -107,7 +107,7 @@ impl Node {
 
     pub(crate) fn publish(&mut self, touched: Touched) {
         let state = self.state.clone();
-        self.emit(Effect::Publish(Published { state, touched }));
+        self.emit(Effect::Publish(Box::new(Published { state, touched })));
     }
 
     fn keep_rows(&mut self, rows: Vec<Row>) {

@@ -365,7 +365,7 @@ pub enum Effect {
     /// on its way and goes first. Nothing is staged anew until the report.
     ReplaceState(SnapshotMeta),
     /// Make this state the one that readers see, then wake those who watch what was touched.
-    Publish(Published),
+    Publish(Box<Published>),
     /// The node's standing in the cluster changed.
     Standing(Standing),
     /// Call another agent; report [`Input::CallDone`].

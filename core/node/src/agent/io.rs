@@ -57,10 +57,6 @@ pub enum Input {
 }
 
 /// What an agent wants done, in order.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "most are the server's, and a box for each would cost more than the room"
-)]
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Of the server within.
@@ -116,9 +112,6 @@ pub enum Reject {
     /// It is to be asked of the agent, not of one pool.
     #[error("to be asked of the agent, not of one pool")]
     NotByPool,
-    /// The agent is leaving.
-    #[error("this agent is leaving")]
-    Leaving,
 }
 
 /// Why an agent wants to be woken.
