@@ -127,7 +127,7 @@ pub(super) fn parse(parsed: &mut Parsing, settings: &Settings, port: u16) -> Poo
         drain: parsed.duration(
             "performance.leave_drain_time",
             settings.leave_drain_time.as_deref(),
-            seconds(5),
+            Duration::from_secs(5),
         ),
         last_contact_threshold: parsed.duration(
             "autopilot.last_contact_threshold",
@@ -137,7 +137,7 @@ pub(super) fn parse(parsed: &mut Parsing, settings: &Settings, port: u16) -> Poo
         server_stabilization_time: parsed.duration(
             "autopilot.server_stabilization_time",
             settings.autopilot_server_stabilization_time.as_deref(),
-            seconds(10),
+            Duration::from_secs(10),
         ),
     }
 }
