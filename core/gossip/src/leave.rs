@@ -33,9 +33,17 @@ impl Gossip {
         }
         self.phase = Phase::Leaving;
         let me = self.change(Slot::ME, |me| me.state = MemberState::Leaving);
-        let (id, incarnation, time) = (me.id, me.incarnation, self.intents.increment());
-        self.table.set_time(Slot::ME, time);
         self.emit(MemberEvent::Updated(me));
+        self.say_leave();
+        self.timers
+            .set(Timer::Leave, self.now() + self.config.leave_timeout / 2);
+    }
+
+    /// Says that this member, as it is now, is about to leave.
+    pub(crate) fn say_leave(&mut self) {
+        let time = self.intents.increment();
+        let (id, incarnation) = (self.me().id, self.me().incarnation);
+        self.table.set_time(Slot::ME, time);
         let leave = Part::Statement(Statement::Leave {
             id,
             incarnation,
@@ -43,8 +51,6 @@ impl Gossip {
             prune: false,
         });
         self.pass_on(Topic::intent(id), leave.encode());
-        self.timers
-            .set(Timer::Leave, self.now() + self.config.leave_timeout / 2);
     }
 
     /// A round of gossip is over: perhaps all that had to be said has been.

@@ -187,13 +187,8 @@ impl Gossip {
             return;
         }
         let statement = how.spreadable(|| Statement::Alive(profile.clone()));
-        let state = match known.state {
-            // It has said that it is about to leave, and contradicts something else.
-            MemberState::Leaving => MemberState::Leaving,
-            MemberState::Alive | MemberState::Suspect | MemberState::Left | MemberState::Failed => {
-                MemberState::Alive
-            }
-        };
+        // Also if it was about to leave: that was at another incarnation, and who still is says so again.
+        let state = MemberState::Alive;
         let changed = differs(&known, &profile);
         let member = self.change(slot, |member| *member = member_of(profile, state));
         self.clear_suspicion(id);
@@ -453,6 +448,9 @@ impl Gossip {
         }
         let statement = Part::Statement(Statement::Alive(profile_of(&me))).encode();
         self.pass_on(Topic::state(me.id), statement);
+        if self.phase == Phase::Leaving {
+            self.say_leave();
+        }
     }
 
     /// Forgets that somebody is suspected.

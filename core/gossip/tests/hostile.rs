@@ -296,6 +296,9 @@ fn g04_a_leave_of_an_earlier_life_is_not_one_of_the_next() {
     assert_eq!(net.hosts[0].sees(51), Some(MemberState::Alive));
     say(&mut net, 1, 0, &[leave(51, 42), alive(51, 2)]);
     assert_eq!(net.hosts[0].sees(52), Some(MemberState::Leaving));
+    // It is there again, whether the word that it wants to be has come by or not.
+    say(&mut net, 1, 0, &[alive(51, 3)]);
+    assert_eq!(net.hosts[0].sees(52), Some(MemberState::Alive));
 }
 
 /// G-04: who has missed that a member wants to stay hears of it when all is exchanged.
