@@ -68,6 +68,8 @@ pub struct Air {
     trouble: Vec<Trouble>,
     cut: BTreeSet<(u32, u32)>,
     troubled: bool,
+    /// Nobody has any.
+    no_streams: bool,
 }
 
 impl Air {
@@ -80,6 +82,7 @@ impl Air {
             trouble: Vec::new(),
             cut: BTreeSet::new(),
             troubled: false,
+            no_streams: false,
         }
     }
 
@@ -135,6 +138,11 @@ impl Air {
         self.troubled = false;
     }
 
+    /// Takes the streams from everybody, for protocols that have none.
+    pub const fn without_streams(&mut self) {
+        self.no_streams = true;
+    }
+
     /// Whether anything is cut between members that have no trouble of their own.
     pub fn is_parted(&self) -> bool {
         !self.cut.is_empty() || self.group.iter().any(|group| *group != 0)
@@ -175,7 +183,7 @@ impl Air {
     /// When something that is sent now on a stream arrives, or the word that it never will; `None`: there will be no word either.
     /// The ways of a stream are those of its lost packets too: it takes longer, the more is lost.
     pub fn stream(&mut self, now: Instant, from: usize, to: usize) -> Option<Result<Instant, Instant>> {
-        if self.is_blocked(from, to, Plane::Streams) {
+        if self.no_streams || self.is_blocked(from, to, Plane::Streams) {
             return None;
         }
         let mut delay = self.delay() * 3;

@@ -294,6 +294,11 @@ impl<W: Watch> World<'_, W> {
         self.air.set_weather(weather);
     }
 
+    /// Takes the streams from everybody.
+    pub const fn without_streams(&mut self) {
+        self.air.without_streams();
+    }
+
     /// Mends everything; who is frozen goes on when its time comes.
     pub fn calm(&mut self) {
         self.record(Record::Phase("calm"));

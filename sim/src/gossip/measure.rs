@@ -353,6 +353,10 @@ pub fn unwell(
     duration: Duration,
 ) -> Result<FalseDeaths, Violation> {
     const FROZEN: Duration = Duration::from_secs(5);
+    if plan.plain_swim {
+        // SWIM knows datagrams only.
+        world.without_streams();
+    }
     let mut rng = Rng::new(plan.seed ^ 0x5107);
     let mut members = world.up();
     rng.shuffle(&mut members);
