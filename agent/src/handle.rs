@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 use lictor_gossip as gossip;
 use lictor_machine::Token;
 use lictor_node::agent::{Input, Pool};
-use lictor_node::{Answer, InboundId, Request, RequestError};
+use lictor_node::{Answer, InboundId, OperatorRequest, Request, RequestError};
 use lictor_runtime::{Closed, Completions, Envelope, Inbox};
 use lictor_transport_quic::ReplyHandle;
 
@@ -50,16 +50,23 @@ impl Handle {
         Token(self.next_token.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Asks the server and waits for its answer.
+    /// Asks the server and waits for its answer. That it stopped is answered only if nothing was done: who hears it asks another one.
     pub(crate) async fn request(&self, request: Request) -> Answer {
         let token = self.token();
         let (sender, answer) = oneshot::channel();
+        let stopped = RequestError::Stopped("it is shutting down".into());
+        let lost = match &request {
+            // The loop may have ended after it was proposed, and others may carry it out.
+            Request::Write(_) | Request::Operator(OperatorRequest::Remove(_)) => RequestError::LeadershipLost,
+            Request::Read(_)
+            | Request::TransferLeadership(_)
+            | Request::Operator(OperatorRequest::Servers { .. } | OperatorRequest::Health) => stopped.clone(),
+        };
         let input = Input::Server(lictor_node::Input::Request { token, request });
-        let stopped = || Answer::Failed(RequestError::Stopped("it is shutting down".into()));
         let tag = Tag::Request(token, sender);
         match self.inbox.send(Envelope { input, tag }).await {
-            Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
-            Err(Closed(_)) => stopped(),
+            Ok(()) => answer.await.unwrap_or(Answer::Failed(lost)),
+            Err(Closed(_)) => Answer::Failed(stopped),
         }
     }
 
@@ -111,5 +118,39 @@ impl Handle {
     /// Ends the loop at once.
     pub(crate) fn stop(&self) {
         self.inbox.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, zip};
+    use lictor_catalog::{Action, KvWrite};
+    use lictor_raft::ReadMode;
+    use lictor_runtime::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_ends_does_not_say_that_nothing_was_done() {
+        let write = || Request::Write(Action::Kv(KvWrite::Delete("k".into())));
+        let (inbox, completions, mut inputs) = channel(8);
+        let handle = Handle::new(inbox, completions);
+        let taken_and_dropped = async {
+            let mut taken = Vec::new();
+            while taken.len() < 2 {
+                inputs.take(&mut taken, 8).await;
+            }
+        };
+        let asked = zip(
+            handle.request(write()),
+            handle.request(Request::Read(ReadMode::Quorum)),
+        );
+        let (answers, ()) = block_on(zip(asked, taken_and_dropped));
+        assert!(matches!(answers.0, Answer::Failed(RequestError::LeadershipLost)));
+        assert!(matches!(answers.1, Answer::Failed(RequestError::Stopped(_))));
+        // This one never got anywhere.
+        drop(inputs);
+        let refused = block_on(handle.request(write()));
+        assert!(matches!(refused, Answer::Failed(RequestError::Stopped(_))));
     }
 }

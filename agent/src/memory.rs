@@ -29,6 +29,19 @@ pub(crate) struct Keeper {
 struct Latest {
     waiting: Mutex<[Option<Memory>; 2]>,
     news: Signal,
+    /// Held from taking what waits until it is written: nothing older is ever written after it.
+    writing: Mutex<()>,
+}
+
+impl Latest {
+    /// Writes down what waits; without a directory it is dropped. Blocks.
+    fn write(&self, dir: Option<&Path>) {
+        let _alone = lock(&self.writing);
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        if let Some(dir) = dir {
+            write_all(dir, &waiting);
+        }
+    }
 }
 
 impl Keeper {
@@ -42,13 +55,12 @@ impl Keeper {
         (keeper, async move {
             loop {
                 let listener = latest.news.listen();
-                let waiting = std::mem::take(&mut *lock(&latest.waiting));
-                if waiting.iter().all(Option::is_none) {
+                if lock(&latest.waiting).iter().all(Option::is_none) {
                     listener.await;
                     continue;
                 }
-                let Some(dir) = dir.clone() else { continue };
-                blocking::unblock(move || write_all(&dir, &waiting)).await;
+                let (latest, dir) = (Arc::clone(&latest), dir.clone());
+                blocking::unblock(move || latest.write(dir.as_deref())).await;
             }
         })
     }
@@ -61,10 +73,7 @@ impl Keeper {
 
     /// Writes down now what is still waiting. For the end; blocks.
     pub(crate) fn flush(&self, data_dir: Option<&Path>) {
-        let waiting = std::mem::take(&mut *lock(&self.latest.waiting));
-        if let Some(dir) = data_dir {
-            write_all(dir, &waiting);
-        }
+        self.latest.write(data_dir);
     }
 }
 
@@ -110,7 +119,7 @@ fn write_all(dir: &Path, waiting: &[Option<Memory>; 2]) {
         };
         let path = file(dir, pool);
         if let Err(error) = write(&path, memory) {
-            tracing::warn!(path = %path.display(), %error, "what this agent remembers of its pool cannot be written; it will be tried again");
+            tracing::warn!(path = %path.display(), %error, "what this agent remembers of its pool cannot be written; it is tried again when that changes");
         }
     }
 }

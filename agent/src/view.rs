@@ -91,6 +91,14 @@ impl View {
             .insert(node, address);
     }
 
+    /// Forgets where a node is that is not there any more.
+    pub(crate) fn forget_address(&self, node: NodeId) {
+        self.addresses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&node);
+    }
+
     pub(crate) fn address(&self, node: NodeId) -> Option<SocketAddr> {
         self.addresses
             .read()
@@ -204,6 +212,19 @@ mod tests {
 
     fn key(key: &'static str) -> Interest {
         Query::KvGet(key.into()).interest()
+    }
+
+    #[test]
+    fn who_is_not_there_any_more_takes_no_room() {
+        let view = view();
+        let at = "127.0.0.1:8300".parse().unwrap();
+        view.set_address(NodeId(1), at);
+        view.set_address(NodeId(2), at);
+        view.forget_address(NodeId(1));
+        assert_eq!(
+            (view.address(NodeId(1)), view.address(NodeId(2))),
+            (None, Some(at))
+        );
     }
 
     #[test]
