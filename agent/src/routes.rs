@@ -4,6 +4,7 @@
 //! moves on by itself, so that servers which came later get their share.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) id: NodeId,
     /// Its name, for people.
     pub(crate) name: String,
+    /// Where it is, as gossip says.
+    address: SocketAddr,
     /// Whether gossip believes that it is well.
     well: AtomicBool,
     /// When it answered last, and when it last did not answer a ping: nanoseconds after `epoch`, 0 for never.
@@ -36,10 +39,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn new(id: NodeId, name: String, well: bool) -> Self {
+    fn new(id: NodeId, name: String, address: SocketAddr, well: bool) -> Self {
         Self {
             id,
             name,
+            address,
             well: AtomicBool::new(well),
             heard: AtomicU64::new(0),
             silent: AtomicU64::new(0),
@@ -126,8 +130,8 @@ impl Routes {
         if gone {
             self.lock().forget(&facts.datacenter, facts.id);
         } else {
-            self.lock()
-                .set(facts.datacenter, facts.id, facts.name, facts.state.is_well());
+            let server = Server::new(facts.id, facts.name, facts.address, facts.state.is_well());
+            self.lock().set(facts.datacenter, server);
         }
     }
 
@@ -144,6 +148,14 @@ impl Routes {
             .iter()
             .filter(|server| !server.is_well() && datacenter == self.datacenter);
         well.chain(failed).cloned().collect()
+    }
+
+    /// The server of this data center at an address.
+    pub(crate) fn server_at(&self, address: SocketAddr) -> Option<NodeId> {
+        let inner = self.lock();
+        let group = inner.groups.get(&self.datacenter)?;
+        let found = group.iter().find(|server| server.address == address);
+        found.map(|server| server.id)
     }
 
     /// Asks this one after all others from now on: it did not answer.
@@ -190,16 +202,18 @@ impl Routes {
 }
 
 impl Inner {
-    fn set(&mut self, datacenter: String, id: NodeId, name: String, well: bool) {
+    fn set(&mut self, datacenter: String, server: Server) {
         let group = self.groups.entry(datacenter).or_default();
-        match group.iter_mut().find(|server| server.id == id) {
-            Some(server) if server.name == name => server.well.store(well, Ordering::Relaxed),
-            Some(server) => *server = Arc::new(Server::new(id, name, well)),
+        match group.iter_mut().find(|known| known.id == server.id) {
+            Some(known) if known.name == server.name && known.address == server.address => {
+                known.well.store(server.is_well(), Ordering::Relaxed);
+            }
+            Some(known) => *known = Arc::new(server),
             None => {
                 // Anywhere but in front of who is asked now.
                 let behind = group.len().min(1) as u64;
                 let at = behind + self.rng.below(group.len() as u64 + 1 - behind);
-                group.insert(at as usize, Arc::new(Server::new(id, name, well)));
+                group.insert(at as usize, Arc::new(server));
             }
         }
     }
@@ -341,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_server_is_heard_or_silent_for_a_while() {
-        let server = Server::new(NodeId(1), "a".into(), true);
+        let server = Server::new(NodeId(1), "a".into(), "127.0.0.1:1".parse().unwrap(), true);
         let long = Duration::from_hours(1);
         assert!(!server.answered_within(long) && !server.silent_within(long));
         server.note_answer();

@@ -3,12 +3,14 @@
 //! A server that is silent is told from one that takes its time by asking it whether it is there. That makes two things
 //! possible: an answer may take as long as it needs, and servers that are gone cost a request no more than [`SILENCE`].
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use lictor_http::{Failure, offload};
+use lictor_machine::NodeId;
 use lictor_runtime::Runtime;
 use lictor_transport_quic::{CallError, CallFailure, Plane, Target, Transport};
 use serde::de::DeserializeOwned;
@@ -31,6 +33,9 @@ const CHECK: Duration = Duration::from_secs(5);
 /// there, since a write cannot be taken back.
 const LATELY: Duration = Duration::from_secs(3);
 
+/// How long a server is thought to lead before that is looked at again.
+const LEADERSHIP: Duration = Duration::from_secs(5);
+
 /// For the way there and back, beside what the servers take.
 const MARGIN: Duration = Duration::from_secs(3);
 
@@ -43,7 +48,34 @@ pub(crate) struct Caller {
     /// How long a server may wait for a leader before it answers.
     hold: Duration,
     ticker: Ticker,
+    runtime: Runtime,
+    leader: Arc<Mutex<Hint>>,
     complaints: Arc<Complaints>,
+}
+
+/// Who led when this was asked last. To be wrong costs a step more, and nothing else.
+#[derive(Debug, Default)]
+struct Hint {
+    leader: Option<NodeId>,
+    asked: Option<Instant>,
+}
+
+/// What a request is like.
+#[derive(Clone, Copy)]
+struct Manner {
+    repeatable: bool,
+    for_leader: bool,
+    wait: Duration,
+}
+
+impl Manner {
+    fn of(question: &Question) -> Self {
+        Self {
+            repeatable: question.is_repeatable(),
+            for_leader: question.is_for_leader(),
+            wait: question.wait(),
+        }
+    }
 }
 
 /// A request on its way.
@@ -79,7 +111,9 @@ impl Caller {
             routes,
             plane,
             hold,
-            ticker: Ticker::new(runtime),
+            ticker: Ticker::new(runtime.clone()),
+            runtime,
+            leader: Arc::default(),
             complaints: Arc::default(),
         }
     }
@@ -97,9 +131,9 @@ impl Caller {
             Some(named) if !named.is_empty() => named.to_lowercase(),
             Some(_) | None => self.routes.datacenter().to_owned(),
         };
-        let (repeatable, wait) = (question.is_repeatable(), question.wait());
+        let manner = Manner::of(&question);
         let request = Request::Own(&datacenter, question);
-        let answer = self.pass(&datacenter, request, repeatable, wait).await?;
+        let answer = self.pass(&datacenter, request, manner).await?;
         let decoded = offload(answer.len(), move || wire::decode_answer(&answer)).await;
         decoded.map_err(|error| making_call(&format!("the answer cannot be read: {error}")))?
     }
@@ -112,22 +146,33 @@ impl Caller {
         ask: Bytes,
     ) -> Result<Bytes, Failure> {
         let request = Request::Relayed(Purpose::Agent.wrap(ask.to_vec()));
-        self.pass(datacenter, request, question.is_repeatable(), question.wait())
-            .await
+        self.pass(datacenter, request, Manner::of(question)).await
     }
 
     async fn pass(
         &self,
         datacenter: &str,
         mut request: Request<'_>,
-        repeatable: bool,
-        wait: Duration,
+        manner: Manner,
     ) -> Result<Bytes, Failure> {
+        let Manner {
+            repeatable,
+            for_leader,
+            wait,
+        } = manner;
         let (group, nobody) = match self.plane {
             Plane::Wan => (datacenter, Failure::NoPathToDatacenter),
             Plane::Rpc | Plane::Raft | Plane::Gossip => (self.routes.datacenter(), Failure::NoServers),
         };
-        let servers = self.routes.servers(group);
+        let mut servers = self.routes.servers(group);
+        if for_leader
+            && self.plane == Plane::Rpc
+            && datacenter == group
+            && let Some(leader) = self.leader()
+            && let Some(at) = servers.iter().position(|server| server.id == leader)
+        {
+            servers[..=at].rotate_right(1);
+        }
         let share = SILENCE / (servers.len() as u32).clamp(1, SILENT_SERVERS);
         let budget = wait + self.hold + MARGIN;
         let started = Instant::now();
@@ -162,18 +207,46 @@ impl Caller {
                     )));
                 }
                 Err(Unanswered::MaybeSent(detail)) if !repeatable => {
-                    self.routes.demote(group, server.id);
+                    self.give_up(group, server.id);
                     return Err(making_call(&format!("{}: {detail}", server.name)));
                 }
                 Err(Unanswered::NotSent(detail) | Unanswered::MaybeSent(detail)) => detail,
             };
-            self.routes.demote(group, server.id);
+            self.give_up(group, server.id);
             self.complaints.about(Target::Node(server.id), &detail);
             // A server that was lost after a long wait had been there.
             silence += begun.elapsed().min(patience);
             spent = started.elapsed();
         }
         Err(nobody)
+    }
+
+    /// Who is thought to lead this data center. Looks again, beside, when that was long ago.
+    fn leader(&self) -> Option<NodeId> {
+        let mut hint = self.hint();
+        if hint.asked.is_none_or(|asked| asked.elapsed() >= LEADERSHIP) {
+            hint.asked = Some(Instant::now());
+            let caller = self.clone();
+            let asking = async move {
+                let answer: Result<Option<SocketAddr>, Failure> = caller.ask(None, Question::Leader).await;
+                let leader = answer.ok().flatten();
+                caller.hint().leader = leader.and_then(|at| caller.routes.server_at(at));
+            };
+            self.runtime.spawn(asking).detach();
+        }
+        hint.leader
+    }
+
+    fn hint(&self) -> MutexGuard<'_, Hint> {
+        // Sound after any step.
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks others before this one from now on: it did not answer.
+    fn give_up(&self, group: &str, server: NodeId) {
+        self.routes.demote(group, server);
+        let mut hint = self.hint();
+        hint.leader = hint.leader.filter(|leader| *leader != server);
     }
 
     /// Asks one server. Gives up when `limit` is over, or as soon as the server was silent for `patience`.

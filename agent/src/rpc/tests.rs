@@ -15,8 +15,8 @@ use lictor_catalog::{
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
-    About, Backend, DatacenterCoordinates, EventLog, Failure, Pool, RaftServer, ReadOptions, Reading,
-    ServerRef, ServersHealth, UserEvent, WriteOptions,
+    About, Backend, DatacenterCoordinates, EventLog, Failure, Pool, RaftServer, ReadMode, ReadOptions,
+    Reading, ServerRef, ServersHealth, UserEvent, WriteOptions,
 };
 use lictor_machine::{Index, NodeId};
 use lictor_node::agent::{DATACENTER, Pool as CorePool, ROLE, SERVER};
@@ -55,6 +55,8 @@ struct Fake {
     seen: Mutex<Vec<(Query, ReadOptions)>>,
     events: EventLog,
     value: Bytes,
+    /// Whom it takes for the leader. Agents ask that beside, so it is not counted.
+    leader: Mutex<Option<SocketAddr>>,
 }
 
 struct Count(Arc<AtomicUsize>);
@@ -78,6 +80,7 @@ impl Fake {
             seen: Mutex::default(),
             events: EventLog::new(),
             value,
+            leader: Mutex::new(None),
         })
     }
 
@@ -150,7 +153,7 @@ impl Backend for Fake {
 
     async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {
         assert_eq!(datacenter, None);
-        self.act().await.map(|_| Some(address()))
+        Ok(*self.leader.lock().unwrap())
     }
 
     async fn peers(&self, datacenter: Option<&str>) -> Result<Vec<SocketAddr>, Failure> {
@@ -306,9 +309,11 @@ impl Agent {
                     continue;
                 };
                 let (_, ask) = Purpose::unwrap(request).unwrap();
-                if wire::decode_ask(&ask).unwrap().question == Question::Ping {
-                    let pong = wire::encode_answer(&Ok(()), 0);
-                    reply.send(pong.into());
+                let question = wire::decode_ask(&ask).unwrap().question;
+                if question == Question::Ping {
+                    reply.send(wire::encode_answer(&Ok(()), 0).into());
+                } else if question == Question::Leader {
+                    reply.send(wire::encode_answer(&Ok(None::<SocketAddr>), 0).into());
                 } else {
                     count.fetch_add(1, Ordering::SeqCst);
                 }
@@ -413,8 +418,9 @@ async fn write(caller: &Caller) -> Result<Outcome, Failure> {
 #[test]
 fn every_question_gets_its_answer() {
     run(async {
-        let answers = vec![Does::Answers("a"); 12];
+        let answers = vec![Does::Answers("a"); 11];
         let backend = Fake::new(&answers);
+        *backend.leader.lock().unwrap() = Some(address());
         let server = Agent::serving(1, "dc1", &backend);
         let client = Agent::client();
         client.knows(&server);
@@ -468,12 +474,65 @@ fn every_question_gets_its_answer() {
         };
         let fired: Result<(), _> = caller.ask(None, fire).await;
         assert_eq!(fired, Ok(()));
-        assert_eq!(backend.asked(), 12);
+        assert_eq!(backend.asked(), 11);
     });
 }
 
 fn uuid() -> uuid::Uuid {
     uuid::Uuid::from_u128(5)
+}
+
+#[test]
+fn what_the_leader_has_to_answer_it_is_asked_itself() {
+    run(async {
+        let (one, two) = (
+            Fake::new(&vec![Does::Answers("one"); 10_000]),
+            Fake::new(&vec![Does::Answers("two"); 10_000]),
+        );
+        let servers = [Agent::serving(1, "dc1", &one), Agent::serving(2, "dc1", &two)];
+        let leads = |at: &Agent| {
+            for fake in [&one, &two] {
+                *fake.leader.lock().unwrap() = Some(at.transport.local_address().unwrap());
+            }
+        };
+        let client = Agent::client();
+        for server in &servers {
+            client.knows(server);
+        }
+        let caller = client.caller(Plane::Rpc);
+        leads(&servers[1]);
+        // At first it does not know, and is in no hurry.
+        while read(&caller, None).await != Ok("two".into()) {}
+        let before = (one.asked(), two.asked());
+        assert_eq!(write(&caller).await, Ok(Outcome::Done(true)));
+        assert_eq!(
+            (one.asked(), two.asked()),
+            (before.0, before.1 + 1),
+            "the leader is asked"
+        );
+        // What may be stale, or waits, is for whoever was asked before.
+        for options in [
+            ReadOptions {
+                mode: ReadMode::Stale { max: None },
+                ..ReadOptions::default()
+            },
+            ReadOptions {
+                min_index: Index(1),
+                wait: Duration::from_secs(9),
+                ..ReadOptions::default()
+            },
+        ] {
+            let query = Query::KvGet("k".into());
+            let question = Question::Read { query, options };
+            let _: Reading<Found> = caller.ask(None, question).await.unwrap();
+        }
+        assert_eq!((one.asked(), two.asked()), (before.0 + 2, before.1 + 1));
+        // A leader that is not the leader any more is noticed after a while.
+        leads(&servers[0]);
+        while read(&caller, None).await != Ok("one".into()) {
+            async_io::Timer::after(Duration::from_millis(20)).await;
+        }
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lictor_catalog::{
     Action, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Query, TxnError, TxnOp, TxnResult,
 };
-use lictor_http::{Failure, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
+use lictor_http::{Failure, ReadMode, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
 use lictor_machine::Index;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -106,6 +106,26 @@ impl Question {
             | Self::RaftServers { .. }
             | Self::ServersHealth { .. } => true,
             Self::Write { .. } | Self::FireEvent { .. } | Self::RemoveRaftServer { .. } => false,
+        }
+    }
+
+    /// Whether the leader is the best one to ask, since whoever else is asked has to ask it, too. Not for what waits for a
+    /// change: thousands of those are better off at many servers.
+    pub fn is_for_leader(&self) -> bool {
+        let fresh = |options: &ReadOptions| !matches!(options.mode, ReadMode::Stale { .. });
+        match self {
+            Self::Write { .. } | Self::RemoveRaftServer { .. } => true,
+            Self::Read { options, .. } => fresh(options) && options.min_index == Index::ZERO,
+            Self::ReadTxn { options, .. }
+            | Self::RaftServers { options }
+            | Self::ServersHealth { options } => fresh(options),
+            Self::Ping
+            | Self::Leader
+            | Self::Peers
+            | Self::FireEvent { .. }
+            | Self::Datacenters
+            | Self::WanCoordinates
+            | Self::UpdateCoordinate { .. } => false,
         }
     }
 
