@@ -76,9 +76,9 @@ fn defaults() {
                 gossip_interval: Duration::from_millis(200),
                 gossip_nodes: 3,
                 probe_interval: seconds(1),
-                probe_timeout: Duration::from_millis(500),
+                probe_timeout: Duration::from_millis(200),
                 retransmit_mult: 4,
-                suspicion_mult: 4,
+                suspicion_mult: 2,
                 reconnect_timeout: Duration::from_hours(72),
                 rejoin_after_leave: false,
             },
@@ -255,7 +255,7 @@ fn other_data_centers() {
         wan.gossip,
         Gossip {
             gossip_interval: Duration::from_millis(500),
-            gossip_nodes: 3,
+            gossip_nodes: 4,
             probe_interval: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(3),
             retransmit_mult: 4,
@@ -280,7 +280,7 @@ fn other_data_centers() {
     assert_eq!(wan.gossip.probe_interval, Duration::from_secs(9));
     assert_eq!(config.advertise_wan, socket("192.0.2.2:8300"));
     assert_eq!(config.primary_datacenter, "dc9");
-    assert_eq!(config.gossip.probe_interval, Duration::from_secs(1));
+    assert_eq!(config.gossip.probe_interval, Duration::from_millis(400));
     assert_eq!(with(r#""server": true, "ports": {"serf_wan": -1}"#).wan, None);
     assert_eq!(with(r#""ports": {"serf_wan": -1}"#).wan, None);
 }
