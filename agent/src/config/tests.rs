@@ -75,7 +75,7 @@ fn defaults() {
             gossip: Gossip {
                 gossip_interval: Duration::from_millis(200),
                 gossip_nodes: 3,
-                probe_interval: seconds(1),
+                probe_interval: Duration::from_millis(400),
                 probe_timeout: Duration::from_millis(200),
                 retransmit_mult: 4,
                 suspicion_mult: 2,
