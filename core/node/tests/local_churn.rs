@@ -2,6 +2,7 @@
 //! write on its node; the catalog is wiped. In the calm that follows the catalog is what runs here, no more and no less.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "a failure is to say its seed")]
 
 mod desk;
 
