@@ -1,6 +1,7 @@
 //! How servers find each other, and how a new cluster is founded exactly once.
 //!
-//! Every server greets the addresses that it was told of, and whom it hears of there. A server that is in no cluster counts those
+//! Every server greets those that gossip tells it of, or, without gossip, the addresses that it was told of and whom it hears of
+//! there. Who knows of a cluster founds none, whether or not anybody of it answers. A server that is in no cluster counts those
 //! that are in none either and expect as many as it does. When there are enough, the one with the lowest id of all proposes a
 //! *founding*: a fresh cluster id and the first voters. It makes the founding durable, then asks every voter to agree, which
 //! they make durable too, each to at most one. Only when *all* have agreed does the founder begin its log with the voters and
