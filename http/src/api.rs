@@ -4,17 +4,19 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_lock::OnceCell;
 use bytes::Bytes;
 use lictor_machine::Rng;
 use trillium::{Conn, Handler, KnownHeaderName, Method, Status};
 use uuid::{Builder, Uuid};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Failure};
 use crate::params::{self, Params, Waits};
+use crate::renderings::Renderings;
 use crate::reply::{Content, Fault, Reply};
 use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, Route, Routed, route};
-use crate::{agent, catalog, coordinate, event, kv, operator, status, txn};
+use crate::{agent, catalog, coordinate, discovery, event, kv, operator, status, txn};
 
 /// What can be set about the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +66,16 @@ impl Default for Config {
 pub struct Api {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) config: Config,
+    pub(crate) renderings: Renderings,
+    identity: OnceCell<Identity>,
     rng: Mutex<Rng>,
+}
+
+/// What an agent is called; that never changes.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) datacenter: String,
+    pub(crate) node_name: String,
 }
 
 impl fmt::Debug for Api {
@@ -79,7 +90,25 @@ impl Api {
     /// An API that speaks for `backend`.
     pub fn new(backend: Arc<dyn Backend>, config: Config) -> Self {
         let rng = Mutex::new(Rng::new(config.seed));
-        Self { backend, config, rng }
+        Self {
+            backend,
+            config,
+            renderings: Renderings::default(),
+            identity: OnceCell::new(),
+            rng,
+        }
+    }
+
+    /// What the agent is called.
+    pub(crate) async fn identity(&self) -> Result<&Identity, Failure> {
+        let ask = async {
+            let about = self.backend.about().await?;
+            Ok(Identity {
+                datacenter: about.datacenter,
+                node_name: about.node_name,
+            })
+        };
+        self.identity.get_or_try_init(|| ask).await
     }
 
     pub(crate) fn waits(&self) -> Waits {
@@ -154,6 +183,21 @@ impl Api {
             Endpoint::AutopilotConfiguration => operator::autopilot_configuration(&mut request).await,
             Endpoint::AutopilotHealth => operator::autopilot_health(&request).await,
             Endpoint::Datacenters => catalog::datacenters(&request).await,
+            Endpoint::CatalogRegister => discovery::register(&mut request).await,
+            Endpoint::CatalogDeregister => discovery::deregister(&mut request).await,
+            Endpoint::CatalogNodes => discovery::nodes(&mut request).await,
+            Endpoint::CatalogServices => discovery::services(&mut request).await,
+            Endpoint::CatalogService => discovery::service(&mut request).await,
+            Endpoint::CatalogConnect => discovery::connect(&mut request).await,
+            Endpoint::CatalogNode => discovery::node(&mut request).await,
+            Endpoint::CatalogNodeServices => discovery::node_services(&mut request).await,
+            Endpoint::CatalogGatewayServices => discovery::gateway_services(&mut request).await,
+            Endpoint::HealthNode => discovery::health_node(&mut request).await,
+            Endpoint::HealthChecks => discovery::checks(&mut request).await,
+            Endpoint::HealthState => discovery::state(&mut request).await,
+            Endpoint::HealthService => discovery::health_service(&mut request).await,
+            Endpoint::HealthConnect => discovery::health_connect(&mut request).await,
+            Endpoint::HealthIngress => discovery::ingress(&mut request).await,
         };
         let body_read = request.body_read;
         let mut reply: Reply = answer.unwrap_or_else(Fault::into);

@@ -153,6 +153,72 @@ impl Fields {
         number.ok_or_else(|| self.mismatch(name, kind(value), "float64"))
     }
 
+    /// Takes a whole number out; absent is 0.
+    pub(crate) fn int(&mut self, name: &str) -> Result<i64, String> {
+        match self.take(name) {
+            None => Ok(0),
+            Some(Value::Number(number)) => number
+                .as_i64()
+                .ok_or_else(|| self.mismatch(name, &format!("number {number}"), "int")),
+            Some(other) => Err(self.mismatch(name, kind(&other), "int")),
+        }
+    }
+
+    /// Takes an array of texts out; absent is empty, and so is `null` among them.
+    pub(crate) fn strings(&mut self, name: &str) -> Result<Vec<String>, String> {
+        let items = match self.take(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(other) => return Err(self.mismatch(name, kind(&other), "[]string")),
+        };
+        let texts = items.into_iter().map(|item| self.as_string(name, item));
+        texts.collect()
+    }
+
+    /// Takes an object of texts out; absent is empty, and so is `null` among them.
+    pub(crate) fn string_map(&mut self, name: &str) -> Result<Vec<(String, String)>, String> {
+        let members = self.members(name, "map[string]string")?;
+        let members = members.into_iter();
+        members
+            .map(|(key, value)| Ok((key, self.as_string(name, value)?)))
+            .collect()
+    }
+
+    /// Takes an object out of whose members the names are free; absent is empty. `kind_name` is its type as errors name it.
+    pub(crate) fn members(&mut self, name: &str, kind_name: &str) -> Result<Vec<(String, Value)>, String> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Object(members)) => Ok(members.into_iter().collect()),
+            Some(other) => Err(self.mismatch(name, kind(&other), kind_name)),
+        }
+    }
+
+    /// Takes an object out, to be read member by member; `None` if it is absent. See [`Fields::new`] for `path`.
+    pub(crate) fn object(&mut self, name: &str, path: &'static str) -> Result<Option<Self>, String> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        let place = format!("struct field {}.{name} of type {path}", self.path);
+        Self::new(value, path, &place).map(Some)
+    }
+
+    /// Takes members out that mean nothing here, whatever they are.
+    pub(crate) fn ignore(&mut self, names: &[&str]) {
+        for name in names {
+            self.take(name);
+        }
+    }
+
+    fn as_string(&self, name: &str, value: Value) -> Result<String, String> {
+        match value {
+            Value::Null => Ok(String::new()),
+            Value::String(text) => Ok(text),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(self.mismatch(name, kind(&other), "string"))
+            }
+        }
+    }
+
     /// Takes a duration out: a text such as `1m30s`, or a number of nanoseconds; absent is 0. One below 0 is an error.
     pub(crate) fn duration(&mut self, name: &str) -> Result<Duration, String> {
         let negative = |value: &Value| format!("{name} must not be negative, and is {value}");

@@ -57,6 +57,12 @@ impl<'a> Params<'a> {
             .map(|(_, value)| &**value)
     }
 
+    /// All values of a parameter, in their order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let of_name = self.0.iter().filter(move |(key, _)| **key == *name.as_bytes());
+        of_name.map(|(_, value)| &**value)
+    }
+
     /// The parameter's value as text, if it is there and not empty. What is not UTF-8 is replaced.
     pub(crate) fn text(&self, name: &str) -> Option<Cow<'_, str>> {
         self.get(name)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status as Deflated};
@@ -10,6 +11,7 @@ use trillium::{Conn, Headers, KnownHeaderName, Status};
 
 use crate::backend::{Failure, Reading};
 use crate::offload::offload;
+use crate::renderings::Rendering;
 
 /// What a response says.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
     /// Whether the connection ends with this response.
     pub(crate) close: bool,
+    /// How fresh the answer is, in the word that clients know.
+    pub(crate) consistency: Option<&'static str>,
+    /// Whether the answer was there already, if the client asked for that.
+    pub(crate) cached: Option<bool>,
 }
 
 /// The body of a response, and with it the headers that tell what it is.
@@ -32,6 +38,8 @@ pub(crate) enum Content {
     Empty,
     /// JSON.
     Json(Vec<u8>),
+    /// JSON that others get too.
+    Shared(Arc<Rendering>),
     /// Text for people.
     Text(Cow<'static, str>),
     /// Bytes that a client stored, with the headers that keep a browser from taking them for a page of this server.
@@ -95,6 +103,8 @@ impl Reply {
             allow: None,
             retry_after: None,
             close: false,
+            consistency: None,
+            cached: None,
         }
     }
 
@@ -160,8 +170,26 @@ impl Reply {
             let millis = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
             headers.insert("X-Consul-Lastcontact", millis);
         }
+        if let Some(consistency) = self.consistency {
+            headers.insert("X-Consul-Effective-Consistency", consistency);
+        }
+        if let Some(cached) = self.cached {
+            headers.insert("X-Cache", if cached { "HIT" } else { "MISS" });
+            if cached {
+                // It is given only as long as it is what would be said anew.
+                headers.insert(KnownHeaderName::Age, "0");
+            }
+        }
         let body: Cow<'static, [u8]> = match self.content {
             Content::Empty => return conn,
+            Content::Shared(rendering) => {
+                headers.insert(KnownHeaderName::ContentType, "application/json");
+                if !gzip {
+                    return conn.with_body(Arc::clone(&rendering.plain));
+                }
+                headers.insert(KnownHeaderName::ContentEncoding, "gzip");
+                return conn.with_body(rendering.compressed().await);
+            }
             Content::Json(body) => {
                 headers.insert(KnownHeaderName::ContentType, "application/json");
                 body.into()
@@ -230,7 +258,7 @@ impl Fault {
     pub(crate) fn text(&self) -> &str {
         match &self.0.content {
             Content::Text(text) => text,
-            Content::Empty | Content::Json(_) | Content::Raw(_) => "",
+            Content::Empty | Content::Json(_) | Content::Shared(_) | Content::Raw(_) => "",
         }
     }
 }
@@ -281,7 +309,7 @@ fn accepts_gzip(headers: &Headers) -> bool {
 }
 
 /// A body as gzip (RFC 1952).
-fn compress(body: &[u8]) -> Vec<u8> {
+pub(crate) fn compress(body: &[u8]) -> Vec<u8> {
     thread_local! {
         // Its tables take a few hundred kilobytes, too much to allocate for every response.
         static DEFLATE: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));

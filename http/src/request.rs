@@ -23,6 +23,9 @@ const OPTIONS_PAGE: &str = "https://www.consul.io/docs/agent/options.html";
 /// How many bytes a body may have where only little is expected.
 const SMALL_BODY: usize = 64 << 10;
 
+/// How many bytes a body may have that describes things.
+const LARGE_BODY: usize = 512 << 10;
+
 /// A request whose path and method fit an endpoint.
 pub(crate) struct Request<'a> {
     pub(crate) api: &'a Api,
@@ -117,6 +120,11 @@ impl Request<'_> {
     pub(crate) async fn body(&mut self, limit: usize, option: &str) -> Result<Vec<u8>, Fault> {
         self.limited_body(limit, &format!(" See {OPTIONS_PAGE}#{option}."))
             .await
+    }
+
+    /// The request's body where something like a registration is expected.
+    pub(crate) async fn large_body(&mut self) -> Result<Vec<u8>, Fault> {
+        self.limited_body(LARGE_BODY, "").await
     }
 
     /// The request's body where only little is expected.

@@ -53,6 +53,36 @@ pub(crate) enum Endpoint {
     AutopilotHealth,
     /// `/v1/catalog/datacenters`
     Datacenters,
+    /// `/v1/catalog/register`
+    CatalogRegister,
+    /// `/v1/catalog/deregister`
+    CatalogDeregister,
+    /// `/v1/catalog/nodes`
+    CatalogNodes,
+    /// `/v1/catalog/services`
+    CatalogServices,
+    /// `/v1/catalog/service/SERVICE`
+    CatalogService,
+    /// `/v1/catalog/connect/SERVICE`
+    CatalogConnect,
+    /// `/v1/catalog/node/NODE`
+    CatalogNode,
+    /// `/v1/catalog/node-services/NODE`
+    CatalogNodeServices,
+    /// `/v1/catalog/gateway-services/GATEWAY`
+    CatalogGatewayServices,
+    /// `/v1/health/node/NODE`
+    HealthNode,
+    /// `/v1/health/checks/SERVICE`
+    HealthChecks,
+    /// `/v1/health/state/STATE`
+    HealthState,
+    /// `/v1/health/service/SERVICE`
+    HealthService,
+    /// `/v1/health/connect/SERVICE`
+    HealthConnect,
+    /// `/v1/health/ingress/SERVICE`
+    HealthIngress,
 }
 
 /// An endpoint's place.
@@ -88,7 +118,7 @@ impl Route {
     }
 }
 
-static ROUTES: [Route; 20] = [
+static ROUTES: [Route; 35] = [
     Route::new("/v1/kv/", Endpoint::Kv, GET_PUT_DELETE),
     Route::new("/v1/txn", Endpoint::Txn, PUT),
     Route::new("/v1/status/leader", Endpoint::Leader, GET),
@@ -117,6 +147,25 @@ static ROUTES: [Route; 20] = [
     ),
     Route::new("/v1/operator/autopilot/health", Endpoint::AutopilotHealth, GET),
     Route::new("/v1/catalog/datacenters", Endpoint::Datacenters, GET),
+    Route::new("/v1/catalog/register", Endpoint::CatalogRegister, PUT),
+    Route::new("/v1/catalog/deregister", Endpoint::CatalogDeregister, PUT),
+    Route::new("/v1/catalog/nodes", Endpoint::CatalogNodes, GET),
+    Route::new("/v1/catalog/services", Endpoint::CatalogServices, GET),
+    Route::new("/v1/catalog/service/", Endpoint::CatalogService, GET),
+    Route::new("/v1/catalog/connect/", Endpoint::CatalogConnect, GET),
+    Route::new("/v1/catalog/node/", Endpoint::CatalogNode, GET),
+    Route::new("/v1/catalog/node-services/", Endpoint::CatalogNodeServices, GET),
+    Route::new(
+        "/v1/catalog/gateway-services/",
+        Endpoint::CatalogGatewayServices,
+        GET,
+    ),
+    Route::new("/v1/health/node/", Endpoint::HealthNode, GET),
+    Route::new("/v1/health/checks/", Endpoint::HealthChecks, GET),
+    Route::new("/v1/health/state/", Endpoint::HealthState, GET),
+    Route::new("/v1/health/service/", Endpoint::HealthService, GET),
+    Route::new("/v1/health/connect/", Endpoint::HealthConnect, GET),
+    Route::new("/v1/health/ingress/", Endpoint::HealthIngress, GET),
 ];
 
 /// Where a path leads.

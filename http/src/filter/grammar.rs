@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use winnow::Parser;
 use winnow::combinator::{alt, opt, peek, preceded, repeat};
 use winnow::error::EmptyError;
-use winnow::stream::{Location as _, LocatingSlice, Stateful, Stream as _};
+use winnow::stream::{LocatingSlice, Location as _, Stateful, Stream as _};
 use winnow::token::{one_of, rest, take_till};
 
 use super::literal::unquote;

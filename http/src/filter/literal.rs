@@ -59,7 +59,12 @@ fn digits(text: &str, count: usize, radix: u32) -> Option<(u32, &str)> {
 
 /// A whole number: decimal, or in base 16, 8 or 2 behind `0x`, `0o` or `0`, `0b`. The error is a text for the client.
 pub(super) fn parse_int(text: &str) -> Result<i64, String> {
-    let error = |why| Err(format!("strconv.ParseInt: parsing {}: {why}", quote(text.as_bytes())));
+    let error = |why| {
+        Err(format!(
+            "strconv.ParseInt: parsing {}: {why}",
+            quote(text.as_bytes())
+        ))
+    };
     let (negative, unsigned) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),

@@ -12,8 +12,8 @@ use std::borrow::Cow;
 use lictor_catalog::{Labels, ServiceAddress, Text, quote};
 use regex::Regex;
 
-pub(crate) use self::literal::parse_bool;
 use self::grammar::Match;
+pub(crate) use self::literal::parse_bool;
 use self::literal::parse_int;
 use crate::event::regex_error;
 use crate::event_log::compile;
@@ -125,7 +125,10 @@ impl Filter {
     /// Parses and checks a filter on things of type `T`.
     pub fn parse<T: Selectable>(text: &str) -> Result<Self, FilterError> {
         if text.len() > MAX_FILTER_BYTES {
-            let error = format!("the filter has {} bytes, and may have {MAX_FILTER_BYTES}", text.len());
+            let error = format!(
+                "the filter has {} bytes, and may have {MAX_FILTER_BYTES}",
+                text.len()
+            );
             return Err(FilterError(error));
         }
         let expression = grammar::parse(text).map_err(FilterError)?;
@@ -161,10 +164,7 @@ impl<M> Expression<M> {
         }
     }
 
-    fn try_map<N>(
-        self,
-        map: &mut impl FnMut(M) -> Result<N, String>,
-    ) -> Result<Expression<N>, String> {
+    fn try_map<N>(self, map: &mut impl FnMut(M) -> Result<N, String>) -> Result<Expression<N>, String> {
         let mut each = |all: Vec<Self>| -> Result<Vec<_>, String> {
             all.into_iter().map(|one| one.try_map(map)).collect()
         };
@@ -295,7 +295,9 @@ impl Test {
             },
             Value::Number(number) => matches!(self.operand, Operand::Number(other) if other == *number),
             Value::Bool(truth) => matches!(self.operand, Operand::Bool(other) if other == *truth),
-            Value::Texts(texts) => self.among(texts.is_empty(), |name| texts.iter().any(|text| **text == *name)),
+            Value::Texts(texts) => {
+                self.among(texts.is_empty(), |name| texts.iter().any(|text| **text == *name))
+            }
             Value::Labels(labels) => self.among(labels.is_empty(), |name| labels.get(name).is_some()),
             Value::Addresses(labels) => self.among(labels.is_empty(), |name| labels.get(name).is_some()),
             Value::Count(count) => self.among(*count == 0, |_| false),

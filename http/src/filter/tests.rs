@@ -143,13 +143,34 @@ fn what_makes_no_sense() {
         ("Meta.a.b == c", "Selector \"Meta.a.b\" is not valid"),
         ("Name[`x`] == a", "Selector \"Name.x\" is not valid"),
         ("name == a", "Selector \"name\" is not valid"),
-        ("Name is empty", "Invalid match operator \"Is Empty\" for selector \"Name\""),
-        ("Meta.x is empty", "Invalid match operator \"Is Empty\" for selector \"Meta.x\""),
-        ("Meta == a", "Invalid match operator \"Equal\" for selector \"Meta\""),
-        ("Tags not matches a", "Invalid match operator \"Not Matches\" for selector \"Tags\""),
-        ("1 not in Port", "Invalid match operator \"Not In\" for selector \"Port\""),
-        ("Inner is not empty", "Invalid match operator \"Is Not Empty\" for selector \"Inner\""),
-        ("Parts contains a", "Invalid match operator \"In\" for selector \"Parts\""),
+        (
+            "Name is empty",
+            "Invalid match operator \"Is Empty\" for selector \"Name\"",
+        ),
+        (
+            "Meta.x is empty",
+            "Invalid match operator \"Is Empty\" for selector \"Meta.x\"",
+        ),
+        (
+            "Meta == a",
+            "Invalid match operator \"Equal\" for selector \"Meta\"",
+        ),
+        (
+            "Tags not matches a",
+            "Invalid match operator \"Not Matches\" for selector \"Tags\"",
+        ),
+        (
+            "1 not in Port",
+            "Invalid match operator \"Not In\" for selector \"Port\"",
+        ),
+        (
+            "Inner is not empty",
+            "Invalid match operator \"Is Not Empty\" for selector \"Inner\"",
+        ),
+        (
+            "Parts contains a",
+            "Invalid match operator \"In\" for selector \"Parts\"",
+        ),
         (
             "Port == abc",
             "Failed to coerce value \"abc\" for selector \"Port\": strconv.ParseInt: parsing \"abc\": invalid syntax",
@@ -167,7 +188,10 @@ fn what_makes_no_sense() {
             "Failed to compile regular expression \"*\": error parsing regexp: missing argument to repetition \
              operator: `*`",
         ),
-        ("Name == a and Bogus == b or Tags == c", "Selector \"Bogus\" is not valid"),
+        (
+            "Name == a and Bogus == b or Tags == c",
+            "Selector \"Bogus\" is not valid",
+        ),
     ] {
         assert_eq!(holds(text), Err(expected.to_owned()), "{text}");
     }
@@ -189,7 +213,11 @@ fn what_does_not_parse() {
         ("(", "1:2 (1)", term),
         ("not (", "1:6 (5)", term),
         ("é == a", "1:1 (0)", term),
-        ("Node == fn-2", "1:11 (10)", r#"".", "[", [ \t\r\n], [a-zA-Z0-9_] or EOF"#),
+        (
+            "Node == fn-2",
+            "1:11 (10)",
+            r#"".", "[", [ \t\r\n], [a-zA-Z0-9_] or EOF"#,
+        ),
         ("(Node == a) )", "1:13 (12)", r#""and", "or", [ \t\r\n] or EOF"#),
         ("Node is", "1:8 (7)", r"[ \t\r\n]"),
         ("Node is not empt", "1:13 (12)", r#""empty" or [ \t\r\n]"#),
@@ -199,25 +227,48 @@ fn what_does_not_parse() {
         ("Node.", "1:6 (5)", "[a-zA-Z]"),
         ("Node == 5)", "1:10 (9)", r#"".", [ \t\r\n], [0-9] or EOF"#),
         ("Node == \"a\"or b == c", "1:12 (11)", r"[ \t\r\n] or EOF"),
-        ("Meta[`a`]x == b", "1:10 (9)", r#""!=", ".", "==", "[" or [ \t\r\n]"#),
+        (
+            "Meta[`a`]x == b",
+            "1:10 (9)",
+            r#""!=", ".", "==", "[" or [ \t\r\n]"#,
+        ),
         ("5", "1:2 (1)", r#"".", [ \t\r\n] or [0-9]"#),
-        ("Node not con", "1:10 (9)", r#""contains", "in", "matches" or [ \t\r\n]"#),
+        (
+            "Node not con",
+            "1:10 (9)",
+            r#""contains", "in", "matches" or [ \t\r\n]"#,
+        ),
     ] {
         let error = format!("{place}: no match found, expected: {expected}");
         assert_eq!(holds(text), Err(error), "{text}");
     }
     for (text, expected) in [
-        ("Node == 10.0.0.1", "1:13 (12): rule \"number\": Invalid number literal"),
+        (
+            "Node == 10.0.0.1",
+            "1:13 (12): rule \"number\": Invalid number literal",
+        ),
         ("Node == 007", "1:10 (9): rule \"number\": Invalid number literal"),
-        ("(Node == a", "1:11 (10): rule \"grouping\": Unmatched parentheses"),
-        ("((Node == a)", "1:13 (12): rule \"grouping\": Unmatched parentheses"),
+        (
+            "(Node == a",
+            "1:11 (10): rule \"grouping\": Unmatched parentheses",
+        ),
+        (
+            "((Node == a)",
+            "1:13 (12): rule \"grouping\": Unmatched parentheses",
+        ),
         ("Meta[os] == a", "1:6 (5): rule \"index\": Invalid index"),
-        ("Meta[\"os\" == a", "1:11 (10): rule \"index\": Unclosed index expression"),
+        (
+            "Meta[\"os\" == a",
+            "1:11 (10): rule \"index\": Unclosed index expression",
+        ),
         (
             "Meta[\"os",
             "1:9 (8): rule \"string\": Unterminated string literal\n1:6 (5): rule \"index\": Invalid index",
         ),
-        ("Node == \"é", "1:11 (11): rule \"string\": Unterminated string literal"),
+        (
+            "Node == \"é",
+            "1:11 (11): rule \"string\": Unterminated string literal",
+        ),
         ("Node == \"a\\q\"", "1:9 (8): rule \"string\": invalid syntax"),
         ("a in 5", "1:6 (5): rule \"match\": Invalid selector"),
     ] {

@@ -5,6 +5,7 @@
 mod agent;
 mod blocking;
 mod coordinates;
+mod discovery;
 mod events;
 mod kv;
 mod limits;
