@@ -137,13 +137,17 @@ class Numbers:
         return fits
 
 
-def differences(numbers, ours, theirs):
+# Here answers have indexes of their own, which move only when the answer does; Consul's move with the whole table.
+FINER = re.compile(r"/v1/(catalog|health)/")
+
+
+def differences(numbers, target, ours, theirs):
     """Which parts of two answers differ."""
     found = []
     for part in sorted(ours.keys() | theirs.keys()):
         one, other = ours.get(part), theirs.get(part)
         if part == "X-Consul-Index" and one and other:
-            if not numbers.same(one, other):
+            if not FINER.match(target) and not numbers.same(one, other):
                 found.append(part)
         elif part == "body":
             one_numbers, other_numbers = (NUMBER.findall(text) for text in (one, other))
@@ -190,7 +194,7 @@ def main():
             for request in requests:
                 count += 1
                 answers = ours.answer(request), theirs.answer(request)
-                parts = differences(numbers, *answers)
+                parts = differences(numbers, request[1], *answers)
                 if not parts:
                     same += 1
                     continue

@@ -8,6 +8,8 @@ the server asked has it.
 import base64
 import json
 
+from discovery import DISCOVERY
+
 
 def b64(text):
     return base64.b64encode(text.encode()).decode()
@@ -552,4 +554,5 @@ CORPUS = {
     "agent": AGENT,
     "events": EVENTS,
     "coordinates": COORDINATES,
+    "nodes, services and checks": DISCOVERY,
 }
