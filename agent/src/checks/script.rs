@@ -305,10 +305,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pids");
         let script = format!("sleep 1000 & echo $$ $! > {}; echo said; wait", file.display());
-        let found = run(&script, Duration::from_secs(2), 4096);
+        let found = run(&script, Duration::from_secs(8), 4096);
         assert_eq!(
             found,
-            outcome(Status::Critical, "Timed out (2s) running check\n\nsaid\n")
+            outcome(Status::Critical, "Timed out (8s) running check\n\nsaid\n")
         );
         let pids = wait_for(&file);
         assert_eq!(pids.split_whitespace().count(), 2);

@@ -343,7 +343,10 @@ fn who_has_said_the_status_need_not_end() {
         let _ = stream.read(&mut [0]);
     });
     let output = format!("HTTP GET http://{address}: 200 OK Output: half");
-    assert_eq!(probe_soon(&get(format!("http://{address}"))), passing(output));
+    // Long enough for the head to have come.
+    let check = get(format!("http://{address}"));
+    let found = block_on(prober().probe(&check, Duration::from_secs(8), 4096));
+    assert_eq!(found, passing(output));
 }
 
 #[test]
