@@ -562,12 +562,11 @@ impl World {
 
     pub fn get(&self, at: NodeId, key: &str) -> Option<String> {
         let key = Bytes::copy_from_slice(key.as_bytes());
-        match self.seats[&at].published.query(&Query::KvGet(key)).1 {
-            Found::Entry(entry) => entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap()),
-            other @ (Found::Entries(_) | Found::Keys(_) | Found::Autopilot(_) | Found::Coordinates(_)) => {
-                panic!("{other:?}")
-            }
-        }
+        let found = self.seats[&at].published.query(&Query::KvGet(key)).1;
+        let Found::Entry(entry) = found else {
+            panic!("{found:?}")
+        };
+        entry.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
     }
 
     pub fn answer(&self, at: NodeId, token: Token) -> Option<&Answer> {
