@@ -67,6 +67,7 @@ pub struct CallLoss {
 
 /// What a server wants done, in order.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few of them are alive at a time")]
 pub enum Act {
     /// Write to the log store.
     Persist(Box<WriteBatch>),
