@@ -46,11 +46,3 @@ fn retransmitting_for_ever_is_seen() {
 fn never_contradicting_is_seen() {
     caught(Sabotage::NeverRefute, &["convergence after calm"]);
 }
-
-#[test]
-fn believing_old_suspicions_is_seen() {
-    caught(
-        Sabotage::SuspectOldIncarnation,
-        &["incarnations never go back", "convergence after calm"],
-    );
-}
