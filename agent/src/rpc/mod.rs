@@ -7,7 +7,7 @@
 //! - [`wire`]: asks and their answers as bytes;
 //! - `caller`: whom to ask, for how long to wait, and what may be tried again;
 //! - `service`: answers the asks of others;
-//! - [`ticker`]: one timer for all that are under way.
+//! - `ticker`: one timer for all that are under way.
 
 pub(crate) mod caller;
 pub(crate) mod service;
