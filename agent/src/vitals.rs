@@ -52,7 +52,8 @@ impl PoolVitals {
         let [member_time, event_time, query_time] = self.clocks;
         [
             ("encrypted", "true".to_owned()),
-            ("event_queue", "0".to_owned()),
+            // Events and queries wait in one queue.
+            ("event_queue", self.stats.payload_queued.to_string()),
             ("event_time", event_time.to_string()),
             ("failed", self.failed.to_string()),
             ("health_score", self.health.to_string()),
@@ -60,7 +61,6 @@ impl PoolVitals {
             ("left", self.left.to_string()),
             ("member_time", member_time.to_string()),
             ("members", self.members.to_string()),
-            ("query_queue", "0".to_owned()),
             ("query_time", query_time.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value))

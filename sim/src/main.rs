@@ -4,18 +4,16 @@
 
 mod fleet;
 mod pools;
+mod seeds;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use lictor_sim::host::Host;
 use lictor_sim::node_host::NodeHost;
 use lictor_sim::raft_host::RaftHost;
-use lictor_sim::report::{Counters, Failure};
+use lictor_sim::report::Counters;
 use lictor_sim::run::run_seed;
 use lictor_sim::swarm::Options;
 
@@ -62,19 +60,10 @@ enum Kind {
     Agent,
 }
 
-/// What the threads share.
-struct Progress {
-    next: AtomicU64,
-    stop: AtomicBool,
-    sum: Mutex<Sum>,
-}
-
 #[derive(Default)]
 struct Sum {
-    done: u64,
     counters: Counters,
     undecided: u64,
-    failures: Vec<(u64, Box<Failure>)>,
 }
 
 fn main() -> ExitCode {
@@ -93,8 +82,8 @@ fn main() -> ExitCode {
     }
 }
 
-const fn seeds_of(arguments: &Arguments, threads: usize) -> pools::Seeds {
-    pools::Seeds {
+const fn seeds_of(arguments: &Arguments, threads: usize) -> seeds::Seeds {
+    seeds::Seeds {
         one: arguments.seed,
         start: arguments.start,
         count: arguments.seeds,
@@ -147,74 +136,20 @@ fn replay<H: Host>(arguments: &Arguments, seed: u64) -> std::io::Result<bool> {
 }
 
 fn band<H: Host>(arguments: &Arguments) -> std::io::Result<bool> {
-    let threads = threads_of(arguments);
-    let end = arguments.start.saturating_add(arguments.seeds);
-    let progress = Progress {
-        next: AtomicU64::new(arguments.start),
-        stop: AtomicBool::new(false),
-        sum: Mutex::new(Sum::default()),
-    };
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| work::<H>(arguments, end, &progress));
-        }
-    });
-    let sum = progress
-        .sum
-        .into_inner()
-        .expect("a thread that panicked has ended the scope");
-    let mut out = std::io::stdout().lock();
-    if let Some((_, failure)) = sum.failures.iter().min_by_key(|(seed, _)| *seed) {
-        writeln!(out, "{failure}")?;
-    }
-    for (seed, failure) in &sum.failures {
-        writeln!(
-            out,
-            "seed {seed}: {}",
-            failure.violation.to_string().lines().next().unwrap_or_default()
-        )?;
-    }
-    writeln!(
-        out,
-        "{} seeds in {:.1?}, {} failed",
-        sum.done,
-        begun.elapsed(),
-        sum.failures.len()
+    let seeds = seeds_of(arguments, threads_of(arguments));
+    let (sum, held) = seeds.band(
+        |seed| run_seed::<H>(seed, servers_of(arguments, seed), None),
+        |sum: &mut Sum, report| {
+            sum.counters.add(&report.counters);
+            sum.undecided += report.undecided;
+        },
+        |failure| failure.violation.to_string(),
     )?;
+    let mut out = std::io::stdout().lock();
     writeln!(out, "{}; histories undecided {}", sum.counters, sum.undecided)?;
     let missing = sum.counters.missing();
-    if !missing.is_empty() && sum.failures.is_empty() {
+    if !missing.is_empty() && held {
         writeln!(out, "the band was too small to see: {}", missing.join(", "))?;
     }
-    Ok(sum.failures.is_empty())
-}
-
-fn work<H: Host>(arguments: &Arguments, end: u64, progress: &Progress) {
-    while !progress.stop.load(Ordering::Relaxed) {
-        let seed = progress.next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end {
-            return;
-        }
-        let outcome = run_seed::<H>(seed, servers_of(arguments, seed), None);
-        let mut sum = progress
-            .sum
-            .lock()
-            .expect("no thread panics while it holds the lock");
-        sum.done += 1;
-        match outcome {
-            Ok(report) => {
-                sum.counters.add(&report.counters);
-                sum.undecided += report.undecided;
-            }
-            Err(failure) => {
-                sum.failures.push((seed, failure));
-                progress.stop.store(!arguments.all, Ordering::Relaxed);
-            }
-        }
-        if sum.done.is_multiple_of(100) {
-            // Progress is a courtesy: a closed standard error is no reason to stop.
-            let _ = writeln!(std::io::stderr(), "{} seeds done", sum.done);
-        }
-    }
+    Ok(held)
 }

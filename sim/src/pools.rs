@@ -1,15 +1,15 @@
 //! The part of the program that runs pools of gossiping members: bands of seeds, one seed, or measurements.
 
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use lictor_sim::gossip::measure::{self, Plan};
-use lictor_sim::gossip::run::{Failure, run_options};
+use lictor_sim::gossip::run::run_options;
 use lictor_sim::gossip::swarm::Options;
 use lictor_sim::gossip::tally::Tally;
+
+use crate::seeds::Seeds;
 
 /// What is asked of pools.
 #[derive(Args)]
@@ -41,17 +41,6 @@ pub(crate) enum What {
     Lifeguard,
 }
 
-/// Which seeds are run.
-#[derive(Clone, Copy)]
-pub(crate) struct Seeds {
-    pub(crate) one: Option<u64>,
-    pub(crate) start: u64,
-    pub(crate) count: u64,
-    pub(crate) threads: usize,
-    pub(crate) trace: bool,
-    pub(crate) all: bool,
-}
-
 /// Whether every run held every property.
 pub(crate) fn run(arguments: &PoolArguments, seeds: Seeds) -> std::io::Result<bool> {
     if !arguments.measure.is_empty() {
@@ -80,80 +69,34 @@ fn replay(arguments: &PoolArguments, seed: u64, trace: bool) -> std::io::Result<
     Ok(outcome.is_ok())
 }
 
+/// What the runs of a band add up to.
 #[derive(Default)]
 struct Sum {
-    done: u64,
     tally: Tally,
     slowest: Duration,
-    failures: Vec<(u64, Box<Failure>)>,
 }
 
 fn band(arguments: &PoolArguments, seeds: Seeds) -> std::io::Result<bool> {
-    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
-    let end = seeds.start.saturating_add(seeds.count);
-    let sum = Mutex::new(Sum::default());
-    let begun = Instant::now();
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
-                return;
-            }
-            let outcome = run_options(&Options::of_seed(seed, arguments.members), None);
-            let mut sum = sum.lock().expect("no thread panics while it holds the lock");
-            sum.done += 1;
-            match outcome {
-                Ok(report) => {
-                    sum.tally.add(&report.tally);
-                    sum.slowest = sum.slowest.max(report.converged_after);
-                }
-                Err(failure) => {
-                    sum.failures.push((seed, failure));
-                    stop.store(!seeds.all, Ordering::Relaxed);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..seeds.threads {
-            scope.spawn(work);
-        }
-    });
-    let sum = sum
-        .into_inner()
-        .expect("a thread that panicked has ended the scope");
-    let mut out = std::io::stdout().lock();
-    if let Some((_, failure)) = sum.failures.iter().min_by_key(|(seed, _)| *seed) {
-        writeln!(out, "{failure}")?;
-    }
-    for (seed, failure) in &sum.failures {
-        let text = failure.violation.to_string();
-        let first: String = text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .take(240)
-            .collect();
-        writeln!(out, "seed {seed}: {first}")?;
-    }
-    writeln!(
-        out,
-        "{} seeds in {:.1?}, {} failed",
-        sum.done,
-        begun.elapsed(),
-        sum.failures.len()
+    let run = |seed| run_options(&Options::of_seed(seed, arguments.members), None);
+    let (sum, held) = seeds.band(
+        run,
+        |sum: &mut Sum, report| {
+            sum.tally.add(&report.tally);
+            sum.slowest = sum.slowest.max(report.converged_after);
+        },
+        |failure| failure.violation.to_string(),
     )?;
+    let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "{}; slowest convergence after calm {:.1?}",
         sum.tally, sum.slowest
     )?;
     let missing = sum.tally.missing();
-    if !missing.is_empty() && sum.failures.is_empty() {
+    if !missing.is_empty() && held {
         writeln!(out, "the band was too small to see: {}", missing.join(", "))?;
     }
-    Ok(sum.failures.is_empty())
+    Ok(held)
 }
 
 fn measure(arguments: &PoolArguments, seed: u64) -> std::io::Result<bool> {
