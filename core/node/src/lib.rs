@@ -13,7 +13,6 @@
 //! - `autopilot`: the leader's care for who is in the configuration;
 //! - `reconcile`: the leader turns membership into entries of the catalog;
 //! - [`agent`]: the whole of an agent: its gossip pools, and the server within, if it is one;
-//! - [`local`]: what runs on the agent, how well it is, and how that gets into the catalog;
 //! - `wire`: what nodes say to each other, as bytes;
 //! - `store`: what a log store and a state store promise.
 
@@ -26,7 +25,6 @@ mod config;
 mod founding;
 mod io;
 mod joining;
-pub mod local;
 mod node;
 mod reconcile;
 mod requests;
@@ -34,6 +32,7 @@ mod snapshots;
 pub mod store;
 pub mod wire;
 
+pub use lictor_local as local;
 use lictor_machine::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +43,6 @@ pub use io::{
     ServersHealth, Standing, Target, Timer,
 };
 pub use node::{Node, NodeFault, Reject, StartError};
-pub use reconcile::node_def;
 pub use store::PeerAddress;
 
 /// Names one cluster for ever: drawn at random by the server that founds it. Servers of different clusters never speak Raft.

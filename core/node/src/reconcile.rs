@@ -11,7 +11,6 @@ mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use lictor_catalog::{
@@ -22,7 +21,7 @@ use lictor_gossip::{Member, MemberEvent, MemberState};
 use lictor_machine::{Instant, NodeId};
 
 use crate::agent::{BUILD, ServerFacts, WAN_ADDRESS};
-use crate::local::{SERF_HEALTH, SERVERS};
+use lictor_local::{SERF_HEALTH, SERVERS, node_def};
 
 /// How soon members that have changed are looked at: what happens together is written together.
 const SOON: Duration = Duration::from_millis(50);
@@ -202,32 +201,6 @@ impl Reconciler {
             MemberState::Leaving => None,
             MemberState::Left => (node.is_some() && member.id != scene.me).then(gone),
         }
-    }
-}
-
-/// A node as agents and the leader describe it: its addresses under the names that clients look for.
-pub fn node_def(
-    id: NodeId,
-    name: &str,
-    lan: IpAddr,
-    wan: IpAddr,
-    meta: impl IntoIterator<Item = (Text, Text)>,
-) -> NodeDef {
-    let addresses = [("lan", lan), ("wan", wan)].into_iter().flat_map(|(tag, ip)| {
-        let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
-        let text = Text::from(ip.to_string());
-        [
-            (Text::from(tag), text.clone()),
-            (format!("{tag}_{family}").into(), text),
-        ]
-    });
-    let segment = (Text::from("consul-network-segment"), Text::default());
-    NodeDef {
-        id: Some(id),
-        name: name.into(),
-        address: lan.to_string().into(),
-        tagged_addresses: addresses.collect(),
-        meta: meta.into_iter().chain([segment]).collect(),
     }
 }
 

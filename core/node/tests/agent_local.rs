@@ -6,20 +6,17 @@
     reason = "a test picks out what it looks for"
 )]
 
-mod desk;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use desk::{service, ttl};
-use lictor_catalog::{Found, NodeInfo, Query, State, Status};
+use lictor_catalog::{Found, NodeInfo, Query, ServiceDef, State, Status};
 use lictor_gossip::{self as gossip, Tags};
-use lictor_machine::{Instant, Machine, NodeId, Token};
+use lictor_machine::{Instant, Machine, NodeId, Now, Token, UnixMillis};
 use lictor_node::agent::{Agent, Config, Effect, Input, Memories, ROLE, Reject, SERVER};
-use lictor_node::local::{self, AskId, Definitions, Local, Memory, Question, Reply};
+use lictor_node::local::{self, AskId, CheckMethod, CheckSpec, Definitions, Local, Memory, Question, Reply, ServiceSpec};
 use lictor_node::store::{LogStore, MemoryDisk, MemoryLog, MemoryState, StateMark, StateStore};
-use lictor_node::{self as node, Answer, Node, Request, node_def};
+use lictor_node::{self as node, Answer, Node, Request};
 
 const ME: NodeId = NodeId(1);
 
@@ -44,7 +41,7 @@ impl Alone {
         settings.expect = 1;
         let boot = log.load(1 << 20).unwrap();
         let stored = (State::new(), StateMark::default());
-        let server = Node::start(settings, boot, stored, desk::time(now)).unwrap();
+        let server = Node::start(settings, boot, stored, at(now)).unwrap();
         let mut lan = gossip::Config::local(ME, "one".to_owned(), address, 1);
         lan.tags = Tags::from([(ROLE.to_owned(), SERVER.to_owned())]);
         lan.server = true;
@@ -56,15 +53,15 @@ impl Alone {
             leave_timeout: Duration::from_secs(5),
             coordinates: false,
         };
-        let mut settings = local::Config::new(node_def(ME, "one", address.ip(), address.ip(), []), 1);
+        let mut settings = local::Config::new(local::node_def(ME, "one", address.ip(), address.ip(), []), 1);
         settings.server = true;
         let here = Local::start(
             settings,
             Memory::default(),
             Definitions::default(),
-            desk::time(now),
+            at(now),
         );
-        let agent = Agent::start(config, Some(server), Memories::default(), desk::time(now)).unwrap();
+        let agent = Agent::start(config, Some(server), Memories::default(), at(now)).unwrap();
         Self {
             agent: agent.with_local(here.unwrap()),
             log,
@@ -78,7 +75,7 @@ impl Alone {
     }
 
     fn handle(&mut self, input: Input) {
-        self.agent.handle(desk::time(self.now), input).unwrap();
+        self.agent.handle(at(self.now), input).unwrap();
     }
 
     fn turn(&mut self) {
@@ -154,7 +151,7 @@ impl Alone {
         self.turn();
         while let Some(deadline) = self.agent.poll_timeout().filter(|deadline| deadline.at <= end) {
             self.now = self.now.max(deadline.at);
-            self.agent.handle_timeout(desk::time(self.now));
+            self.agent.handle_timeout(at(self.now));
             self.turn();
         }
         self.now = end;
@@ -169,7 +166,7 @@ impl Alone {
 
     fn register(&mut self, name: &str) {
         let request = local::Request::RegisterService {
-            spec: Box::new(service(name, vec![ttl("", 3600)])),
+            spec: Box::new(service(name)),
             replace_checks: false,
         };
         let token = Token(1);
@@ -233,8 +230,30 @@ fn where_nothing_runs_nothing_is_taken() {
         leave_timeout: Duration::from_secs(5),
         coordinates: false,
     };
-    let now = desk::time(Instant::ZERO);
+    let now = at(Instant::ZERO);
     let mut agent = Agent::start(config, None, Memories::default(), now).unwrap();
     let refused = agent.handle(now, Input::Local(local::Input::ServersFound));
     assert_eq!(refused, Err(Reject::NoLocal));
+}
+
+/// A service with a check that must be told once an hour.
+fn service(name: &str) -> ServiceSpec {
+    ServiceSpec {
+        def: ServiceDef {
+            name: name.into(),
+            ..ServiceDef::default()
+        },
+        checks: vec![CheckSpec {
+            method: CheckMethod::Ttl(Duration::from_hours(1)),
+            ..CheckSpec::default()
+        }],
+        ..ServiceSpec::default()
+    }
+}
+
+fn at(mono: Instant) -> Now {
+    Now {
+        mono,
+        wall: UnixMillis(1_700_000_000_000 + mono.as_nanos() / 1_000_000),
+    }
 }

@@ -11,7 +11,7 @@ use lictor_catalog::{
     Action, CatalogChange, CheckDef, Deregistration, Outcome, Removal, ServiceDef, Status, Tags, Text,
 };
 use lictor_machine::{Instant, Machine};
-use lictor_node::local::{Definitions, Error, Event, Input, Memory, RecordError, Request, SERF_HEALTH};
+use lictor_local::{Definitions, Error, Event, Input, Memory, RecordError, Request, SERF_HEALTH};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -494,14 +494,14 @@ fn records_that_cannot_be_read_are_named() {
 fn answers_to_nothing_are_refused() {
     let mut desk = Desk::new();
     let now = desk::time(desk.now);
-    let id = lictor_node::local::AskId(99);
+    let id = lictor_local::AskId(99);
     let answer = Input::Answered {
         id,
-        result: Ok(lictor_node::local::Reply::Written(Outcome::Done(true))),
+        result: Ok(lictor_local::Reply::Written(Outcome::Done(true))),
     };
     assert!(desk.local.handle(now, answer).is_err());
     let probed = Input::Probed {
-        run: lictor_node::local::RunId(99),
+        run: lictor_local::RunId(99),
         status: Status::Passing,
         output: String::new(),
     };

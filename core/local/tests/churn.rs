@@ -11,7 +11,7 @@ use std::time::Duration;
 use desk::{Catalog, Desk, alias, config, service, tcp, ttl};
 use lictor_catalog::{CheckDef, ServiceDef, Status, Text};
 use lictor_machine::{Instant, Rng};
-use lictor_node::local::{CheckSpec, Definitions, Memory, Request};
+use lictor_local::{CheckSpec, Definitions, Memory, Request};
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -1,6 +1,6 @@
 //! What runs on this agent: its services, their checks, and how all of that gets into the catalog.
 //!
-//! [`Local`] is a [`Machine`] of its own, which [`crate::agent::Agent`] carries:
+//! [`Local`] is a [`Machine`], which the agent's machine carries:
 //!
 //! - `registry`: registrations come and go; what configuration files say; maintenance mode;
 //! - `health`: what results mean: thresholds, deadlines, removal of what is critical for too long;
@@ -10,6 +10,8 @@
 //! - `keep`: what a restart must not forget.
 //!
 //! Ids count in any letter case of ASCII, as they do in the catalog.
+
+#![forbid(unsafe_code)]
 
 mod alias;
 mod health;
@@ -21,10 +23,11 @@ mod spec;
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use lictor_catalog::{CheckDef, ServiceDef, Status, Tags, Text};
-use lictor_machine::{Clamped, Deadline, Instant, Machine, Now, Rng, UnixMillis};
+use lictor_catalog::{CheckDef, NodeDef, ServiceDef, Status, Tags, Text};
+use lictor_machine::{Clamped, Deadline, Instant, Machine, NodeId, Now, Rng, UnixMillis};
 
 use health::Streak;
 use keep::Keeping;
@@ -343,6 +346,32 @@ impl Check {
 
     fn service(&self) -> Text {
         folded(&self.shown.def.service_id)
+    }
+}
+
+/// A node as agents and the leader describe it: its addresses under the names that clients look for.
+pub fn node_def(
+    id: NodeId,
+    name: &str,
+    lan: IpAddr,
+    wan: IpAddr,
+    meta: impl IntoIterator<Item = (Text, Text)>,
+) -> NodeDef {
+    let addresses = [("lan", lan), ("wan", wan)].into_iter().flat_map(|(tag, ip)| {
+        let family = if ip.is_ipv4() { "ipv4" } else { "ipv6" };
+        let text = Text::from(ip.to_string());
+        [
+            (Text::from(tag), text.clone()),
+            (format!("{tag}_{family}").into(), text),
+        ]
+    });
+    let segment = (Text::from("consul-network-segment"), Text::default());
+    NodeDef {
+        id: Some(id),
+        name: name.into(),
+        address: lan.to_string().into(),
+        tagged_addresses: addresses.collect(),
+        meta: meta.into_iter().chain([segment]).collect(),
     }
 }
 

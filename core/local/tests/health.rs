@@ -9,7 +9,7 @@ use std::time::Duration;
 use desk::{Catalog, Desk, alias, config, named, service, tcp, ttl};
 use lictor_catalog::{CheckDef, NodeDef, Registration, Status, Text};
 use lictor_machine::Instant;
-use lictor_node::local::{CheckMethod, CheckSpec, Definitions, Event, Memory, Request, Thresholds};
+use lictor_local::{CheckMethod, CheckSpec, Definitions, Event, Memory, Request, Thresholds};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -13,11 +13,10 @@ use lictor_catalog::{
     ServiceDef, ServiceRecord, State, Status, Text,
 };
 use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token, UnixMillis};
-use lictor_node::local::{
+use lictor_local::{
     CheckMethod, CheckSpec, Config, Definitions, Effect, Error, Event, Input, Local, LocalView, Memory,
-    Probe, Question, RecordKey, Reply, Request, RunId, SaveId, ServiceSpec,
+    Probe, Question, RecordKey, Reply, Request, RunId, SaveId, ServiceSpec, node_def,
 };
-use lictor_node::node_def;
 
 pub const NODE: &str = "here";
 
