@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
-use lictor_gossip::Member;
 use lictor_http::{
-    About, Backend, DatacenterCoordinates, EventLog, Failure, Pool, RaftServer, ReadOptions, Reading,
+    Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading,
     ServerRef, ServersHealth, UserEvent, WriteOptions,
 };
 
@@ -88,30 +87,6 @@ impl Backend for ServerBackend {
             Some(far) => self.others.ask(Some(far), Question::Peers).await,
             None => Ok(self.server.peers()),
         }
-    }
-
-    async fn about(&self) -> Result<About, Failure> {
-        self.local.about()
-    }
-
-    async fn members(&self, pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure> {
-        Ok(self.local.members(pool))
-    }
-
-    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure> {
-        self.local.join(pool, address).await
-    }
-
-    async fn leave(&self) -> Result<(), Failure> {
-        self.local.leave().await
-    }
-
-    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure> {
-        self.local.force_leave(pool, name, prune).await
-    }
-
-    fn events(&self) -> &EventLog {
-        &self.local.events
     }
 
     async fn fire_event(&self, event: UserEvent, mut options: WriteOptions) -> Result<(), Failure> {

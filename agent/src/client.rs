@@ -1,24 +1,20 @@
 //! The HTTP API's questions at an agent in client mode: what it knows itself, and what it asks the servers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
-use lictor_gossip::Member;
 use lictor_http::{
-    About, Backend, DatacenterCoordinates, EventLog, Failure, Pool, RaftServer, ReadOptions, Reading,
+    Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading,
     ServerRef, ServersHealth, UserEvent, WriteOptions,
 };
 
-use crate::local::Local;
 use crate::rpc::caller::Caller;
 use crate::rpc::wire::Question;
 
 /// Speaks for a client agent.
 #[derive(Debug)]
 pub(crate) struct ClientBackend {
-    pub(crate) local: Arc<Local>,
     pub(crate) servers: Caller,
 }
 
@@ -52,30 +48,6 @@ impl Backend for ClientBackend {
 
     async fn peers(&self, datacenter: Option<&str>) -> Result<Vec<SocketAddr>, Failure> {
         self.servers.ask(datacenter, Question::Peers).await
-    }
-
-    async fn about(&self) -> Result<About, Failure> {
-        self.local.about()
-    }
-
-    async fn members(&self, pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure> {
-        Ok(self.local.members(pool))
-    }
-
-    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure> {
-        self.local.join(pool, address).await
-    }
-
-    async fn leave(&self) -> Result<(), Failure> {
-        self.local.leave().await
-    }
-
-    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure> {
-        self.local.force_leave(pool, name, prune).await
-    }
-
-    fn events(&self) -> &EventLog {
-        &self.local.events
     }
 
     async fn fire_event(&self, event: UserEvent, mut options: WriteOptions) -> Result<(), Failure> {

@@ -7,15 +7,15 @@ use lictor_gossip::{Member, MemberState, Tags};
 use serde::Serialize;
 
 use crate::about::{About, CONSUL_VERSION, Settings};
-use crate::backend::Pool;
 use crate::coordinate::Position;
 use crate::reply::{Fault, Reply};
 use crate::request::Request;
 use crate::text::format_duration;
+use crate::this_agent::Pool;
 
 /// What this agent says of itself.
 pub(crate) async fn about(request: &Request<'_>) -> Result<Reply, Fault> {
-    let about = request.api.backend.about().await?;
+    let about = request.api.agent.about()?;
     let mut meta: BTreeMap<&str, &str> = about
         .meta
         .iter()
@@ -53,7 +53,7 @@ pub(crate) async fn members(request: &Request<'_>) -> Result<Reply, Fault> {
             "Network segments are not supported in this version of Consul",
         ));
     }
-    let Some(mut members) = request.api.backend.members(pool).await? else {
+    let Some(mut members) = request.api.agent.members(pool) else {
         return Ok(request.json(&(), 4));
     };
     members.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
@@ -64,28 +64,28 @@ pub(crate) async fn members(request: &Request<'_>) -> Result<Reply, Fault> {
 /// Joins whoever is at an address.
 pub(crate) async fn join(request: &Request<'_>) -> Result<Reply, Fault> {
     let address = request.rest_text();
-    request.api.backend.join(pool(request), &address).await?;
+    request.api.agent.join(pool(request), &address).await?;
     Ok(Reply::empty())
 }
 
 /// Leaves, and answers when that is done.
 pub(crate) async fn leave(request: &Request<'_>) -> Result<Reply, Fault> {
-    request.api.backend.leave().await?;
+    request.api.agent.leave().await?;
     Ok(Reply::empty())
 }
 
 /// Makes a failed member one that left.
 pub(crate) async fn force_leave(request: &Request<'_>) -> Result<Reply, Fault> {
-    let backend = &request.api.backend;
+    let agent = &request.api.agent;
     let (pool, name) = (pool(request), request.rest_text());
-    let members = backend.members(pool).await?.unwrap_or_default();
+    let members = agent.members(pool).unwrap_or_default();
     if !members.iter().any(|member| member.name == name) {
         return Err(Fault::internal(format!(
             "agent: No node found with name '{name}'"
         )));
     }
     let prune = request.params.has("prune");
-    backend.force_leave(pool, &name, prune).await?;
+    agent.force_leave(pool, &name, prune).await?;
     Ok(Reply::empty())
 }
 

@@ -1,10 +1,9 @@
 //! The API as one handler.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use async_lock::OnceCell;
 use bytes::Bytes;
 use lictor_machine::Rng;
 use trillium::{Conn, Handler, KnownHeaderName, Method, Status};
@@ -16,6 +15,7 @@ use crate::renderings::Renderings;
 use crate::reply::{Content, Fault, Reply};
 use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, Route, Routed, route};
+use crate::this_agent::ThisAgent;
 use crate::{agent, catalog, coordinate, discovery, event, kv, operator, status, txn};
 
 /// What can be set about the API.
@@ -65,9 +65,10 @@ impl Default for Config {
 /// The v1 HTTP API: a [`Handler`] that answers every request.
 pub struct Api {
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) agent: Arc<dyn ThisAgent>,
     pub(crate) config: Config,
     pub(crate) renderings: Renderings,
-    identity: OnceCell<Identity>,
+    identity: OnceLock<Identity>,
     rng: Mutex<Rng>,
 }
 
@@ -87,28 +88,29 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    /// An API that speaks for `backend`.
-    pub fn new(backend: Arc<dyn Backend>, config: Config) -> Self {
+    /// An API that speaks for a cluster and one agent of it.
+    pub fn new(backend: Arc<dyn Backend>, agent: Arc<dyn ThisAgent>, config: Config) -> Self {
         let rng = Mutex::new(Rng::new(config.seed));
         Self {
             backend,
+            agent,
             config,
             renderings: Renderings::default(),
-            identity: OnceCell::new(),
+            identity: OnceLock::new(),
             rng,
         }
     }
 
     /// What the agent is called.
-    pub(crate) async fn identity(&self) -> Result<&Identity, Failure> {
-        let ask = async {
-            let about = self.backend.about().await?;
-            Ok(Identity {
-                datacenter: about.datacenter,
-                node_name: about.node_name,
-            })
-        };
-        self.identity.get_or_try_init(|| ask).await
+    pub(crate) fn identity(&self) -> Result<&Identity, Failure> {
+        if let Some(known) = self.identity.get() {
+            return Ok(known);
+        }
+        let about = self.agent.about()?;
+        Ok(self.identity.get_or_init(|| Identity {
+            datacenter: about.datacenter,
+            node_name: about.node_name,
+        }))
     }
 
     pub(crate) fn waits(&self) -> Waits {

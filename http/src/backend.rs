@@ -1,24 +1,21 @@
-//! What the API needs from the agent that it speaks for.
+//! What the API needs from the cluster, by way of the agent that it speaks for. What it needs from that agent itself: [`crate::this_agent`].
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
-use lictor_gossip::Member;
 use lictor_machine::Index;
 use serde::{Deserialize, Serialize};
 
-use crate::about::About;
 use crate::coordinate::DatacenterCoordinates;
-use crate::event_log::{EventLog, UserEvent};
+use crate::event_log::UserEvent;
 use crate::servers::{RaftServer, ServerRef, ServersHealth};
 use crate::text::errors;
 
-/// The agent, as the API sees it. Every method may be called from many tasks at once, and may be cancelled by
+/// The cluster, as the API sees it through its agent. Every method may be called from many tasks at once, and may be cancelled by
 /// dropping its future: a cancelled read leaves nothing behind, a cancelled write may or may not happen.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -44,26 +41,6 @@ pub trait Backend: Send + Sync + 'static {
     /// The addresses of the voting servers, empty before the cluster was founded.
     async fn peers(&self, datacenter: Option<&str>) -> Result<Vec<SocketAddr>, Failure>;
 
-    /// What this agent says of itself.
-    async fn about(&self) -> Result<About, Failure>;
-
-    /// The members of a pool as this agent sees them, itself included, in any order; `None` if it is not in that pool.
-    async fn members(&self, pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure>;
-
-    /// Joins the pool of whoever is found at `address`: a host or an address, with or without a port, as it stands in the request. Fails
-    /// with [`Failure::Several`], a text for each attempt, if nobody was found there.
-    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure>;
-
-    /// Leaves all pools in good order and lets the agent end. Done when the others have been told.
-    async fn leave(&self) -> Result<(), Failure>;
-
-    /// Makes a member that failed one that left; with `prune` it is forgotten altogether. In [`Pool::Lan`] this is done to what that
-    /// member is in [`Pool::Wan`] too. One that is not in the pool any more is no failure.
-    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure>;
-
-    /// The user events that this agent received.
-    fn events(&self) -> &EventLog;
-
     /// Tells an event to all agents of a data center, by way of [`UserEvent::to_gossip`].
     async fn fire_event(&self, event: UserEvent, options: WriteOptions) -> Result<(), Failure>;
 
@@ -84,15 +61,6 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How the servers are, as the leader sees them.
     async fn servers_health(&self, options: ReadOptions) -> Result<ServersHealth, Failure>;
-}
-
-/// One of the pools that agents gossip in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Pool {
-    /// All agents of one data center.
-    Lan,
-    /// The servers of all data centers.
-    Wan,
 }
 
 /// How fresh a read must be.
@@ -181,6 +149,9 @@ pub enum Failure {
     /// A client agent that can reach no server.
     #[error("No known Consul servers")]
     NoServers,
+    /// What runs on the agent does not take it.
+    #[error(transparent)]
+    Local(#[from] lictor_local::Error),
     /// A limit is reached; nothing was done.
     #[error("Too busy: the limit {limit} is reached; try again later")]
     Busy {

@@ -63,7 +63,7 @@ pub(crate) async fn list(request: &mut Request<'_>) -> Result<Reply, Fault> {
     };
     let (min_index, wait) = request.params.index_and_wait(waits)?;
     let name = request.params.text("name").map(std::borrow::Cow::into_owned);
-    let log = request.api.backend.events();
+    let log = request.api.agent.events();
     if min_index != Index::ZERO {
         let news = async {
             loop {

@@ -1,6 +1,6 @@
 //! Lictor's v1 HTTP API, and the server that it runs on.
 //!
-//! [`Api`] answers requests for a [`Backend`], which is the agent; [`Server`] brings it to sockets. JSON shapes, and the texts
+//! [`Api`] answers requests for a [`Backend`], which is the cluster, and for [`ThisAgent`]; [`Server`] brings it to sockets. JSON shapes, and the texts
 //! and headers that clients rely on, are here and nowhere else.
 
 #![forbid(unsafe_code)]
@@ -30,14 +30,16 @@ mod server;
 mod servers;
 mod status;
 mod text;
+mod this_agent;
 mod transport;
 mod txn;
 
 pub use about::{About, CONSUL_VERSION, Settings};
 pub use api::{Api, Config};
-pub use backend::{Backend, Failure, Pool, ReadMode, ReadOptions, Reading, Secret, WriteOptions};
+pub use backend::{Backend, Failure, ReadMode, ReadOptions, Reading, Secret, WriteOptions};
 pub use coordinate::DatacenterCoordinates;
 pub use event_log::{EventError, EventLog, LocalService, UserEvent};
 pub use offload::offload;
 pub use server::{Limits, Listener, Server};
 pub use servers::{RaftServer, ServerHealth, ServerRef, ServersHealth};
+pub use this_agent::{Pool, ThisAgent};

@@ -282,6 +282,7 @@ impl From<Failure> for Fault {
             | Failure::Several(_)
             | Failure::NoSuchServer(_) => Status::InternalServerError,
             Failure::Busy { .. } => Status::TooManyRequests,
+            Failure::Local(error) => local_status(error),
             Failure::Denied(_) => Status::Forbidden,
             Failure::Stopping => Status::ServiceUnavailable,
         };
@@ -337,6 +338,17 @@ pub(crate) fn compress(body: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&crc.sum().to_le_bytes());
     out.extend_from_slice(&crc.amount().to_le_bytes());
     out
+}
+
+/// The status of what an agent does not take of what is to run on it.
+fn local_status(error: &lictor_local::Error) -> Status {
+    use lictor_local::Error;
+    match error {
+        Error::Invalid(_) => Status::BadRequest,
+        Error::UnknownService(_) => Status::NotFound,
+        Error::Full { .. } => Status::TooManyRequests,
+        Error::NoServiceOfCheck(_) | Error::NotTtl(_) | Error::NotSaved(_) => Status::InternalServerError,
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use lictor_catalog::{
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
-    About, Backend, DatacenterCoordinates, EventLog, Failure, Pool, RaftServer, ReadMode, ReadOptions,
+    Backend, DatacenterCoordinates, Failure, RaftServer, ReadMode, ReadOptions,
     Reading, ServerRef, ServersHealth, UserEvent, WriteOptions,
 };
 use lictor_machine::{Index, NodeId};
@@ -53,7 +53,6 @@ struct Fake {
     /// Of those, how many are over.
     over: Arc<AtomicUsize>,
     seen: Mutex<Vec<(Query, ReadOptions)>>,
-    events: EventLog,
     value: Bytes,
     /// Whom it takes for the leader. Agents ask that beside, so it is not counted.
     leader: Mutex<Option<SocketAddr>>,
@@ -78,7 +77,6 @@ impl Fake {
             asked: AtomicUsize::new(0),
             over: Arc::default(),
             seen: Mutex::default(),
-            events: EventLog::new(),
             value,
             leader: Mutex::new(None),
         })
@@ -159,30 +157,6 @@ impl Backend for Fake {
     async fn peers(&self, datacenter: Option<&str>) -> Result<Vec<SocketAddr>, Failure> {
         assert_eq!(datacenter, None);
         self.act().await.map(|_| vec![address(), address()])
-    }
-
-    async fn about(&self) -> Result<About, Failure> {
-        unreachable!("agents answer this themselves")
-    }
-
-    async fn members(&self, _: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure> {
-        unreachable!("agents answer this themselves")
-    }
-
-    async fn join(&self, _: Pool, _: &str) -> Result<(), Failure> {
-        unreachable!("agents answer this themselves")
-    }
-
-    async fn leave(&self) -> Result<(), Failure> {
-        unreachable!("agents answer this themselves")
-    }
-
-    async fn force_leave(&self, _: Pool, _: &str, _: bool) -> Result<(), Failure> {
-        unreachable!("agents answer this themselves")
-    }
-
-    fn events(&self) -> &EventLog {
-        &self.events
     }
 
     async fn fire_event(&self, _: UserEvent, _: WriteOptions) -> Result<(), Failure> {

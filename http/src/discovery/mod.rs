@@ -90,7 +90,7 @@ impl Asked {
         let options = request.read_options()?;
         let datacenter = match &options.datacenter {
             Some(datacenter) => datacenter.clone(),
-            None => request.api.identity().await?.datacenter.clone(),
+            None => request.api.identity()?.datacenter.clone(),
         };
         let pretty = request.pretty();
         let mut asked = Self {
@@ -212,7 +212,7 @@ impl Asked {
             return Ok(None);
         };
         let center = if near == "_agent" {
-            request.api.identity().await?.node_name.clone()
+            request.api.identity()?.node_name.clone()
         } else {
             near.into_owned()
         };

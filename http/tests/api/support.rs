@@ -17,9 +17,10 @@ use lictor_catalog::{
 use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
 use lictor_http::{
     About, Api, Backend, Config, DatacenterCoordinates, EventLog, Failure, Limits, Listener, LocalService,
-    Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef, ServersHealth, Settings, UserEvent,
-    WriteOptions,
+    Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef, ServersHealth, Settings, ThisAgent,
+    UserEvent, WriteOptions,
 };
+use lictor_local::LocalView;
 use lictor_machine::{Index, NodeId, UnixMillis};
 
 /// Longer than anything takes, shorter than a test run's patience.
@@ -46,6 +47,10 @@ pub(crate) struct Memory {
     pub(crate) health: Mutex<ServersHealth>,
     /// What it answers about the servers.
     pub(crate) servers: Mutex<Vec<RaftServer>>,
+    /// What runs on the agent.
+    pub(crate) running: Mutex<Arc<LocalView>>,
+    /// What was to be changed about that, in order. It has no effect by itself.
+    pub(crate) changes: Mutex<Vec<lictor_local::Request>>,
     /// Whether it is in client mode.
     pub(crate) client: AtomicBool,
 }
@@ -232,71 +237,6 @@ impl Backend for Memory {
             .collect())
     }
 
-    async fn about(&self) -> Result<About, Failure> {
-        self.check()?;
-        let address = SocketAddr::from(([127, 0, 0, 1], 8300));
-        let stats = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter();
-            pairs
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect()
-        };
-        Ok(About {
-            datacenter: "dc1".to_owned(),
-            node_name: "n1".to_owned(),
-            node_id: ME,
-            server: true,
-            settings: Settings {
-                advertise: Some(address),
-                bind: Some(address),
-                http: vec![SocketAddr::from(([127, 0, 0, 1], 8500))],
-                bootstrap_expect: 3,
-                data_dir: Some("/data".into()),
-                log_level: "INFO".to_owned(),
-                primary_datacenter: "dc1".to_owned(),
-                retry_join: vec!["10.0.0.2".to_owned()],
-                retry_join_interval: Duration::from_secs(30),
-                skip_leave_on_interrupt: true,
-                ..Settings::default()
-            },
-            coordinate: (!self.client.load(Ordering::SeqCst)).then_some(POSITION),
-            member: member(ME, "n1", MemberState::Alive),
-            stats: [("agent".to_owned(), stats(&[("checks", "0"), ("services", "<1>")]))].into(),
-            meta: [("rack".to_owned(), "1".to_owned())].into(),
-        })
-    }
-
-    async fn members(&self, pool: Pool) -> Result<Option<Vec<Arc<Member>>>, Failure> {
-        self.check()?;
-        Ok(match pool {
-            Pool::Lan => Some(vec![
-                member(NodeId(5), "n5", MemberState::Failed),
-                member(NodeId(2), "n2", MemberState::Suspect),
-                member(ME, "n1", MemberState::Alive),
-                member(NodeId(4), "n4", MemberState::Left),
-                member(NodeId(3), "n3", MemberState::Leaving),
-            ]),
-            Pool::Wan if self.client.load(Ordering::SeqCst) => None,
-            Pool::Wan => Some(vec![member(ME, "n1.dc1", MemberState::Alive)]),
-        })
-    }
-
-    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure> {
-        self.ask(format!("join {pool:?} {address}"))
-    }
-
-    async fn leave(&self) -> Result<(), Failure> {
-        self.ask("leave".to_owned())
-    }
-
-    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure> {
-        self.ask(format!("force-leave {pool:?} {name} {prune}"))
-    }
-
-    fn events(&self) -> &EventLog {
-        &self.events
-    }
-
     async fn fire_event(&self, event: UserEvent, options: WriteOptions) -> Result<(), Failure> {
         self.check()?;
         Self::check_datacenter(options.datacenter.as_deref())?;
@@ -354,6 +294,99 @@ impl Backend for Memory {
     }
 }
 
+#[async_trait]
+impl ThisAgent for Memory {
+    fn about(&self) -> Result<About, Failure> {
+        self.check()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], 8300));
+        let stats = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        Ok(About {
+            datacenter: "dc1".to_owned(),
+            node_name: "n1".to_owned(),
+            node_id: ME,
+            server: true,
+            settings: Settings {
+                advertise: Some(address),
+                bind: Some(address),
+                http: vec![SocketAddr::from(([127, 0, 0, 1], 8500))],
+                bootstrap_expect: 3,
+                data_dir: Some("/data".into()),
+                log_level: "INFO".to_owned(),
+                primary_datacenter: "dc1".to_owned(),
+                retry_join: vec!["10.0.0.2".to_owned()],
+                retry_join_interval: Duration::from_secs(30),
+                skip_leave_on_interrupt: true,
+                ..Settings::default()
+            },
+            coordinate: (!self.client.load(Ordering::SeqCst)).then_some(POSITION),
+            member: member(ME, "n1", MemberState::Alive),
+            stats: [("agent".to_owned(), stats(&[("checks", "0"), ("services", "<1>")]))].into(),
+            meta: [("rack".to_owned(), "1".to_owned())].into(),
+        })
+    }
+
+    fn members(&self, pool: Pool) -> Option<Vec<Arc<Member>>> {
+        match pool {
+            Pool::Lan => Some(vec![
+                member(NodeId(5), "n5", MemberState::Failed),
+                member(NodeId(2), "n2", MemberState::Suspect),
+                member(ME, "n1", MemberState::Alive),
+                member(NodeId(4), "n4", MemberState::Left),
+                member(NodeId(3), "n3", MemberState::Leaving),
+            ]),
+            Pool::Wan if self.client.load(Ordering::SeqCst) => None,
+            Pool::Wan => Some(vec![member(ME, "n1.dc1", MemberState::Alive)]),
+        }
+    }
+
+    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure> {
+        self.ask(format!("join {pool:?} {address}"))
+    }
+
+    async fn leave(&self) -> Result<(), Failure> {
+        self.ask("leave".to_owned())
+    }
+
+    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure> {
+        self.ask(format!("force-leave {pool:?} {name} {prune}"))
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    fn running(&self) -> Arc<LocalView> {
+        Arc::clone(&self.running.lock().unwrap())
+    }
+
+    async fn running_after(&self, seen: &Arc<LocalView>) -> Arc<LocalView> {
+        loop {
+            let changed = self.changed.listen();
+            let now = self.running();
+            if !Arc::ptr_eq(&now, seen) {
+                return now;
+            }
+            let _waiting = Waiting::new(&self.waiting);
+            changed.await;
+        }
+    }
+
+    async fn change(&self, request: lictor_local::Request) -> Result<(), Failure> {
+        self.check()?;
+        self.changes.lock().unwrap().push(request);
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<(), Failure> {
+        self.ask("reload".to_owned())
+    }
+}
+
 /// A server of the API.
 pub(crate) struct Site {
     pub(crate) memory: Arc<Memory>,
@@ -395,7 +428,8 @@ pub(crate) fn start(
     limits: Limits,
 ) -> Server {
     let runtime = lictor_runtime_smol::runtime();
-    let api = Api::new(Arc::clone(memory) as Arc<dyn Backend>, config);
+    let (backend, agent): (Arc<dyn Backend>, Arc<dyn ThisAgent>) = (memory.clone(), memory.clone());
+    let api = Api::new(backend, agent, config);
     runtime.block_on(Server::start(&runtime, listeners, limits, api))
 }
 
