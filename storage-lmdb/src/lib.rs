@@ -2,7 +2,8 @@
 //!
 //! A data directory holds two LMDB environments, because they have two rhythms: `raft` (the log, the hard state, staged
 //! snapshots) commits with every group of writes, `state` (one row per object of the catalog) every few seconds.
-//! Both are fully durable: no LMDB flag that trades safety for speed is set.
+//! What an agent keeps of what runs on it is a third, in a directory of its own ([`LmdbRecords`]), since agents in client mode have it too.
+//! All are fully durable: no LMDB flag that trades safety for speed is set.
 //!
 //! LMDB has no checksums of its own, so every value carries one, over the name of its table and its key too: a bit that
 //! flipped, or a value that strayed to another key, is [`StoreError::Damaged`], never an answer.
@@ -13,7 +14,9 @@ mod environment;
 mod error;
 mod extent;
 mod frame;
+mod key;
 mod log;
+mod records;
 mod state;
 mod tree;
 
@@ -22,6 +25,7 @@ use std::path::Path;
 use lictor_node::store::{StoreError, finish_install};
 
 pub use log::LmdbLog;
+pub use records::LmdbRecords;
 pub use state::LmdbState;
 
 /// How large things may get. The defaults suit a server; a test wants less.

@@ -1,7 +1,5 @@
 //! The state store.
 
-mod key;
-
 use std::path::Path;
 
 use heed::RwTxn;
@@ -13,6 +11,7 @@ use crate::Options;
 use crate::directory::Lock;
 use crate::environment::{Environment, Layout};
 use crate::error::{Failure, refusal};
+use crate::key;
 use crate::tree::{Scratch, Tree};
 
 const MARK: &[u8] = b"mark";

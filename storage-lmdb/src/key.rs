@@ -16,7 +16,7 @@ const SHORT: usize = 480;
 const LONG: usize = 1 + SHORT + 4 + 4;
 
 /// Sets the value of a key.
-pub(super) fn put(
+pub(crate) fn put(
     tree: &Tree,
     txn: &mut RwTxn<'_>,
     scratch: &mut Scratch,
@@ -39,7 +39,7 @@ pub(super) fn put(
 }
 
 /// Removes a key, if it is there.
-pub(super) fn delete(tree: &Tree, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), Failure> {
+pub(crate) fn delete(tree: &Tree, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), Failure> {
     match split(key) {
         None => {
             tree.raw().delete(txn, &short(key))?;
@@ -55,7 +55,7 @@ pub(super) fn delete(tree: &Tree, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(),
 }
 
 /// Calls `found` for every key and its value, in the order of the keys.
-pub(super) fn scan(
+pub(crate) fn scan(
     tree: &Tree,
     txn: &RoTxn<'_>,
     found: &mut dyn FnMut(Bytes, Bytes) -> Result<(), Failure>,
