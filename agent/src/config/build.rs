@@ -10,7 +10,9 @@ use super::address::{self, Host};
 use super::error::{ConfigError, Warning};
 use super::parsing::Parsing;
 use super::pool;
-use super::{Bootstrap, Config, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust, text};
+use super::{
+    Bootstrap, Checks, Config, Definitions, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust, text,
+};
 
 const HTTP_PORT: i64 = 8500;
 const SERVER_PORT: i64 = 8300;
@@ -119,6 +121,8 @@ pub(super) fn build(
         gossip: pools.gossip,
         leave: pools.leave,
         node_meta: pool::node_meta(settings.node_meta)?,
+        checks: Checks::default(),
+        definitions: Definitions::default(),
         coordinates: !settings.disable_coordinates.unwrap_or(false),
         primary_datacenter,
         autopilot: pools.autopilot,

@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lictor_local::Definitions;
 use lictor_machine::NodeId;
 #[cfg(doc)]
 use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
@@ -105,6 +106,10 @@ pub struct Config {
     pub node_meta: BTreeMap<String, String>,
     /// Whether network coordinates are kept and published.
     pub coordinates: bool,
+    /// How checks are run.
+    pub checks: Checks,
+    /// What the files say is to run on this agent.
+    pub definitions: Definitions,
     /// The data center that others follow where one must lead: this one, unless another is named.
     pub primary_datacenter: String,
     /// What a new cluster begins with.
@@ -117,6 +122,30 @@ pub struct Config {
     pub raft: Raft,
     /// The log.
     pub log: Log,
+}
+
+/// How this agent runs checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// Whether checks that run programs may be registered through the API.
+    pub scripts_from_api: bool,
+    /// How long a check's output alone may lag behind in the catalog; zero: not at all.
+    pub update_interval: Duration,
+    /// The most bytes of a check's output; at least 1.
+    pub output_max: usize,
+    /// Whether no output is kept at all.
+    pub discard_output: bool,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self {
+            scripts_from_api: false,
+            update_interval: Duration::from_mins(5),
+            output_max: 4096,
+            discard_output: false,
+        }
+    }
 }
 
 /// How a server without a past finds its cluster.

@@ -89,6 +89,8 @@ fn defaults() {
             },
             node_meta: BTreeMap::new(),
             coordinates: true,
+            checks: Checks::default(),
+            definitions: Definitions::default(),
             primary_datacenter: "dc1".to_owned(),
             autopilot: Autopilot {
                 cleanup_dead_servers: true,
