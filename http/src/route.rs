@@ -118,7 +118,7 @@ impl Route {
     }
 }
 
-static ROUTES: [Route; 35] = [
+static ROUTES: &[Route] = &[
     Route::new("/v1/kv/", Endpoint::Kv, GET_PUT_DELETE),
     Route::new("/v1/txn", Endpoint::Txn, PUT),
     Route::new("/v1/status/leader", Endpoint::Leader, GET),
@@ -203,7 +203,7 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
     if *path == *b"/" {
         return Routed::Root;
     }
-    for route in &ROUTES {
+    for route in ROUTES {
         let pattern = route.pattern.as_bytes();
         let subtree = pattern.ends_with(b"/");
         if subtree && path.starts_with(pattern) {
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn every_pattern_leads_to_its_own_endpoint() {
-        for expected in &ROUTES {
+        for expected in ROUTES {
             let argument = if expected.pattern.ends_with('/') {
                 "a/b"
             } else {
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn allow_lists_the_methods() {
-        for route in &ROUTES {
+        for route in ROUTES {
             let names: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
             assert_eq!(route.allow, format!("OPTIONS,{}", names.join(",")));
         }
