@@ -9,7 +9,7 @@ use std::time::Duration;
 use event_listener::Event as Signal;
 use futures_lite::FutureExt as _;
 use lictor_catalog::AutopilotConfig;
-use lictor_http::{Api, Backend, Listener, Server};
+use lictor_http::{Api, Backend, Listener, Server, ThisAgent};
 use lictor_machine::{Machine as _, NodeId};
 use lictor_node::agent::{Agent, Pool};
 use lictor_node::{Node, Standing};
@@ -33,6 +33,7 @@ use crate::pools::Pools;
 use crate::routes::Routes;
 use crate::rpc::caller::Caller;
 use crate::rpc::service::Service;
+use crate::running::{self, LocalOutlet, Running, Shelf};
 use crate::signals;
 use crate::storage::Storage;
 use crate::view::View;
@@ -43,6 +44,9 @@ const INBOX: usize = 8192;
 
 /// How often coordinates that clients of the API say are written.
 const COORDINATE_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long the end of an agent waits until what was registered is on the disk.
+const SAVE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs one agent until it is told to stop, and says how that went: success after an orderly end.
 ///
@@ -111,7 +115,17 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         None => (None, None),
     };
     let settings = community::settings(&config, id)?;
-    let mut machine = Agent::start(settings, node, memory::load(data_dir), SystemClock.now())?;
+    let (memory_of_local, shelf, saving) = Shelf::open(data_dir, handle.clone())?;
+    let residents = lictor_local::Local::start(
+        running::settings(&config, id)?,
+        memory_of_local,
+        config.definitions.clone(),
+        SystemClock.now(),
+    )?;
+    let machine = Agent::start(settings, node, memory::load(data_dir), SystemClock.now())?;
+    let mut machine = machine.with_local(residents);
+    let saving = runtime.spawn(saving);
+    let running = Arc::new(Running::default());
 
     let pools = Arc::new(Pools::default());
     let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
@@ -131,6 +145,8 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         handle: handle.clone(),
         pools: Arc::clone(&pools),
         events: lictor_http::EventLog::new(),
+        running: Arc::clone(&running),
+        scripts_from_api: config.checks.scripts_from_api,
         vitals: crate::vitals::Watch::default(),
         end: asked_sender.clone(),
         left,
@@ -156,16 +172,11 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         runtime.spawn(keeping),
         runtime.spawn(listen_to_news(heard, Arc::clone(&local), Arc::clone(&routes))),
     ];
-    let mut outlet = AgentOutlet {
-        server: None,
-        gossip,
-        local: Arc::clone(&local),
-        gone: Arc::clone(&gone),
-    };
+    let mut server_outlet = None;
     let (backend, service): (Arc<dyn Backend>, Option<Service>) = if let Some((view, storage)) = server {
         let space = storage.space().clone();
         let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
-        outlet.server = Some(ServerOutlet::new(storage, network, Arc::clone(&view)));
+        server_outlet = Some(ServerOutlet::new(storage, network, Arc::clone(&view)));
         tasks.push(runtime.spawn(Arc::clone(&view).wake_watchers()));
         let coordinates = Arc::new(CoordinateUpdates::default());
         tasks.push(runtime.spawn(Arc::clone(&coordinates).keep_writing(handle.clone(), COORDINATE_PERIOD)));
@@ -188,10 +199,22 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         (backend, Some(service))
     } else {
         let backend = ClientBackend {
-            local: Arc::clone(&local),
             servers: caller(Plane::Rpc),
         };
         (Arc::new(backend), None)
+    };
+    let mut outlet = AgentOutlet {
+        server: server_outlet,
+        gossip,
+        running: LocalOutlet::new(
+            running,
+            shelf,
+            Arc::clone(&backend),
+            runtime.clone(),
+            handle.clone(),
+        ),
+        local: Arc::clone(&local),
+        gone: Arc::clone(&gone),
     };
     let members = {
         let pools = Arc::clone(&pools);
@@ -215,7 +238,8 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         }
         ended
     });
-    let api = Api::new(Arc::clone(&backend), api_config(&config)?);
+    let this: Arc<dyn ThisAgent> = Arc::clone(&local) as _;
+    let api = Api::new(Arc::clone(&backend), this, api_config(&config)?);
     let http = Server::start(&runtime, listeners, http_limits(&config), api).await;
     signals::listen(asked_sender)?;
     let joining = join(&config, &local).await?;
@@ -269,6 +293,18 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         handle.stop();
         driving.await
     };
+    // A disk that does not answer must not keep the agent from ending.
+    let saved = async {
+        saving.await;
+        true
+    };
+    let given_up = async {
+        async_io::Timer::after(SAVE_LIMIT).await;
+        false
+    };
+    if !saved.or(given_up).await {
+        tracing::error!("the disk does not finish what it was given; what was registered last may be lost");
+    }
     keeper.flush(data_dir);
     for task in tasks {
         task.cancel().await;
@@ -340,7 +376,7 @@ async fn listen_to_news(heard: async_channel::Receiver<News>, local: Arc<Local>,
     while let Ok(news) = heard.recv().await {
         match news {
             News::Member(pool, event) => routes.observe(pool, &event),
-            News::UserEvent(event) => match local.events.receive(&event, &local.node_name, &[]) {
+            News::UserEvent(event) => match local.receive(&event) {
                 Ok(true) => tracing::info!(name = event.name, time = %event.time, "new event"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(from = %event.origin, %error, "an event cannot be read"),

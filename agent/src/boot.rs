@@ -49,6 +49,8 @@ pub(crate) enum StartError {
     Randomness(getrandom::Error),
     #[error("the pools' settings make no sense: {0}")]
     Gossip(#[from] lictor_gossip::ConfigError),
+    #[error("what the configuration files define makes no sense: {0}")]
+    Definitions(#[from] lictor_local::Error),
     #[error("nobody was found to join: {0}")]
     Join(String),
 }

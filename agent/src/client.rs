@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
 use lictor_http::{
-    Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading,
-    ServerRef, ServersHealth, UserEvent, WriteOptions,
+    Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
+    UserEvent, WriteOptions,
 };
 
 use crate::rpc::caller::Caller;

@@ -23,6 +23,8 @@ pub(crate) enum Tag {
     Request(Token, oneshot::Sender<Answer>),
     /// A request of this agent to one of its pools.
     Gossip(Token, oneshot::Sender<gossip::Answer>),
+    /// A request to what runs on this agent.
+    Local(Token, oneshot::Sender<Result<(), lictor_local::Error>>),
     /// A call of another agent for the server.
     Call(InboundId, ReplyHandle),
     /// A call of another member of a pool.
@@ -88,6 +90,19 @@ impl Handle {
             Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
             Err(Closed(_)) => stopped(),
         }
+    }
+
+    /// Asks what runs on this agent for something, and waits for the answer. `None`: the agent is shutting down.
+    pub(crate) async fn local(
+        &self,
+        request: lictor_local::Request,
+    ) -> Option<Result<(), lictor_local::Error>> {
+        let token = self.token();
+        let (sender, answer) = oneshot::channel();
+        let input = Input::Local(lictor_local::Input::Request { token, request });
+        let tag = Tag::Local(token, sender);
+        self.inbox.send(Envelope { input, tag }).await.ok()?;
+        answer.await.ok()
     }
 
     /// Posts a call of another agent; waits for room. Once the loop has ended, the dropped tag tells the caller.

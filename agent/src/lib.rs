@@ -13,7 +13,7 @@
 //! - `local`: what an agent answers by itself; `backend`: what a server answers, from the view or through its node; `client`: what
 //!   an agent in client mode asks the servers for;
 //! - `rpc`, `routes`: requests passed on from agent to agent, and to whom;
-//! - `checks`: looking how well things are;
+//! - `running`: what runs on this agent; `checks`: looking how well it is;
 //! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
 //! - `coordinates`: updates of where nodes are, gathered;
 //! - `ending`: how it leaves or stops;
@@ -24,14 +24,6 @@
 mod agent;
 mod backend;
 mod boot;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "the agent's machine does not ask for probes yet"
-    )
-)]
 mod checks;
 mod client;
 mod community;
@@ -50,6 +42,7 @@ mod pools;
 mod recovery;
 mod routes;
 pub mod rpc;
+mod running;
 mod server;
 mod signals;
 mod storage;

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_channel::Sender;
+use async_trait::async_trait;
 use lictor_gossip::{self as gossip, Coordinate, Member};
-use lictor_http::{About, DatacenterCoordinates, EventLog, Failure, UserEvent};
+use lictor_http::{
+    About, DatacenterCoordinates, EventError, EventLog, Failure, LocalService, ThisAgent, UserEvent,
+};
+use lictor_local::{LocalView, Request};
 use lictor_machine::{NodeId, Token};
 use lictor_node::agent::{Pool, ServerFacts};
 
@@ -14,6 +18,7 @@ use crate::gossip::wan_name;
 use crate::handle::Handle;
 use crate::joining;
 use crate::pools::Pools;
+use crate::running::{self, Running};
 use crate::signals::Asked;
 use crate::vitals::Watch;
 
@@ -31,6 +36,9 @@ pub(crate) struct Local {
     pub(crate) handle: Handle,
     pub(crate) pools: Arc<Pools>,
     pub(crate) events: EventLog,
+    pub(crate) running: Arc<Running>,
+    /// Whether checks that run programs may be registered through the API.
+    pub(crate) scripts_from_api: bool,
     pub(crate) vitals: Watch,
     /// Where to ask for the agent's end.
     pub(crate) end: Sender<Asked>,
@@ -38,8 +46,9 @@ pub(crate) struct Local {
     pub(crate) left: async_channel::Receiver<()>,
 }
 
-impl Local {
-    pub(crate) fn about(&self) -> Result<About, Failure> {
+#[async_trait]
+impl ThisAgent for Local {
+    fn about(&self) -> Result<About, Failure> {
         let member = self.pools.member(Pool::Lan, self.id).ok_or(Failure::Stopping)?;
         let vitals = self.vitals.last();
         let mut stats = vitals
@@ -98,13 +107,12 @@ impl Local {
         })
     }
 
-    /// `None` if this agent is not in the pool.
-    pub(crate) fn members(&self, pool: lictor_http::Pool) -> Option<Vec<Arc<Member>>> {
+    fn members(&self, pool: lictor_http::Pool) -> Option<Vec<Arc<Member>>> {
         let members = self.pools.members(core_pool(pool));
         (!members.is_empty()).then_some(members)
     }
 
-    pub(crate) async fn join(&self, pool: lictor_http::Pool, address: &str) -> Result<(), Failure> {
+    async fn join(&self, pool: lictor_http::Pool, address: &str) -> Result<(), Failure> {
         let address =
             JoinAddress::parse(address, self.port).map_err(|error| Failure::Several(vec![error]))?;
         self.in_pool(pool)?;
@@ -125,8 +133,7 @@ impl Local {
             .map_err(Failure::Several)
     }
 
-    /// Has the agent leave, and waits until it has.
-    pub(crate) async fn leave(&self) -> Result<(), Failure> {
+    async fn leave(&self) -> Result<(), Failure> {
         // If nobody listens any more, the agent is on its way out already.
         let _ = self.end.send(Asked::Leave).await;
         // Nothing is ever sent here; it is closed when the time has come.
@@ -134,12 +141,7 @@ impl Local {
         Ok(())
     }
 
-    pub(crate) async fn force_leave(
-        &self,
-        pool: lictor_http::Pool,
-        name: &str,
-        prune: bool,
-    ) -> Result<(), Failure> {
+    async fn force_leave(&self, pool: lictor_http::Pool, name: &str, prune: bool) -> Result<(), Failure> {
         self.in_pool(pool)?;
         let far = wan_name(name, &self.datacenter);
         let places: &[(Pool, &str)] = match pool {
@@ -166,6 +168,55 @@ impl Local {
             }
         }
         Ok(())
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    fn running(&self) -> Arc<LocalView> {
+        self.running.view()
+    }
+
+    async fn running_after(&self, seen: &Arc<LocalView>) -> Arc<LocalView> {
+        self.running.after(seen).await
+    }
+
+    async fn change(&self, request: Request) -> Result<(), Failure> {
+        if !self.scripts_from_api && running::runs_programs(&request) {
+            return Err(Failure::Local(lictor_local::Error::Invalid(
+                "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
+                    .to_owned(),
+            )));
+        }
+        match self.handle.local(request).await {
+            Some(result) => Ok(result?),
+            None => Err(Failure::Stopping),
+        }
+    }
+
+    async fn reload(&self) -> Result<(), Failure> {
+        Err(Failure::Refused("not yet".to_owned()))
+    }
+}
+
+impl Local {
+    /// Takes in an event, if this agent is among those whom it concerns; says whether it is.
+    pub(crate) fn receive(&self, event: &gossip::UserEvent) -> Result<bool, EventError> {
+        let view = self.running.view();
+        let services: Vec<(&str, Vec<String>)> = view
+            .services
+            .iter()
+            .map(|(_, service)| {
+                let tags = service.def.tags.iter().map(ToString::to_string);
+                (&*service.def.name, tags.collect())
+            })
+            .collect();
+        let services: Vec<LocalService<'_>> = services
+            .iter()
+            .map(|(name, tags)| LocalService { name, tags })
+            .collect();
+        self.events.receive(event, &self.node_name, &services)
     }
 
     /// Tells an event to all agents of this data center.

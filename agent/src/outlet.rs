@@ -16,6 +16,7 @@ use crate::gossip::GossipOutlet;
 use crate::handle::Tag;
 use crate::local::Local;
 use crate::network::Network;
+use crate::running::LocalOutlet;
 use crate::storage::Storage;
 use crate::view::View;
 
@@ -25,6 +26,7 @@ pub(crate) struct AgentOutlet {
     /// On a server.
     pub(crate) server: Option<ServerOutlet>,
     pub(crate) gossip: GossipOutlet,
+    pub(crate) running: LocalOutlet,
     pub(crate) local: Arc<Local>,
     /// Notified when the agent has left, or stopped, in good order.
     pub(crate) gone: Arc<Signal>,
@@ -105,6 +107,7 @@ impl Outlet<Agent> for AgentOutlet {
             }
             // Nobody answers for a server that is not there; the dropped sender says so.
             (Tag::None | Tag::Request(..) | Tag::Call(..), _) => {}
+            (Tag::Local(token, sender), _) => self.running.asked(token, sender),
             (Tag::Gossip(token, sender), _) => self.gossip.asked(token, sender),
             (Tag::GossipCall(pool, id, reply), _) => self.gossip.called(pool, id, reply),
         }
@@ -138,8 +141,7 @@ impl Outlet<Agent> for AgentOutlet {
                 self.gossip.effect(pool, effect);
             }
             agent::Effect::Distances(distances) => self.local.pools.set_distances(distances),
-            // Nothing was brought along that runs on this agent, so nothing is said of it.
-            agent::Effect::Local(_) => {}
+            agent::Effect::Local(effect) => self.running.effect(effect),
             agent::Effect::Left | agent::Effect::Stopped => {
                 self.gone.notify(usize::MAX);
             }

@@ -132,9 +132,7 @@ mod tests {
             key: RecordKey::Check("web".into()),
             content: None,
         };
-        records
-            .write(&[removed, put(RecordKey::Seen, "now")])
-            .unwrap();
+        records.write(&[removed, put(RecordKey::Seen, "now")]).unwrap();
         let refused = LmdbRecords::open(&dir, &options).unwrap_err();
         assert!(refused.to_string().contains("in use"), "{refused}");
         drop(records);

@@ -11,7 +11,8 @@ use super::error::{ConfigError, Warning};
 use super::parsing::Parsing;
 use super::pool;
 use super::{
-    Bootstrap, Checks, Config, Definitions, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust, text,
+    Bootstrap, Checks, Config, Definitions, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey,
+    Trust, text,
 };
 
 const HTTP_PORT: i64 = 8500;

@@ -15,8 +15,8 @@ use lictor_catalog::{
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
-    Backend, DatacenterCoordinates, Failure, RaftServer, ReadMode, ReadOptions,
-    Reading, ServerRef, ServersHealth, UserEvent, WriteOptions,
+    Backend, DatacenterCoordinates, Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerRef,
+    ServersHealth, UserEvent, WriteOptions,
 };
 use lictor_machine::{Index, NodeId};
 use lictor_node::agent::{DATACENTER, Pool as CorePool, ROLE, SERVER};
