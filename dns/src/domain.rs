@@ -80,10 +80,12 @@ impl fmt::Display for Domain {
     /// With a dot at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = &self.wire[..];
-        while let [length @ 1.., tail @ ..] = rest {
-            let (label, after) = tail.split_at(usize::from(*length));
+        while let Some((length, after)) = rest.split_first()
+            && let Some((label, next)) = after.split_at_checked(usize::from(*length))
+            && !label.is_empty()
+        {
             write!(f, "{}.", String::from_utf8_lossy(label))?;
-            rest = after;
+            rest = next;
         }
         Ok(())
     }
