@@ -1,6 +1,6 @@
 """The calls of Python's Consul clients against an agent: keys, locks, transactions, status; plain and asyncio.
 
-Run by `run`, once in an environment with py-consul and once in one with python-consul2, which are both imported as `consul`.
+Run by `run`, once in an environment of its own for each of several packages, which are all imported as `consul`.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ import sys
 import threading
 
 import consul
-import consul.aio
 
+from discovery_clients import discovery
 from harness import PATIENCE, Scene, check, equal, lictor
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -139,6 +139,8 @@ def status(client, agent):
 
 
 async def with_asyncio(agent):
+    import consul.aio  # one package's does not load on newer Pythons
+
     client = consul.aio.Consul(host=agent.ip, port=8500)
     same(await client.kv.put("aio", "old"), True, "put, asyncio")
     index, entry = await client.kv.get("aio")
@@ -168,7 +170,9 @@ def main(package):
         blocking(client, other)
         transactions(client)
         status(client, agent)
-        asyncio.run(with_asyncio(agent))
+        discovery(client, other, same)
+        if package != "python-consul":
+            asyncio.run(with_asyncio(agent))
     print(f"clients: {package} {importlib.metadata.version(package)}: {CHECKED} checks")
 
 

@@ -12,11 +12,13 @@ import load
 import membership
 import moves
 import netns
+import services
 from harness import lictor
 from pool import Report
 
 SCENARIOS = {
     "membership": [membership.membership],
+    "services": [services.services],
     "datacenters": [moves.datacenters],
     "replacement": [moves.replacement, "leave"],
     "replacement-kill": [moves.replacement, "kill"],
