@@ -1,25 +1,78 @@
-//! The part of the program that runs whole agents: bands of seeds, or one.
+//! The part of the program that runs whole agents: minutes of faults, days of churn, or a rolling restart; bands of seeds, or one.
 
+use std::fmt::{Debug, Display};
 use std::io::Write;
 
-use lictor_sim::agents::run::{Report, run_options};
+use clap::Args;
+use lictor_sim::agents::rolling;
+use lictor_sim::agents::run::{Failure, Report, run_options};
 use lictor_sim::agents::swarm::Options;
 
 use crate::seeds::Seeds;
 
-/// Whether every run held every property.
-pub(crate) fn run(seeds: Seeds) -> std::io::Result<bool> {
-    match seeds.one {
-        Some(seed) => replay(seed, seeds.trace),
-        None => band(seeds),
-    }
+/// What is asked of agents.
+#[derive(Args)]
+pub(crate) struct FleetArguments {
+    /// With `--kind churn`: for how many days of virtual time.
+    #[arg(long, default_value_t = 30)]
+    days: u32,
+    /// With `--kind rolling`: how many client agents are restarted.
+    #[arg(long, default_value_t = 1000)]
+    agents: usize,
+    /// With `--kind rolling`: how many services each of them has.
+    #[arg(long, default_value_t = 10)]
+    services: usize,
 }
 
-fn replay(seed: u64, trace: bool) -> std::io::Result<bool> {
+/// Minutes of faults: whether every run held every property.
+pub(crate) fn faults(seeds: Seeds) -> std::io::Result<bool> {
+    run(seeds, Options::of_seed)
+}
+
+/// Days of churn: whether every run held every property.
+pub(crate) fn churn(arguments: &FleetArguments, seeds: Seeds) -> std::io::Result<bool> {
+    run(seeds, |seed| Options::churn(seed, arguments.days))
+}
+
+/// Rolling restarts: whether nobody noticed any of them.
+pub(crate) fn rolling(arguments: &FleetArguments, seeds: Seeds) -> std::io::Result<bool> {
+    let options = |seed| rolling::Options::new(seed, arguments.agents, arguments.services);
+    if let Some(seed) = seeds.one {
+        let run = |out: Option<&mut dyn Write>| rolling::run_options(options(seed), out);
+        return replay("", seeds.trace, run);
+    }
+    let (total, held) = seeds.band(
+        |seed| rolling::run_options(options(seed), None),
+        |total: &mut rolling::Report, report| total.add(&report),
+        reason,
+    )?;
+    writeln!(std::io::stdout().lock(), "{total}")?;
+    Ok(held)
+}
+
+fn run(seeds: Seeds, options: impl Fn(u64) -> Options + Sync) -> std::io::Result<bool> {
+    if let Some(seed) = seeds.one {
+        let options = options(seed);
+        let run = |out: Option<&mut dyn Write>| run_options(&options, out);
+        return replay(&options.to_string(), seeds.trace, run);
+    }
+    let (total, held) = seeds.band(
+        |seed| run_options(&options(seed), None),
+        |total: &mut Report, report| total.add(&report),
+        reason,
+    )?;
+    writeln!(std::io::stdout().lock(), "{total:#?}")?;
+    Ok(held)
+}
+
+fn replay<R: Debug, F: Display>(
+    options: &str,
+    trace: bool,
+    run: impl FnOnce(Option<&mut dyn Write>) -> Result<R, F>,
+) -> std::io::Result<bool> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let options = Options::of_seed(seed);
     writeln!(out, "{options}\n")?;
-    let outcome = run_options(&options, trace.then_some(&mut out as &mut dyn Write));
+    let outcome = run(trace.then_some(&mut out as &mut dyn Write));
     match &outcome {
         Ok(report) => writeln!(out, "\n{report:#?}")?,
         Err(failure) => writeln!(out, "{failure}")?,
@@ -28,12 +81,6 @@ fn replay(seed: u64, trace: bool) -> std::io::Result<bool> {
     Ok(outcome.is_ok())
 }
 
-fn band(seeds: Seeds) -> std::io::Result<bool> {
-    let (total, held) = seeds.band(
-        |seed| run_options(&Options::of_seed(seed), None),
-        |total: &mut Report, report| total.add(&report),
-        |failure| failure.violation.to_string(),
-    )?;
-    writeln!(std::io::stdout().lock(), "{total:?}")?;
-    Ok(held)
+fn reason(failure: &Box<Failure>) -> String {
+    failure.violation.to_string()
 }

@@ -46,6 +46,8 @@ struct Arguments {
     all: bool,
     #[command(flatten)]
     pools: pools::PoolArguments,
+    #[command(flatten)]
+    fleet: fleet::FleetArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -56,8 +58,12 @@ enum Kind {
     Raft,
     /// Pools of gossiping members.
     Gossip,
-    /// Whole agents: gossip, Raft and nodes.
+    /// Whole agents: gossip, Raft and nodes, and what runs on them.
     Agent,
+    /// Days of agents that come and go, of services that are registered and removed, of others that interfere.
+    Churn,
+    /// A rolling restart of many agents, which no reader may notice. One run may take minutes.
+    Rolling,
 }
 
 #[derive(Default)]
@@ -71,7 +77,9 @@ fn main() -> ExitCode {
     let worked = match arguments.kind {
         Kind::Node => run::<NodeHost>(&arguments),
         Kind::Raft => run::<RaftHost>(&arguments),
-        Kind::Agent => fleet::run(seeds_of(&arguments, threads_of(&arguments))),
+        Kind::Agent => fleet::faults(seeds_of(&arguments, threads_of(&arguments))),
+        Kind::Churn => fleet::churn(&arguments.fleet, seeds_of(&arguments, threads_of(&arguments))),
+        Kind::Rolling => fleet::rolling(&arguments.fleet, seeds_of(&arguments, threads_of(&arguments))),
         Kind::Gossip => pools::run(&arguments.pools, seeds_of(&arguments, threads_of(&arguments))),
     };
     match worked {

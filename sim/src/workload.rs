@@ -155,30 +155,23 @@ impl Change {
 
     /// The change in a command of the log; `None` for commands that clients of the simulator do not make.
     pub fn of_command(data: &[u8]) -> Option<Self> {
-        match Command::decode(data).ok()?.action {
-            Action::Kv(KvWrite::Set(pair)) => Some(Self::Set {
+        let Action::Kv(write) = Command::decode(data).ok()?.action else {
+            return None;
+        };
+        match write {
+            KvWrite::Set(pair) => Some(Self::Set {
                 key: key_number(&pair.key)?,
                 value: value_number(&pair.value)?,
             }),
-            Action::Kv(KvWrite::Cas(pair, index)) => Some(Self::Cas {
+            KvWrite::Cas(pair, index) => Some(Self::Cas {
                 key: key_number(&pair.key)?,
                 value: value_number(&pair.value)?,
                 index,
             }),
-            Action::Kv(KvWrite::Delete(key)) => Some(Self::Delete {
+            KvWrite::Delete(key) => Some(Self::Delete {
                 key: key_number(&key)?,
             }),
-            Action::Kv(
-                KvWrite::Lock(..) | KvWrite::Unlock(..) | KvWrite::DeleteCas(..) | KvWrite::DeleteTree(_),
-            )
-            | Action::Txn(_)
-            | Action::ReapTombstones(_)
-            | Action::SetAutopilot { .. }
-            | Action::Coordinates(_)
-            | Action::ForgetCoordinates(_)
-            | Action::Register(_)
-            | Action::Deregister(_)
-            | Action::RegisterMany(_) => None,
+            KvWrite::Lock(..) | KvWrite::Unlock(..) | KvWrite::DeleteCas(..) | KvWrite::DeleteTree(_) => None,
         }
     }
 }

@@ -35,6 +35,9 @@ pub struct Config {
     pub services_max: usize,
     /// The most checks.
     pub checks_max: usize,
+    /// The mistake to make.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::Sabotage>,
 }
 
 impl Config {
@@ -52,6 +55,8 @@ impl Config {
             probes_max: 256,
             services_max: 16_384,
             checks_max: 65_536,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
         }
     }
 }

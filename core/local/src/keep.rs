@@ -182,6 +182,10 @@ impl Local {
     /// How a check was before the restart, if that still says something.
     pub(super) fn recall(&mut self, id: &Text, method: &CheckMethod) -> Option<StoredStatus> {
         let known = self.keeping.recalled.remove(id)?;
+        #[cfg(feature = "sabotage")]
+        if self.sabotaged(crate::Sabotage::ForgetStatuses) {
+            return None;
+        }
         let good_for = match method {
             CheckMethod::Ttl(ttl) => *ttl,
             CheckMethod::Probe { interval, .. } => interval.saturating_mul(3),
@@ -195,7 +199,10 @@ impl Local {
 
     /// Answers a request, once what it changed is durable.
     pub(super) fn answer(&mut self, token: Token, result: Result<(), Error>) {
-        if result.is_ok() && self.config.keeps && !self.keeping.changes.is_empty() {
+        let waits = result.is_ok() && self.config.keeps && !self.keeping.changes.is_empty();
+        #[cfg(feature = "sabotage")]
+        let waits = waits && !self.sabotaged(crate::Sabotage::AnswerBeforeSaved);
+        if waits {
             self.keeping.askers.push(token);
         } else {
             self.answers.push_back(Effect::Answer { token, result });
@@ -236,6 +243,10 @@ impl Local {
     }
 
     pub(super) fn forget_service(&mut self, id: &Text) {
+        #[cfg(feature = "sabotage")]
+        if self.sabotaged(crate::Sabotage::KeepRecords) {
+            return;
+        }
         self.keeping.remove(RecordKey::Service(id.clone()));
     }
 

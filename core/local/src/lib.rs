@@ -19,6 +19,8 @@ mod io;
 mod keep;
 mod probing;
 mod registry;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod spec;
 mod sync;
 
@@ -39,6 +41,8 @@ pub use io::{
     Question, RecordKey, Reject, Reply, Request, RunId, SaveId, Timer,
 };
 pub use keep::{Memory, RecordError};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 pub use spec::{
     CheckMethod, CheckSpec, MAX_SERVICE_CHECKS, MIN_DEREGISTER_AFTER, MIN_INTERVAL, PROBE_TIMEOUT, Probe,
     ProbeTls, SCRIPT_TIMEOUT, ServiceSpec, Thresholds,

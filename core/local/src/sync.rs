@@ -151,7 +151,10 @@ impl Local {
 
     pub(super) fn go_on_syncing(&mut self) {
         let now = self.now();
-        if self.sync.ceased || self.sync.flight.is_some() {
+        let waits = self.sync.flight.is_some();
+        #[cfg(feature = "sabotage")]
+        let waits = waits && !self.sabotaged(crate::Sabotage::AskTwice);
+        if self.sync.ceased || waits {
             return;
         }
         if self.sync.all_at <= now {
@@ -309,7 +312,7 @@ impl Local {
                 return;
             }
             Outcome::Refused(reason) => reason,
-            Outcome::Txn(_) => "the answer is to another question".to_owned(),
+            Outcome::Txn(_) | Outcome::Session(_) => "the answer is to another question".to_owned(),
         };
         let changes = batch.changes;
         if changes > 1 {
@@ -344,6 +347,10 @@ impl Local {
         let interval = self.config.sync_interval * (doublings.ilog2() + 1);
         let wait = self.rng.between(interval, interval * 2);
         self.sync.all_at = self.now() + wait;
+        #[cfg(feature = "sabotage")]
+        if self.sabotaged(crate::Sabotage::NeverCompare) {
+            self.sync.all_at = Instant::MAX;
+        }
     }
 
     /// Notes what is not in the catalog as it is here.
@@ -366,6 +373,8 @@ impl Local {
             .collect();
         for (id, record) in &there {
             let of_leader = self.config.server && **id == *SERVERS;
+            #[cfg(feature = "sabotage")]
+            let of_leader = of_leader || self.sabotaged(crate::Sabotage::KeepGhosts);
             if !self.services.contains_key(id) && !of_leader {
                 self.sync.services.insert(id.clone());
                 removed.push(record.def.id.clone());

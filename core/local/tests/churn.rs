@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use desk::{Catalog, Desk, alias, config, service, tcp, ttl};
 use lictor_catalog::{CheckDef, ServiceDef, Status, Text};
-use lictor_machine::{Instant, Rng};
 use lictor_local::{CheckSpec, Definitions, Memory, Request};
+use lictor_machine::{Instant, Rng};
 
 const DAY: Duration = Duration::from_hours(24);
 

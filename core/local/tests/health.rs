@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use desk::{Catalog, Desk, alias, config, named, service, tcp, ttl};
 use lictor_catalog::{CheckDef, NodeDef, Registration, Status, Text};
-use lictor_machine::Instant;
 use lictor_local::{CheckMethod, CheckSpec, Definitions, Event, Memory, Request, Thresholds};
+use lictor_machine::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
 

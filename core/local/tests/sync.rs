@@ -10,8 +10,8 @@ use desk::{Catalog, Desk, alias, config, service, tcp, ttl};
 use lictor_catalog::{
     Action, CatalogChange, CheckDef, Deregistration, Outcome, Removal, ServiceDef, Status, Tags, Text,
 };
-use lictor_machine::{Instant, Machine};
 use lictor_local::{Definitions, Error, Event, Input, Memory, RecordError, Request, SERF_HEALTH};
+use lictor_machine::{Instant, Machine};
 
 const SECOND: Duration = Duration::from_secs(1);
 

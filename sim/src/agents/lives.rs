@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lictor_catalog::Builder;
-use lictor_gossip::{self as gossip, Config as GossipConfig};
+use lictor_gossip as gossip;
 use lictor_machine::{Instant, Token};
 use lictor_node::Node;
 use lictor_node::agent::{Agent, Config, Input, Pool};
@@ -12,8 +12,8 @@ use lictor_node::store::StateMark;
 use super::world::{Event, HERE, REJOIN, World, violation};
 use crate::clock::LocalClock;
 use crate::gossip::seat::Place;
-use crate::gossip::truth::{Fate, Scene, Watch};
-use crate::oracles::{Check, Violation};
+use crate::gossip::truth::{Fate, Scene};
+use crate::oracles::{Check, Violation, ensure};
 
 /// The places below are those that agents begin with.
 const FIRST_FRESH_PLACE: u32 = 20_000;
@@ -37,11 +37,13 @@ impl World<'_> {
             None
         };
         let config = self.agent_config(at, seed);
+        let local = self.boot_local(at, seed ^ 2)?;
         let seat = &mut self.seats[at];
         let now = seat.clock.now(self.now);
         let memories = seat.memories.clone();
         let agent = Agent::start(config, server, memories, now)
-            .map_err(|error| violation("restart", format!("m{at}: {error}")))?;
+            .map_err(|error| violation("restart", format!("m{at}: {error}")))?
+            .with_local(local);
         let truth = &mut self.truth[at];
         truth.life += 1;
         (truth.fate, truth.since) = (Fate::Running, self.now);
@@ -53,6 +55,9 @@ impl World<'_> {
             members: &self.truth,
         };
         self.gossip.started(scene, at)?;
+        self.compare_with_roll(at)?;
+        let (wait, life) = (self.pace.tell_interval / 2, self.truth[at].life);
+        self.queue.push(self.now + wait, Event::Tell { at, life });
         self.turn(at)?;
         self.join(at)
     }
@@ -74,6 +79,7 @@ impl World<'_> {
         seat.published = state.clone();
         seat.cluster = None;
         self.raft.booted(at, seat.disk.durable(), &state)?;
+        self.readers.booted(at, &state);
         let now = seat.clock.now(self.now);
         Node::start(config, boot, (state, StateMark { applied }), now)
             .map_err(|error| restart(error.to_string()))
@@ -82,23 +88,21 @@ impl World<'_> {
     fn server_config(&self, at: usize, seed: u64) -> lictor_node::Config {
         let truth = &self.truth[at];
         let address = self.seats[at].place.address();
-        let mut config = lictor_node::Config::new(truth.id, &truth.name, address, u128::from(seed));
+        let mut config = self.pace.server(truth.id, &truth.name, address, seed);
         // Servers that come later are taken in; they found nothing.
         config.expect = if at < self.expect { self.expect as u32 } else { 0 };
-        config.trailing_entries = 50;
-        config.store_interval = Duration::from_secs(1);
-        config.chunk_bytes = 4000;
         config
     }
 
     fn agent_config(&self, at: usize, seed: u64) -> Config {
         let (seat, truth) = (&self.seats[at], &self.truth[at]);
-        let mut lan = GossipConfig::local(truth.id, &truth.name, seat.place.address(), seed);
+        let mut lan = self.pace.pool(truth.id, &truth.name, seat.place.address(), seed);
         lan.tags = seat.tags.clone();
         lan.server = seat.server;
+        lan.interner.clone_from(&self.interner);
         let wan = seat.server.then(|| {
             let name = format!("{}.{HERE}", truth.name);
-            let mut wan = GossipConfig::wan(truth.id, name, seat.place.address(), seed ^ 1);
+            let mut wan = self.pace.wan_pool(truth.id, name, seat.place.address(), seed ^ 1);
             wan.tags = seat.tags.clone();
             wan.server = true;
             wan
@@ -107,8 +111,8 @@ impl World<'_> {
             lan,
             wan,
             datacenter: HERE.to_owned(),
-            duty_interval: Duration::from_secs(5),
-            leave_timeout: Duration::from_secs(10),
+            duty_interval: Duration::from_secs(5) * self.pace.servers,
+            leave_timeout: Duration::from_secs(10) * self.pace.servers,
             coordinates: false,
         }
     }
@@ -122,7 +126,8 @@ impl World<'_> {
         let addresses: Vec<_> = seeds.map(|seed| self.seats[seed].place.address()).collect();
         if addresses.is_empty() {
             let life = self.truth[at].life;
-            self.queue.push(self.now + REJOIN, Event::Join { at, life });
+            self.queue
+                .push(self.now + REJOIN * self.pace.gossip, Event::Join { at, life });
             return Ok(());
         }
         self.next_token += 1;
@@ -155,6 +160,7 @@ impl World<'_> {
     pub(super) fn end(&mut self, at: usize, fate: Fate) -> Check {
         let seat = &mut self.seats[at];
         seat.stop();
+        seat.post.records.crash(&mut self.rng);
         self.holders.remove(&seat.place);
         if seat.server {
             let durable = seat
@@ -162,6 +168,7 @@ impl World<'_> {
                 .crash(&mut self.rng)
                 .map_err(|detail| violation("storage contract", detail))?;
             self.raft.crashed(at, &durable)?;
+            self.outside_lost(at);
         }
         let truth = &mut self.truth[at];
         if truth.fate == Fate::Leaving {
@@ -184,6 +191,15 @@ impl World<'_> {
     /// Has an agent be somewhere else when it is started next.
     pub fn move_away(&mut self, at: usize) {
         self.seats[at].moves = true;
+    }
+
+    /// Has an agent that is down come back under another name.
+    pub(super) fn rename(&mut self, at: usize) {
+        let number = self.seats[at].former_names.len() as u64 + 1;
+        self.did(at, "comes back under another name", number);
+        let name = format!("c{at}-{number}");
+        let former = core::mem::replace(&mut self.truth[at].name, name);
+        self.seats[at].former_names.push(former);
     }
 
     /// From now on an agent does not come back.
@@ -209,6 +225,14 @@ impl World<'_> {
             .filter_map(|at| Some(self.agent(at)?.server()?.raft_status()))
             .collect();
         self.raft.at_rest(&statuses)?;
+        for at in self.up() {
+            let seat = &self.seats[at];
+            ensure(
+                "requests are answered once",
+                seat.asks.is_empty() && seat.post.wishes.is_empty(),
+                || format!("m{at} owes answers: {:?} {:?}", seat.asks, seat.post.wishes),
+            )?;
+        }
         // Those who went for good, or never came, lack what was written without them.
         for at in self.up().into_iter().filter(|at| self.seats[*at].server) {
             self.raft.final_scan(at, self.seats[at].disk.durable())?;
@@ -230,6 +254,7 @@ impl World<'_> {
     pub(super) fn resume(&mut self, at: usize) -> Check {
         self.did(at, "goes on", 0);
         self.seats[at].frozen = false;
+        self.seats[at].resumed_at = self.now;
         for (call, input) in core::mem::take(&mut self.seats[at].inbox) {
             self.give(at, call, input)?;
         }

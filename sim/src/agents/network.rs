@@ -10,10 +10,11 @@ use lictor_node::wire::{decode_call, decode_raft, decode_reply};
 use lictor_node::{CallFailure, InboundId};
 use lictor_raft::Lane;
 
-use super::world::{Caller, Event, World, violation};
+use super::asks::Asker;
+use super::world::{Caller, Cargo, Event, World, violation};
 use crate::gossip::air::Plane;
 use crate::gossip::seat::Place;
-use crate::oracles::Check;
+use crate::oracles::{Check, Violation};
 
 /// Something on its way.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub(super) struct Packet {
 enum Body {
     Datagram { pool: Pool, bytes: Bytes },
     Raft { to: NodeId, bytes: Bytes },
-    Call { key: u64, caller: Caller, bytes: Bytes },
+    Call { key: u64, caller: Caller, cargo: Cargo },
 }
 
 impl World<'_> {
@@ -81,7 +82,7 @@ impl World<'_> {
         at: usize,
         caller: Caller,
         to: Option<Place>,
-        bytes: Bytes,
+        cargo: Cargo,
         timeout: Duration,
     ) {
         self.next_call += 1;
@@ -101,7 +102,7 @@ impl World<'_> {
         }
         match self.air.stream(self.now, at, receiver) {
             Some(Ok(when)) => {
-                let packet = self.packet(at, to, Body::Call { key, caller, bytes });
+                let packet = self.packet(at, to, Body::Call { key, caller, cargo });
                 self.queue.push(when, Event::Packet(packet));
             }
             Some(Err(when)) => {
@@ -112,7 +113,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn send_reply(&mut self, key: u64, at: usize, result: Result<Bytes, &'static str>) {
+    pub(super) fn send_reply(&mut self, key: u64, at: usize, result: Result<Cargo, &'static str>) {
         if self.answering == Some(key) {
             self.answering = None;
         }
@@ -123,7 +124,7 @@ impl World<'_> {
             return;
         }
         if let Some(Ok(when) | Err(when)) = self.air.stream(self.now, at, caller) {
-            let result = result.map(|bytes| (at, bytes));
+            let result = result.map(|cargo| (at, cargo));
             self.queue.push(when, Event::CallOver { key, result });
         }
     }
@@ -169,12 +170,14 @@ impl World<'_> {
                 };
                 self.give(at, None, Input::Server(input))
             }
-            Body::Call { key, caller, bytes } => {
+            Body::Call { key, caller, cargo } => {
                 if self.is_cut(from, at) {
                     return Ok(());
                 }
-                match caller {
-                    Caller::Gossip(pool, _) if pool == Pool::Lan || self.seats[at].server => {
+                match (caller, cargo) {
+                    (Caller::Gossip(pool, _), Cargo::Bytes(bytes))
+                        if pool == Pool::Lan || self.seats[at].server =>
+                    {
                         let input = gossip::Input::Call {
                             id: gossip::InboundId(key),
                             from: pool_sender(sender, pool),
@@ -186,7 +189,7 @@ impl World<'_> {
                         }
                         Ok(())
                     }
-                    Caller::Server(_) if self.seats[at].server => {
+                    (Caller::Server(_), Cargo::Bytes(bytes)) if self.seats[at].server => {
                         let call = decode_call(&bytes)
                             .map_err(|error| violation("messages can be read", error.to_string()))?;
                         let input = lictor_node::Input::Call {
@@ -196,7 +199,10 @@ impl World<'_> {
                         };
                         self.give(at, None, Input::Server(input))
                     }
-                    Caller::Gossip(..) | Caller::Server(_) => {
+                    (Caller::Local(_), Cargo::Question(question)) if self.seats[at].server => {
+                        self.serve(at, Asker::Call(key), question)
+                    }
+                    (Caller::Gossip(..) | Caller::Server(_) | Caller::Local(_), _) => {
                         self.send_reply(key, at, Err("not a server"));
                         Ok(())
                     }
@@ -205,7 +211,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn call_over(&mut self, key: u64, result: Result<(usize, Bytes), &'static str>) -> Check {
+    pub(super) fn call_over(&mut self, key: u64, result: Result<(usize, Cargo), &'static str>) -> Check {
         let Some((at, life, caller)) = self.calls.remove(&key) else {
             return Ok(());
         };
@@ -215,7 +221,8 @@ impl World<'_> {
         let input = match caller {
             Caller::Gossip(pool, id) => {
                 let result = match result {
-                    Ok((from, reply)) => {
+                    Ok((from, cargo)) => {
+                        let reply = bytes_of(cargo)?;
                         let sender = self.sender(from, self.seats[from].place);
                         Ok((pool_sender(sender, pool), reply))
                     }
@@ -226,7 +233,7 @@ impl World<'_> {
             }
             Caller::Server(id) => {
                 let result = match result {
-                    Ok((_, reply)) => Ok(decode_reply(&reply)
+                    Ok((_, cargo)) => Ok(decode_reply(&bytes_of(cargo)?)
                         .map_err(|error| violation("messages can be read", error.to_string()))?),
                     Err(reason) => Err(CallFailure {
                         maybe_sent: true,
@@ -234,6 +241,19 @@ impl World<'_> {
                     }),
                 };
                 Input::Server(lictor_node::Input::CallDone { id, result })
+            }
+            Caller::Local(id) => {
+                let result = match result {
+                    Ok((_, Cargo::Reply(reply))) => *reply,
+                    Ok((_, Cargo::Bytes(_) | Cargo::Question(_))) => {
+                        return Err(violation(
+                            "messages can be read",
+                            "no answer to a question".to_owned(),
+                        ));
+                    }
+                    Err(reason) => Err(reason.to_owned()),
+                };
+                return self.answer_local(at, id, result);
             }
         };
         self.give(at, None, input)
@@ -261,6 +281,16 @@ impl World<'_> {
     /// A stream needs both directions.
     fn is_cut(&self, one: usize, other: usize) -> bool {
         self.air.is_blocked(one, other, Plane::Streams) || self.air.is_blocked(other, one, Plane::Streams)
+    }
+}
+
+fn bytes_of(cargo: Cargo) -> Result<Bytes, Violation> {
+    match cargo {
+        Cargo::Bytes(bytes) => Ok(bytes),
+        Cargo::Question(_) | Cargo::Reply(_) => Err(violation(
+            "messages can be read",
+            "a reply of another kind".to_owned(),
+        )),
     }
 }
 

@@ -9,7 +9,9 @@ use std::io::Write;
 use lictor_machine::{Instant, NodeId, Rng};
 use lictor_node::agent::Pool;
 
-use super::swarm::{Fault, Options};
+use super::pace::Plan;
+use super::post::Tally;
+use super::swarm::{Deed, Fault, Options};
 use super::world::{KEYS, World};
 use crate::gossip::air::Weather;
 use crate::gossip::queue::Queue;
@@ -21,18 +23,6 @@ use crate::workload::{Change, Freshness, Op};
 
 /// Servers that may come beside those that found the cluster.
 const SPARES: usize = 4;
-
-/// Agents at most.
-const SEATS_MAX: usize = 30;
-
-/// How soon there must be a leader once nothing is broken any more.
-const LEADER_WITHIN: Duration = Duration::from_secs(15);
-
-/// How soon everybody must know of everybody, and the right servers vote.
-const AGREED_WITHIN: Duration = Duration::from_mins(5);
-
-/// How often that is looked at.
-const POLL: Duration = Duration::from_millis(500);
 
 /// What a run that held every property did.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +37,18 @@ pub struct Report {
     pub longest_silence: Duration,
     /// How long after the last fault there was a leader.
     pub leader_after: Duration,
-    /// How long after the last fault everything was as it should be.
+    /// How long after the last fault everybody knew of everybody, and the right servers voted.
     pub agreed_after: Duration,
+    /// How long after that the catalog was the truth.
+    pub synced_after: Duration,
+    /// Services that were there then, in all calms together.
+    pub services: u64,
+    /// What happened to what runs on agents.
+    pub tally: Tally,
+    /// Writes of others that were acknowledged.
+    pub outside: u64,
+    /// How often a reader saw something change.
+    pub seen: u64,
     /// The digest of its trace.
     pub hash: u64,
 }
@@ -62,6 +62,11 @@ impl Report {
         self.longest_silence = self.longest_silence.max(other.longest_silence);
         self.leader_after = self.leader_after.max(other.leader_after);
         self.agreed_after = self.agreed_after.max(other.agreed_after);
+        self.synced_after = self.synced_after.max(other.synced_after);
+        self.services += other.services;
+        self.tally.add(&other.tally);
+        self.outside += other.outside;
+        self.seen += other.seen;
         self.hash ^= other.hash;
     }
 }
@@ -71,9 +76,10 @@ impl Report {
 pub struct Failure {
     /// What did not hold.
     pub violation: Violation,
-    options: String,
-    tail: Vec<String>,
-    seed: u64,
+    pub(super) options: String,
+    pub(super) tail: Vec<String>,
+    /// How to have it again.
+    pub(super) replay: String,
 }
 
 impl fmt::Display for Failure {
@@ -85,18 +91,23 @@ impl fmt::Display for Failure {
         writeln!(f, "VIOLATED {}\n", self.violation)?;
         write!(
             f,
-            "replay: cargo run --release -p lictor-sim -- --kind agent --seed {} --trace",
-            self.seed
+            "replay: cargo run --release -p lictor-sim -- {} --trace",
+            self.replay
         )
     }
 }
 
 /// Runs options to their end. The trace goes to `out` as it grows.
 pub fn run_options(options: &Options, out: Option<&mut dyn Write>) -> Result<Report, Box<Failure>> {
-    let servers = options.servers + SPARES;
+    #[allow(unused_mut, reason = "changed only by sabotage")]
+    let mut plan = Plan::new(options.seed, options.servers, SPARES, options.pace);
+    #[cfg(feature = "sabotage")]
+    {
+        plan.sabotage = options.sabotage;
+    }
     let mut run = Run {
         options,
-        world: World::new(options.seed, servers, options.servers, out),
+        world: World::new(plan, out),
         rng: Rng::new(options.seed ^ 0xa9e0),
         acts: Queue::default(),
         pattern: 0,
@@ -108,25 +119,27 @@ pub fn run_options(options: &Options, out: Option<&mut dyn Write>) -> Result<Rep
             violation,
             options: options.to_string(),
             tail: Trace::tail(run.world.trace()),
-            seed: options.seed,
+            replay: options.replay(),
         })
     })
 }
 
 #[derive(Debug)]
-enum Act {
+pub(super) enum Act {
     Fault(Fault, Duration),
+    Deed(Deed, Duration),
     Start(usize),
     Heal(u64),
     Ask,
     /// A server that has been replaced goes for good.
     Retire(usize),
+    FreeDisk(usize),
 }
 
-struct Run<'o, 'w> {
-    options: &'o Options,
-    world: World<'w>,
-    rng: Rng,
+pub(super) struct Run<'o, 'w> {
+    pub(super) options: &'o Options,
+    pub(super) world: World<'w>,
+    pub(super) rng: Rng,
     acts: Queue<Act>,
     pattern: u64,
     /// The old server and the new one.
@@ -143,15 +156,21 @@ impl Run<'_, '_> {
         for _ in 0..self.options.clients {
             self.newcomer()?;
         }
-        self.settle(Duration::from_mins(1), Duration::from_mins(1))?;
-        self.storm()?;
-        self.calm()?;
-        self.rest()?;
+        self.settle()?;
+        for _ in 0..self.options.spells {
+            self.storm()?;
+            self.calm()?;
+            self.rest()?;
+        }
+        self.world.last_look()?;
         let world = &self.world;
         Ok(Report {
             writes: world.acknowledged,
             elections: world.elections,
             longest_silence: world.longest_silence,
+            tally: world.tally,
+            outside: world.outside.acknowledged,
+            seen: world.readers.seen,
             hash: world.trace().hash(),
             ..self.report.clone()
         })
@@ -159,7 +178,7 @@ impl Run<'_, '_> {
 
     fn newcomer(&mut self) -> Check {
         let seats = self.world.scene().members.len();
-        if seats >= SEATS_MAX {
+        if seats >= self.options.seats_max {
             return Ok(());
         }
         let at = self.world.add(format!("c{seats}"), false);
@@ -173,6 +192,10 @@ impl Run<'_, '_> {
         for (fault, mean) in &self.options.faults {
             let when = begin + self.gap(*mean);
             self.acts.push(when, Act::Fault(*fault, *mean));
+        }
+        for (deed, mean) in &self.options.deeds {
+            let when = begin + self.gap(*mean);
+            self.acts.push(when, Act::Deed(*deed, *mean));
         }
         self.acts.push(begin, Act::Ask);
         let end = begin + self.options.faults_for;
@@ -190,6 +213,15 @@ impl Run<'_, '_> {
                 self.acts.push(when, Act::Fault(fault, mean));
                 self.happen(fault)
             }
+            Act::Deed(deed, mean) => {
+                let when = self.world.now() + self.gap(mean);
+                self.acts.push(when, Act::Deed(deed, mean));
+                self.do_deed(deed)
+            }
+            Act::FreeDisk(at) => {
+                self.world.fill_disk(at, false);
+                Ok(())
+            }
             Act::Start(at) => self.world.start(at),
             Act::Heal(pattern) => {
                 if pattern == self.pattern {
@@ -199,7 +231,7 @@ impl Run<'_, '_> {
                 Ok(())
             }
             Act::Ask => {
-                let when = self.world.now() + self.gap(Duration::from_millis(40));
+                let when = self.world.now() + self.gap(self.options.ask_interval);
                 self.acts.push(when, Act::Ask);
                 self.ask()
             }
@@ -294,6 +326,38 @@ impl Run<'_, '_> {
                 }
             }
             Fault::Newcomer => self.newcomer()?,
+            Fault::Return => {
+                let all = 0..self.world.scene().members.len();
+                let left: Vec<usize> = all
+                    .filter(|at| self.world.scene().members[*at].fate == Fate::Left && !self.is_server(*at))
+                    .collect();
+                if let Some(at) = self.rng.pick(&left).copied() {
+                    self.world.start(at)?;
+                }
+            }
+            Fault::LoseDisk | Fault::Rename | Fault::Reimage | Fault::Bury if self.is_server(at) => {}
+            Fault::LoseDisk => {
+                self.world.crash(at)?;
+                self.world.lose_disk(at);
+                self.later(broken, Act::Start(at));
+            }
+            Fault::Rename => {
+                self.world.crash(at)?;
+                self.world.rename(at);
+                self.later(broken, Act::Start(at));
+            }
+            Fault::Reimage if self.world.scene().members.len() < self.options.seats_max => {
+                self.world.retire(at);
+                self.world.crash(at)?;
+                let name = self.world.scene().members[at].name.clone();
+                let new = self.world.add(name, false);
+                self.later(broken, Act::Start(new));
+            }
+            Fault::Reimage => {}
+            Fault::Bury => {
+                self.world.retire(at);
+                self.world.crash(at)?;
+            }
         }
         Ok(())
     }
@@ -366,7 +430,9 @@ impl Run<'_, '_> {
         while let Some((_, act)) = self.acts.pop(Instant::MAX) {
             match act {
                 Act::Start(at) if !self.world.is_retired(at) => self.world.start(at)?,
-                Act::Start(_) | Act::Fault(..) | Act::Heal(_) | Act::Ask | Act::Retire(_) => {}
+                Act::FreeDisk(at) => self.world.fill_disk(at, false),
+                Act::Start(_) | Act::Fault(..) | Act::Deed(..) | Act::Heal(_) | Act::Ask | Act::Retire(_) => {
+                }
             }
         }
         self.world.phase("calm");
@@ -374,20 +440,22 @@ impl Run<'_, '_> {
         self.world.air().set_weather(Weather::calm());
         let begin = self.world.now();
         while self.world.up().iter().any(|at| self.world.is_frozen(*at)) {
-            self.world.run_for(POLL)?;
+            self.world.run_for(self.options.pace.poll())?;
         }
-        let (leader, agreed) = self.settle(LEADER_WITHIN, AGREED_WITHIN)?;
-        self.report.leader_after = leader.since(begin);
-        self.report.agreed_after = agreed.since(begin);
+        let (leader, agreed) = self.settle()?;
+        let report = &mut self.report;
+        report.leader_after = report.leader_after.max(leader.since(begin));
+        report.agreed_after = report.agreed_after.max(agreed.since(begin));
+        report.synced_after = report.synced_after.max(self.world.now().since(agreed));
+        report.services += self.world.services();
         Ok(())
     }
 
-    /// Waits until there is a leader, and until all is as it should be.
-    fn settle(
-        &mut self,
-        leader_within: Duration,
-        agreed_within: Duration,
-    ) -> Result<(Instant, Instant), Violation> {
+    /// Waits until there is a leader, until agents know of each other, and until the catalog is the truth. Returns when the former two
+    /// were so.
+    fn settle(&mut self) -> Result<(Instant, Instant), Violation> {
+        let pace = self.options.pace;
+        let (leader_within, agreed_within) = (pace.leader_within(), pace.agreed_within());
         let begin = self.world.now();
         let mut leader_at = None;
         loop {
@@ -401,6 +469,7 @@ impl Run<'_, '_> {
                 || format!("no leader within {leader_within:?}: {}", self.standings()),
             )?;
             let Some(wrong) = self.difference() else {
+                self.sync()?;
                 return Ok((leader_at.unwrap_or(now), now));
             };
             ensure(
@@ -408,8 +477,23 @@ impl Run<'_, '_> {
                 now.since(begin) < agreed_within,
                 || format!("after {agreed_within:?} {wrong}; {}", self.standings()),
             )?;
-            self.world.run_for(POLL)?;
+            self.world.run_for(pace.poll())?;
         }
+    }
+
+    /// Waits until the catalog is the truth.
+    fn sync(&mut self) -> Check {
+        let pace = self.options.pace;
+        let begin = self.world.now();
+        while let Some(wrong) = self.world.catalog_difference() {
+            ensure(
+                "the catalog is the truth after calm",
+                self.world.now().since(begin) < pace.synced_within(),
+                || format!("after {:?} {wrong}", pace.synced_within()),
+            )?;
+            self.world.run_for(pace.poll())?;
+        }
+        Ok(())
     }
 
     /// Whether a leader has committed something in its term.
@@ -458,14 +542,17 @@ impl Run<'_, '_> {
 
     fn rest(&mut self) -> Check {
         self.world.phase("rest");
-        self.world.run_for(Duration::from_secs(20))?;
-        if let Some(wrong) = self.difference() {
-            return Err(Violation {
-                property: "calm is quiet",
-                detail: wrong,
-            });
+        let (reaped, index) = (self.world.tally.reaped, self.world.catalog_index());
+        self.world.run_for(self.options.pace.rest())?;
+        let quiet = |holds, wrong| ensure("calm is quiet", holds, || wrong);
+        let wrong = self.difference();
+        quiet(wrong.is_none(), wrong.unwrap_or_default())?;
+        if self.world.tally.reaped == reaped {
+            let later = self.world.catalog_index();
+            let wrong = format!("the catalog is written to: from index {index} to {later}");
+            return quiet(later == index, wrong);
         }
-        self.world.last_look()
+        self.sync()
     }
 
     fn standings(&self) -> String {
@@ -479,7 +566,7 @@ impl Run<'_, '_> {
         lines.collect()
     }
 
-    fn later(&mut self, after: Duration, act: Act) {
+    pub(super) fn later(&mut self, after: Duration, act: Act) {
         self.acts.push(self.world.now() + after, act);
     }
 

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 
 use lictor_catalog::State;
 use lictor_gossip::Tags;
+use lictor_local::Question;
 use lictor_machine::{Instant, NodeId, Token};
 use lictor_node::agent::{Agent, Input, Memories, Pool};
 use lictor_node::{ClusterId, Standing};
 
+use super::asks::Asker;
+use super::post::Post;
 use crate::clock::LocalClock;
 use crate::disk::Disk;
 use crate::gossip::seat::Place;
@@ -23,6 +26,8 @@ pub(super) struct Seat {
     pub(super) place: Place,
     /// It will be elsewhere when it is started next.
     pub(super) moves: bool,
+    /// Names that it had before.
+    pub(super) former_names: Vec<String>,
     /// It does not come back.
     pub(super) retired: bool,
     pub(super) disk: Disk,
@@ -37,8 +42,14 @@ pub(super) struct Seat {
     pub(super) lanes: BTreeMap<(usize, lictor_raft::Lane), Instant>,
     /// Requests without an answer.
     pub(super) open: BTreeMap<Token, Op>,
+    /// Questions of agents and others, of a server, without an answer.
+    pub(super) asks: BTreeMap<Token, (Asker, Question)>,
+    /// What runs on this machine.
+    pub(super) post: Post,
     pub(super) wake_at: Instant,
     pub(super) frozen: bool,
+    /// When it was last frozen.
+    pub(super) resumed_at: Instant,
     /// What waits for a frozen agent; with the call that it is, if it is one.
     pub(super) inbox: VecDeque<(Option<u64>, Input)>,
 }
@@ -53,6 +64,7 @@ impl Seat {
             clock: LocalClock::start(Instant::ZERO, 0),
             place,
             moves: false,
+            former_names: Vec::new(),
             retired: false,
             disk: Disk::default(),
             memories: Memories::default(),
@@ -62,8 +74,11 @@ impl Seat {
             routes: BTreeMap::new(),
             lanes: BTreeMap::new(),
             open: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            post: Post::default(),
             wake_at: Instant::MAX,
             frozen: false,
+            resumed_at: Instant::ZERO,
             inbox: VecDeque::new(),
         }
     }
@@ -75,6 +90,8 @@ impl Seat {
         self.routes.clear();
         self.lanes.clear();
         self.open.clear();
+        self.asks.clear();
+        self.post.stop();
         self.inbox.clear();
         self.wake_at = Instant::MAX;
         self.frozen = false;

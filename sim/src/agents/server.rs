@@ -11,7 +11,7 @@ use lictor_node::wire::{encode_call, encode_raft, encode_reply};
 use lictor_node::{Effect, Request, RequestError, Target};
 use lictor_raft::{Fetch, FetchId, Fetched, ReadMode, Role};
 
-use super::world::{Caller, Event, World, violation};
+use super::world::{Caller, Cargo, Event, World, violation};
 use crate::disk::{DecodeRows, LogWrite, StateWrite};
 use crate::gossip::seat::Place;
 use crate::oracles::Check;
@@ -67,6 +67,7 @@ impl World<'_> {
             Effect::Publish(published) => {
                 seat.published = published.state.clone();
                 self.raft.published(at, &published.state, &published.touched)?;
+                self.readers.published(at, &published.state, &published.touched)?;
             }
             Effect::Standing(standing) => {
                 let leads = standing.role == Role::Leader;
@@ -92,10 +93,10 @@ impl World<'_> {
                     Target::Address(address) => Place::of(address),
                 };
                 let bytes = Bytes::from(encode_call(&call));
-                self.send_call(at, Caller::Server(id), place, bytes, timeout);
+                self.send_call(at, Caller::Server(id), place, Cargo::Bytes(bytes), timeout);
             }
             Effect::Reply { id, reply } => {
-                self.send_reply(id.0, at, Ok(Bytes::from(encode_reply(&reply))));
+                self.send_reply(id.0, at, Ok(Cargo::Bytes(Bytes::from(encode_reply(&reply)))));
             }
             Effect::Answer { token, answer } => self.answered(at, token, answer)?,
             Effect::Address(peer) => {
@@ -197,7 +198,7 @@ impl World<'_> {
         self.server_input(at, lictor_node::Input::Request { token, request })
     }
 
-    fn leads_by_lease(&self, at: usize) -> bool {
+    pub(super) fn leads_by_lease(&self, at: usize) -> bool {
         let now = self.seats[at].clock.now(self.now).mono;
         self.seats[at].standing.as_ref().is_some_and(|standing| {
             standing.role == Role::Leader && standing.lease_until.is_some_and(|until| now < until)
@@ -214,6 +215,9 @@ impl World<'_> {
     }
 
     fn answered(&mut self, at: usize, token: Token, answer: lictor_node::Answer) -> Check {
+        if let Some((asker, question)) = self.seats[at].asks.remove(&token) {
+            return self.served(at, asker, &question, answer);
+        }
         let op = self.seats[at].open.remove(&token);
         let answer = match (answer, op) {
             (lictor_node::Answer::Readable { index }, Some(Op::Get { key, .. })) => {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use bytes::Bytes;
-use lictor_gossip::{self as gossip, Incarnation, MemberEvent, Tags};
+use lictor_catalog::Text;
+use lictor_gossip::{self as gossip, Incarnation, Interner, MemberEvent, Tags};
+use lictor_local::{AskId, Input as LocalInput, Question, Reply, RunId};
 use lictor_machine::{Index, Instant, Machine, NodeId, Rng};
 use lictor_node::CallId as ServerCallId;
 use lictor_node::agent::{Agent, CLIENT, DATACENTER, Effect, Input, Pool, ROLE, SERVER};
@@ -19,12 +21,18 @@ use crate::gossip::trace::{Record, Seen, Trace};
 use crate::gossip::truth::{Fate, Scene, Truth, Watch};
 use crate::oracles::{Bounds, Check, Oracles, Violation};
 
+use super::asks::Asker;
+use super::outside::Outside;
+use super::pace::{Pace, Plan};
+use super::post::Tally;
+use super::processes::Processes;
+use super::readers::Readers;
 use super::seat::Seat;
 
 /// The data center that all are in.
 pub(super) const HERE: &str = "dc1";
 
-/// How long an agent waits before it tries again to join.
+/// How long an agent waits before it tries again to join, where gossip is as fast as usual.
 pub(super) const REJOIN: Duration = Duration::from_secs(3);
 
 /// How many keys clients use.
@@ -36,7 +44,7 @@ pub(super) enum Event {
     Packet(super::network::Packet),
     CallOver {
         key: u64,
-        result: Result<(usize, Bytes), &'static str>,
+        result: Result<(usize, Cargo), &'static str>,
     },
     Wake {
         at: usize,
@@ -64,6 +72,39 @@ pub(super) enum Event {
         id: FetchId,
         range: (Index, Index, usize),
     },
+    /// A server is asked something about the catalog.
+    Serve {
+        at: usize,
+        life: u32,
+        asker: Asker,
+        question: Question,
+    },
+    /// What runs on a server has its answer.
+    Answered {
+        at: usize,
+        life: u32,
+        id: AskId,
+        result: Result<Reply, String>,
+    },
+    /// What runs on an agent has been looked at.
+    Probed {
+        at: usize,
+        life: u32,
+        run: RunId,
+        address: Text,
+    },
+    /// A write of what runs on an agent is over.
+    Saved {
+        at: usize,
+        life: u32,
+    },
+    /// What runs on an agent tells how it is.
+    Tell {
+        at: usize,
+        life: u32,
+    },
+    /// Somebody outside may go on.
+    Outside,
     /// A message to this one is known to be lost.
     Notice {
         at: usize,
@@ -77,6 +118,18 @@ pub(super) enum Event {
 pub(super) enum Caller {
     Gossip(Pool, gossip::CallId),
     Server(ServerCallId),
+    Local(AskId),
+}
+
+/// What a call brings, or its reply.
+#[derive(Clone, Debug)]
+pub(super) enum Cargo {
+    /// Of gossip, or of servers.
+    Bytes(Bytes),
+    /// Of what runs on an agent. How that is encoded is not for the cores to say.
+    Question(Question),
+    /// The answer; or why a server has none.
+    Reply(Box<Result<Reply, String>>),
 }
 
 /// Agents, and everything between them.
@@ -92,7 +145,7 @@ pub struct World<'w> {
     pub(super) next_call: u64,
     pub(super) next_token: u64,
     pub(super) raft: Oracles,
-    pub(super) gossip: GossipOracles,
+    pub(super) gossip: Box<dyn Watch>,
     pub(super) trace: Trace<'w>,
     pub(super) next_place: u32,
     /// The call that is being handed over, until there is a reply.
@@ -105,11 +158,30 @@ pub struct World<'w> {
     /// The longest time between two acknowledged writes.
     pub(super) longest_silence: Duration,
     pub(super) elections: u64,
+    pub(super) pace: Pace,
+    pub(super) interner: Option<Interner>,
+    #[cfg(feature = "sabotage")]
+    pub(super) sabotage: Option<lictor_local::Sabotage>,
+    /// What runs on machines, and how well that is.
+    pub(super) processes: Processes,
+    pub(super) outside: Outside,
+    pub(super) readers: Readers,
+    pub(super) tally: Tally,
 }
 
 impl<'w> World<'w> {
-    /// A world in which the first seats are those of servers: of all that will ever be.
-    pub fn new(seed: u64, servers: usize, expect: usize, out: Option<&'w mut dyn Write>) -> Self {
+    /// A world in which nobody has been started.
+    pub fn new(plan: Plan, out: Option<&'w mut dyn Write>) -> Self {
+        let Plan {
+            seed,
+            servers,
+            expect,
+            pace,
+            watch_gossip,
+            interner,
+            #[cfg(feature = "sabotage")]
+            sabotage,
+        } = plan;
         let mut rng = Rng::new(seed);
         let ids = (1..=servers as u128).map(NodeId).collect();
         let bounds = Bounds {
@@ -133,7 +205,11 @@ impl<'w> World<'w> {
             next_call: 0,
             next_token: 0,
             raft: Oracles::new(ids, bounds, KEYS),
-            gossip: GossipOracles::new(gossip_bounds),
+            gossip: if watch_gossip {
+                Box::new(GossipOracles::new(gossip_bounds))
+            } else {
+                Box::new(())
+            },
             trace: Trace::new(out),
             next_place: 0,
             answering: None,
@@ -142,6 +218,14 @@ impl<'w> World<'w> {
             last_acknowledged: Instant::ZERO,
             longest_silence: Duration::ZERO,
             elections: 0,
+            pace,
+            interner,
+            #[cfg(feature = "sabotage")]
+            sabotage,
+            processes: Processes::default(),
+            outside: Outside::default(),
+            readers: Readers::new(servers),
+            tally: Tally::default(),
         };
         for at in 0..servers {
             world.add(format!("s{at}"), true);
@@ -222,13 +306,36 @@ impl<'w> World<'w> {
                 let input = lictor_node::Input::Unreachable { peer };
                 self.give(at, None, Input::Server(input))
             }
+            Event::Serve {
+                at,
+                life,
+                asker,
+                question,
+            } if self.lives(at, life) => self.serve(at, asker, question),
+            Event::Answered { at, life, id, result } if self.lives(at, life) => {
+                self.answer_local(at, id, result)
+            }
+            Event::Probed {
+                at,
+                life,
+                run,
+                address,
+            } if self.lives(at, life) => self.probed(at, run, &address),
+            Event::Saved { at, life } if self.lives(at, life) => self.saved(at),
+            Event::Tell { at, life } if self.lives(at, life) => self.tell(at),
+            Event::Outside => self.go_on_outside(),
             Event::Wake { .. }
             | Event::Join { .. }
             | Event::Resume { .. }
             | Event::LogWritten { .. }
             | Event::StateWritten { .. }
             | Event::Read { .. }
-            | Event::Notice { .. } => Ok(()),
+            | Event::Notice { .. }
+            | Event::Serve { .. }
+            | Event::Answered { .. }
+            | Event::Probed { .. }
+            | Event::Saved { .. }
+            | Event::Tell { .. } => Ok(()),
         }
     }
 
@@ -241,6 +348,12 @@ impl<'w> World<'w> {
         let seat = &mut self.seats[at];
         if seat.frozen {
             seat.inbox.push_back((call, input));
+            return Ok(());
+        }
+        if let Input::Local(LocalInput::Probed { run, .. }) = &input
+            && !seat.post.runs.remove(run)
+        {
+            // Nobody waits for it any more.
             return Ok(());
         }
         let now = seat.clock.now(self.now);
@@ -310,7 +423,8 @@ impl<'w> World<'w> {
         match effect {
             Effect::Server(effect) => self.perform_server(at, effect),
             Effect::Gossip { pool, effect } => self.perform_gossip(at, pool, effect),
-            Effect::Distances(_) | Effect::Local(_) => Ok(()),
+            Effect::Local(effect) => self.perform_local(at, effect),
+            Effect::Distances(_) => Ok(()),
             Effect::Left => {
                 self.did(at, "has left", 0);
                 self.end(at, Fate::Left)
@@ -338,11 +452,17 @@ impl<'w> World<'w> {
                     gossip::Target::Node(id) => self.route(at, pool, id),
                     gossip::Target::Address(address) => Place::of(address),
                 };
-                self.send_call(at, Caller::Gossip(pool, id), place, request, timeout);
+                self.send_call(
+                    at,
+                    Caller::Gossip(pool, id),
+                    place,
+                    Cargo::Bytes(request),
+                    timeout,
+                );
                 Ok(())
             }
             gossip::Effect::Reply { id, reply } => {
-                self.send_reply(id.0, at, Ok(reply));
+                self.send_reply(id.0, at, Ok(Cargo::Bytes(reply)));
                 Ok(())
             }
             gossip::Effect::Address { id, address } => {
@@ -377,7 +497,8 @@ impl<'w> World<'w> {
                 self.gossip.did(scene, at, &effect)?;
                 if !joined {
                     let life = self.truth[at].life;
-                    self.queue.push(self.now + REJOIN, Event::Join { at, life });
+                    self.queue
+                        .push(self.now + REJOIN * self.pace.gossip, Event::Join { at, life });
                 }
                 Ok(())
             }

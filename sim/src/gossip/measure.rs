@@ -115,7 +115,7 @@ pub fn crash_formula(members: usize) -> String {
 }
 
 /// Shares equal records of members, as long as somebody holds them.
-fn interner() -> Interner {
+pub(crate) fn interner() -> Interner {
     let held: Mutex<Vec<Vec<Weak<Member>>>> = Mutex::default();
     Interner(Arc::new(move |member: Member| {
         let Some(seat) = seat_of(member.id) else {

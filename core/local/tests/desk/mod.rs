@@ -12,11 +12,11 @@ use lictor_catalog::{
     Action, CatalogChange, Changes, CheckRecord, Command, Found, NodeInfo, Outcome, Query, Registration,
     ServiceDef, ServiceRecord, State, Status, Text,
 };
-use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token, UnixMillis};
 use lictor_local::{
     CheckMethod, CheckSpec, Config, Definitions, Effect, Error, Event, Input, Local, LocalView, Memory,
     Probe, Question, RecordKey, Reply, Request, RunId, SaveId, ServiceSpec, node_def,
 };
+use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token, UnixMillis};
 
 pub const NODE: &str = "here";
 
