@@ -9,8 +9,9 @@ use std::time::Duration;
 use event_listener::Event as Signal;
 use futures_lite::FutureExt as _;
 use lictor_catalog::AutopilotConfig;
-use lictor_http::{Api, Backend, Listener, Server, ThisAgent};
+use lictor_http::{Api, Backend, Listener, LogReaders, Server, ThisAgent};
 use lictor_machine::{Machine as _, NodeId};
+use lictor_metrics::Registry;
 use lictor_node::agent::{Agent, Pool};
 use lictor_node::{Node, Standing};
 use lictor_raft::{Configuration, Role, Term};
@@ -52,12 +53,12 @@ const SAVE_LIMIT: Duration = Duration::from_secs(20);
 ///
 /// Whatever prevents a start, or ends the agent, is said on standard error.
 pub fn run(config: Config) -> ExitCode {
-    crate::logging::start(config.log);
+    let log = crate::logging::start(config.log);
     let runtime = match config.runtime {
         RuntimeKind::Smol => lictor_runtime_smol::runtime(),
         RuntimeKind::AsyncStd => lictor_runtime_async_std::runtime(),
     };
-    match runtime.clone().block_on(serve(config, runtime)) {
+    match runtime.clone().block_on(serve(config, runtime, log)) {
         Ok(code) => code,
         Err(error) => {
             // Nothing better can be done if even this cannot be said.
@@ -74,7 +75,7 @@ struct ServerParts {
     storage: Storage,
 }
 
-async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError> {
+async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result<ExitCode, StartError> {
     let data_dir = boot::data_dir(&config)?;
     let trust = boot::trust(&config, data_dir)?;
     let mut opened = config.server.then(|| boot::open_stores(data_dir)).transpose()?;
@@ -127,6 +128,7 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
     let saving = runtime.spawn(saving);
     let running = Arc::new(Running::default());
 
+    let metrics = Registry::new();
     let pools = Arc::new(Pools::default());
     let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
     let (keeper, keeping) = Keeper::new(data_dir);
@@ -148,6 +150,8 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
         running: Arc::clone(&running),
         scripts_from_api: config.checks.scripts_from_api,
         vitals: crate::vitals::Watch::default(),
+        metrics: metrics.clone(),
+        log,
         end: asked_sender.clone(),
         left,
     });
@@ -240,7 +244,7 @@ async fn serve(config: Config, runtime: Runtime) -> Result<ExitCode, StartError>
     });
     let this: Arc<dyn ThisAgent> = Arc::clone(&local) as _;
     let api = Api::new(Arc::clone(&backend), this, api_config(&config)?);
-    let http = Server::start(&runtime, listeners, http_limits(&config), api).await;
+    let http = Server::start(&runtime, listeners, http_limits(&config), &metrics, api).await;
     signals::listen(asked_sender)?;
     let joining = join(&config, &local).await?;
     let looking = runtime.spawn(joining);
@@ -418,6 +422,7 @@ fn api_config(config: &Config) -> Result<lictor_http::Config, StartError> {
         max_query_time: config.http.max_query_time,
         response_headers: config.http.response_headers.clone(),
         coordinates: config.coordinates,
+        limits: http_limits(config),
         seed: u64::from_le_bytes(boot::random()?),
         ..lictor_http::Config::default()
     })

@@ -17,6 +17,7 @@
 //! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
 //! - `coordinates`: updates of where nodes are, gathered;
 //! - `ending`: how it leaves or stops;
+//! - `host`: the machine that it runs on;
 //! - `logging`, `signals`: what their names say.
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod coordinates;
 mod ending;
 mod gossip;
 mod handle;
+mod host;
 mod joining;
 mod local;
 mod logging;

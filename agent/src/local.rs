@@ -7,15 +7,17 @@ use async_channel::Sender;
 use async_trait::async_trait;
 use lictor_gossip::{self as gossip, Coordinate, Member};
 use lictor_http::{
-    About, DatacenterCoordinates, EventError, EventLog, Failure, LocalService, ThisAgent, UserEvent,
+    About, DatacenterCoordinates, EventError, EventLog, Failure, Host, LocalService, LogReaders, ThisAgent, UserEvent,
 };
 use lictor_local::{LocalView, Request};
 use lictor_machine::{NodeId, Token};
+use lictor_metrics::Registry;
 use lictor_node::agent::{Pool, ServerFacts};
 
 use crate::config::JoinAddress;
 use crate::gossip::wan_name;
 use crate::handle::Handle;
+use crate::host;
 use crate::joining;
 use crate::pools::Pools;
 use crate::running::{self, Running};
@@ -40,6 +42,9 @@ pub(crate) struct Local {
     /// Whether checks that run programs may be registered through the API.
     pub(crate) scripts_from_api: bool,
     pub(crate) vitals: Watch,
+    pub(crate) metrics: Registry,
+    /// Those who read along what is logged.
+    pub(crate) log: Arc<LogReaders>,
     /// Where to ask for the agent's end.
     pub(crate) end: Sender<Asked>,
     /// Closed once the agent has left.
@@ -168,6 +173,19 @@ impl ThisAgent for Local {
             }
         }
         Ok(())
+    }
+
+    fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+
+    fn log(&self) -> &Arc<LogReaders> {
+        &self.log
+    }
+
+    async fn host(&self) -> Host {
+        let place = self.settings.data_dir.clone();
+        blocking::unblock(move || host::look(place.as_deref())).await
     }
 
     fn events(&self) -> &EventLog {

@@ -1,11 +1,29 @@
-//! The log: on standard output, as text or as one JSON object per line.
+//! The log: on standard output, as text or as one JSON object per line; and for those who read along through the API.
 
-use tracing_subscriber::EnvFilter;
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
+
+use lictor_http::{LogLevel as ReadLevel, LogReaders, LogRecord};
+use tracing::field::{Field, Visit};
+use tracing::metadata::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber, callsite};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt as format};
 
 use crate::config::{Log, LogLevel};
 
-/// Starts logging. The first call counts.
-pub(crate) fn start(log: Log) {
+/// Those who read along. There is one log in a process, however many agents run in it.
+static READERS: LazyLock<Arc<LogReaders>> =
+    LazyLock::new(|| Arc::new(LogReaders::new(callsite::rebuild_interest_cache)));
+
+/// What the names of this program's own parts begin with.
+const OURS: &str = "lictor";
+
+/// Starts logging. The first call counts. Gives those who read along.
+pub(crate) fn start(log: Log) -> Arc<LogReaders> {
     let level = match log.level {
         LogLevel::Trace => "trace",
         LogLevel::Debug => "debug",
@@ -16,18 +34,198 @@ pub(crate) fn start(log: Log) {
     // Libraries speak only of trouble, unless everything is wanted.
     let directives = match log.level {
         LogLevel::Trace => "trace".to_owned(),
-        LogLevel::Debug | LogLevel::Info | LogLevel::Warn => format!("warn,lictor={level}"),
+        LogLevel::Debug | LogLevel::Info | LogLevel::Warn => format!("warn,{OURS}={level}"),
         LogLevel::Error => level.to_owned(),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
-        .with_ansi(false);
-    let started = if log.json {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
-    };
+    let out = format::layer().with_ansi(false);
+    let out: Box<dyn Layer<_> + Send + Sync> = if log.json { out.json().boxed() } else { out.boxed() };
+    let started = tracing_subscriber::registry()
+        .with(out.with_filter(EnvFilter::new(directives)))
+        .with(reading_along(Arc::clone(&READERS)))
+        .try_init();
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
+    }
+    Arc::clone(&READERS)
+}
+
+/// Gives those who read along what they want, and does nothing while nobody does.
+fn reading_along<S>(readers: Arc<LogReaders>) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    ReadAlong(Arc::clone(&readers)).with_filter(Wanted(readers))
+}
+
+struct ReadAlong(Arc<LogReaders>);
+
+impl<S: Subscriber> Layer<S> for ReadAlong {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut said = Said::default();
+        event.record(&mut said);
+        let Said { message, fields } = said;
+        let record = LogRecord {
+            at: SystemTime::now(),
+            level: read_level(*metadata.level()),
+            module: &metadata.target().replace("::", "."),
+            message: &message,
+            fields: &fields,
+        };
+        self.0.push(&record, |reader| shows(reader, metadata));
+    }
+}
+
+/// What anybody wants. While nobody reads, that is nothing, and what is logged costs what it would cost without this.
+struct Wanted(Arc<LogReaders>);
+
+impl Wanted {
+    fn shows(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && self.0.wanted().is_some_and(|reader| shows(reader, metadata))
+    }
+}
+
+impl<S> Filter<S> for Wanted {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        self.shows(metadata)
+    }
+
+    // The answer is kept until what is wanted changes.
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.shows(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match self.0.wanted() {
+            None => LevelFilter::OFF,
+            Some(ReadLevel::Error) => LevelFilter::ERROR,
+            Some(ReadLevel::Warn) => LevelFilter::WARN,
+            Some(ReadLevel::Info) => LevelFilter::INFO,
+            Some(ReadLevel::Debug) => LevelFilter::DEBUG,
+            Some(ReadLevel::Trace) => LevelFilter::TRACE,
+        })
+    }
+}
+
+/// Whether one who reads along at a level is shown something: as the log itself would at that level.
+fn shows(reader: ReadLevel, metadata: &Metadata<'_>) -> bool {
+    let level = read_level(*metadata.level());
+    let ours = metadata.target().starts_with(OURS);
+    let least = if ours || reader == ReadLevel::Trace {
+        reader
+    } else {
+        reader.min(ReadLevel::Warn)
+    };
+    level <= least
+}
+
+fn read_level(level: Level) -> ReadLevel {
+    if level == Level::ERROR {
+        ReadLevel::Error
+    } else if level == Level::WARN {
+        ReadLevel::Warn
+    } else if level == Level::INFO {
+        ReadLevel::Info
+    } else if level == Level::DEBUG {
+        ReadLevel::Debug
+    } else {
+        ReadLevel::Trace
+    }
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Said {
+    fn take(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let into = if field.name() == "message" {
+            &mut self.message
+        } else {
+            let (_, text) = self.fields.push_mut((field.name(), String::new()));
+            text
+        };
+        // Writing to a string cannot fail.
+        let _ = into.write_fmt(value);
+    }
+}
+
+impl Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.take(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.take(field, format_args!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+    use lictor_http::LogFormat;
+
+    use super::*;
+
+    fn with_readers(test: impl FnOnce(&Arc<LogReaders>)) {
+        let readers = Arc::new(LogReaders::new(callsite::rebuild_interest_cache));
+        let subscriber = tracing_subscriber::registry().with(reading_along(Arc::clone(&readers)));
+        tracing::subscriber::with_default(subscriber, || test(&readers));
+    }
+
+    fn next(lines: &mut lictor_http::LogLines) -> String {
+        let next = block_on(poll_once(Box::pin(lines.next())));
+        String::from_utf8(next.unwrap_or_default()).unwrap()
+    }
+
+    #[test]
+    fn who_reads_along_sees_what_the_log_would_show() {
+        with_readers(|readers| {
+            let say = || {
+                tracing::debug!(target: "lictor_agent::checks", count = 3, name = "web", "fine");
+                tracing::info!(target: "quinn::connection", "chatter");
+                tracing::warn!(target: "quinn::connection", error = %"no route", "trouble");
+            };
+            say();
+            let mut info = readers.read(ReadLevel::Info, LogFormat::Text).unwrap();
+            say();
+            let mut debug = readers.read(ReadLevel::Debug, LogFormat::Text).unwrap();
+            say();
+            let shown = |text: &str| -> Vec<String> {
+                // What comes before is the time.
+                text.lines().map(|line| line[25..].to_owned()).collect()
+            };
+            let trouble = "[WARN]  quinn.connection: trouble: error=\"no route\"";
+            assert_eq!(shown(&next(&mut info)), [trouble, trouble]);
+            let fine = "[DEBUG] lictor_agent.checks: fine: count=3 name=web";
+            assert_eq!(shown(&next(&mut debug)), [fine, trouble]);
+            let mut trace = readers.read(ReadLevel::Trace, LogFormat::Text).unwrap();
+            say();
+            assert_eq!(next(&mut trace).lines().count(), 3);
+        });
+    }
+
+    #[test]
+    fn while_nobody_reads_nothing_is_made_of_what_is_logged() {
+        struct Loud;
+        impl fmt::Display for Loud {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("somebody looked")
+            }
+        }
+        with_readers(|readers| {
+            tracing::error!(loud = %Loud, "unheard");
+            let lines = readers.read(ReadLevel::Error, LogFormat::Json).unwrap();
+            tracing::warn!(loud = %Loud, "unheard");
+            drop(lines);
+            tracing::error!(loud = %Loud, "unheard");
+        });
     }
 }

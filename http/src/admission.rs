@@ -5,6 +5,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lictor_metrics::{Counter, Registry};
+
+use crate::load::refused;
+
 /// How many connections over a limit are told so at the same time; more are closed without a word.
 const MAX_REFUSALS: usize = 128;
 
@@ -14,6 +18,8 @@ pub(crate) struct Admission {
     total: usize,
     per_client: usize,
     counts: Mutex<Counts>,
+    refused: Counter,
+    refused_client: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -62,13 +68,20 @@ impl fmt::Display for Refusal {
 
 impl Admission {
     /// Limits of 0 are none.
-    pub(crate) fn new(total: usize, per_client: usize) -> Self {
+    pub(crate) fn new(total: usize, per_client: usize, metrics: &Registry) -> Arc<Self> {
         let limit = |limit| if limit == 0 { usize::MAX } else { limit };
-        Self {
+        let admission = Arc::new(Self {
             total: limit(total),
             per_client: limit(per_client),
             counts: Mutex::default(),
-        }
+            refused: refused(metrics, "http_max_conns"),
+            refused_client: refused(metrics, "http_max_conns_per_client"),
+        });
+        metrics.collect({
+            let admission = Arc::clone(&admission);
+            move |gauges| gauges.put("lictor.http.connections", admission.counts().total as f64)
+        });
+        admission
     }
 
     /// Lets a connection in. Connections that come from no address count only for the server's limit. A refusal has a
@@ -96,6 +109,10 @@ impl Admission {
                 });
             }
         };
+        match refusal {
+            Refusal::Server { .. } => self.refused.increment(),
+            Refusal::Client { .. } => self.refused_client.increment(),
+        }
         if counts.refusals >= MAX_REFUSALS {
             return Err((refusal, None));
         }
@@ -143,7 +160,7 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_limit() {
-        let admission = Arc::new(Admission::new(0, 2));
+        let admission = Admission::new(0, 2, &Registry::new());
         let first = admission.admit(Some(A)).unwrap();
         let _second = admission.admit(Some(A)).unwrap();
         let (refusal, place) = admission.admit(Some(A)).unwrap_err();
@@ -160,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_server_has_a_limit() {
-        let admission = Arc::new(Admission::new(2, 0));
+        let admission = Admission::new(2, 0, &Registry::new());
         let _a = admission.admit(Some(A)).unwrap();
         let unix = admission.admit(None).unwrap();
         assert_eq!(
@@ -173,7 +190,7 @@ mod tests {
 
     #[test]
     fn refusals_are_bounded_and_nothing_is_left_over() {
-        let admission = Arc::new(Admission::new(1, 1));
+        let admission = Admission::new(1, 1, &Registry::new());
         let place = admission.admit(Some(A)).unwrap();
         let refused: Vec<_> = (0..MAX_REFUSALS)
             .map(|_| admission.admit(Some(A)).unwrap_err())

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use async_lock::Mutex as AsyncMutex;
 use lictor_catalog::{Found, Query};
 
+use crate::load::{Held, Load};
 use crate::offload::offload;
 use crate::reply::compress;
 
@@ -24,15 +25,25 @@ const MAX_BYTES_EACH: usize = MAX_BYTES / 8;
 const MAX_KEPT: usize = 1024;
 
 /// An encoded answer, and the same compressed, once somebody wanted that.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Rendering {
     pub(crate) plain: Arc<[u8]>,
     gzip: OnceLock<Arc<[u8]>>,
+    _room: Held,
 }
 
+impl PartialEq for Rendering {
+    fn eq(&self, other: &Self) -> bool {
+        self.plain == other.plain
+    }
+}
+
+impl Eq for Rendering {}
+
 impl Rendering {
-    pub(crate) fn new(plain: Vec<u8>) -> Self {
+    fn new(plain: Vec<u8>, load: &Arc<Load>) -> Self {
         Self {
+            _room: load.answer(with_gzip(plain.len())),
             plain: plain.into(),
             gzip: OnceLock::new(),
         }
@@ -60,8 +71,11 @@ pub(crate) struct Question {
 }
 
 /// Kept answers, the least recently wanted of which make room for new ones.
-#[derive(Debug, Default)]
-pub(crate) struct Renderings(Mutex<Kept>);
+#[derive(Debug)]
+pub(crate) struct Renderings {
+    kept: Mutex<Kept>,
+    load: Arc<Load>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -85,6 +99,14 @@ struct Made {
 }
 
 impl Renderings {
+    /// None yet. What is there counts as answers of `load`.
+    pub(crate) fn new(load: Arc<Load>) -> Self {
+        Self {
+            kept: Mutex::default(),
+            load,
+        }
+    }
+
     /// The answer to `question` out of `found`, and whether it was there already; `make` encodes it if not.
     pub(crate) async fn get_or_make<F>(
         &self,
@@ -102,7 +124,7 @@ impl Renderings {
         {
             return (Arc::clone(&kept.rendering), true);
         }
-        let rendering = Arc::new(Rendering::new(make(Arc::clone(&found)).await));
+        let rendering = Arc::new(Rendering::new(make(Arc::clone(&found)).await, &self.load));
         *made = Some(Made {
             found,
             rendering: Arc::clone(&rendering),
@@ -112,7 +134,7 @@ impl Renderings {
     }
 
     fn place(&self, question: &Question) -> Arc<AsyncMutex<Option<Made>>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clock += 1;
         let used = kept.clock;
         if let Some(place) = kept.places.get_mut(question) {
@@ -131,9 +153,8 @@ impl Renderings {
     }
 
     fn account(&self, question: &Question, bytes: usize) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Compressed it takes about a quarter more.
-        let bytes = bytes + bytes / 4;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = with_gzip(bytes);
         if bytes > MAX_BYTES_EACH {
             // Those who wait for it at this moment still share it.
             kept.forget(question);
@@ -146,6 +167,11 @@ impl Renderings {
         kept.bytes = kept.bytes + bytes - before;
         kept.make_room();
     }
+}
+
+/// How many bytes an answer of so many takes with its compressed form, about.
+const fn with_gzip(bytes: usize) -> usize {
+    bytes + bytes / 4
 }
 
 impl Kept {
@@ -172,8 +198,14 @@ mod tests {
 
     use futures_lite::future::block_on;
     use lictor_catalog::Status;
+    use lictor_metrics::Registry;
 
     use super::*;
+    use crate::server::Limits;
+
+    fn renderings() -> Renderings {
+        Renderings::new(Load::new(&Limits::default(), &Registry::new()))
+    }
 
     fn question(number: usize) -> Question {
         Question {
@@ -194,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_same_question_about_equal_records_is_rendered_once() {
-        let renderings = Renderings::default();
+        let renderings = renderings();
         assert_eq!(ask(&renderings, 1, Found::Nodes(vec![]), 5), (5, false));
         assert_eq!(ask(&renderings, 1, Found::Nodes(vec![]), 6), (5, true));
         assert_eq!(ask(&renderings, 2, Found::Nodes(vec![]), 7), (7, false));
@@ -204,7 +236,7 @@ mod tests {
 
     #[test]
     fn queries_are_told_apart() {
-        let renderings = Renderings::default();
+        let renderings = renderings();
         for status in Status::ALL {
             let query = Query::HealthState {
                 status: Some(status),
@@ -222,11 +254,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let renderings = Renderings::default();
+        let renderings = renderings();
         for number in 0..=MAX_KEPT {
             ask(&renderings, number, Found::Nodes(vec![]), 1);
         }
-        assert_eq!(renderings.0.lock().unwrap().places.len(), MAX_KEPT);
+        assert_eq!(renderings.kept.lock().unwrap().places.len(), MAX_KEPT);
         assert_eq!(ask(&renderings, 1, Found::Nodes(vec![]), 2), (1, true));
         assert_eq!(
             ask(&renderings, 0, Found::Nodes(vec![]), 2),
@@ -236,19 +268,19 @@ mod tests {
         for number in 5000..5002 {
             ask(&renderings, number, Found::Nodes(vec![]), MAX_BYTES_EACH);
         }
-        let kept = renderings.0.lock().unwrap();
+        let kept = renderings.kept.lock().unwrap();
         assert!(kept.places.len() >= MAX_KEPT - 2, "what is too large is not kept");
         assert!(kept.bytes <= MAX_BYTES);
     }
 
     #[test]
     fn large_answers_make_room_for_each_other() {
-        let renderings = Renderings::default();
+        let renderings = renderings();
         let large = MAX_BYTES_EACH / 5 * 4;
         for number in 0..10 {
             ask(&renderings, number, Found::Nodes(vec![]), large);
         }
-        let kept = renderings.0.lock().unwrap();
+        let kept = renderings.kept.lock().unwrap();
         assert_eq!(kept.places.len(), 8);
         assert!(kept.bytes <= MAX_BYTES);
     }

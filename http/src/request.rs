@@ -13,6 +13,7 @@ use trillium::{Conn, Headers, KnownHeaderName, Status};
 use crate::api::Api;
 use crate::backend::{ReadOptions, Reading, WriteOptions};
 use crate::json::to_vec;
+use crate::load::Held;
 use crate::offload::offload;
 use crate::params::Params;
 use crate::reply::{Content, Fault, Reply};
@@ -35,6 +36,10 @@ pub(crate) struct Request<'a> {
     pub(crate) params: Params<'a>,
     /// Whether the request's body has been read to its end.
     pub(crate) body_read: bool,
+    /// Its place among the requests that are handled at once.
+    pub(crate) place: Option<Held>,
+    /// Room for its body.
+    pub(crate) body_room: Option<Held>,
 }
 
 impl Request<'_> {
@@ -102,11 +107,14 @@ impl Request<'_> {
         }
     }
 
-    /// Waits for what may take long; `None` if the server stops meanwhile. Fails if the client leaves.
+    /// Waits for what may take long; `None` if the server stops meanwhile. Fails if the client leaves, and if too many wait.
     pub(crate) async fn wait<T: Send>(
         &mut self,
         what: impl Future<Output = T> + Send,
     ) -> Result<Option<T>, Fault> {
+        // Those who wait have places of their own, so that they do not take those of the others.
+        let _waiting = self.api.load.blocking_query()?;
+        let _lent = self.place.as_mut().map(Held::lend);
         let stopping = self.conn.swansong();
         let waiting = async { Some(what.await) }.or(async move {
             stopping.shutting_down().await;
@@ -141,11 +149,19 @@ impl Request<'_> {
             ))
             .closing());
         }
+        if declared == Some(0) {
+            return Ok(Vec::new());
+        }
+        // Where only the end will tell how long it is, it may be as long as is allowed.
+        let length = declared.map_or(limit, |length| length as usize);
+        self.body_room = Some(
+            self.api
+                .load
+                .body(length)
+                .map_err(|failure| Fault::from(failure).closing())?,
+        );
         // What a client says is not worth much memory before it has sent some of it.
         let mut body = Vec::with_capacity(declared.map_or(0, |length| (length as usize).min(64 << 10)));
-        if declared == Some(0) {
-            return Ok(body);
-        }
         let patience = self.api.config.body_timeout;
         let source = self.conn.request_body().with_max_len(u64::MAX);
         let received = async {

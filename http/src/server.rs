@@ -15,8 +15,9 @@ use async_io::Timer;
 use async_net::TcpListener;
 use async_net::unix::UnixListener;
 use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt as _};
+use lictor_metrics::Registry;
 use lictor_runtime::Runtime;
-use trillium::{Conn, Handler, Info};
+use trillium::{Conn, Handler, Info, Upgrade};
 use trillium_http::h1::{H1Connection, H1ConnectionResult};
 use trillium_http::{HttpConfig, HttpContext, Swansong};
 
@@ -31,20 +32,30 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again after that failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a server puts up with. Limits of 0 connections are none.
+/// What a server puts up with. Limits of how many or how much there may be at once are none if they are 0; who is above one gets a 429
+/// that names it, and is counted in the metric `lictor.http.refused`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections from one address (`limits.http_max_conns_per_client`). The one above gets a 429.
+    /// Connections from one address (`limits.http_max_conns_per_client`).
     pub connections_per_client: usize,
-    /// Connections in all. The one above gets a 503.
+    /// Connections in all (`limits.http_max_conns`).
     pub connections: usize,
+    /// Requests that are handled, without those that wait for a change (`limits.http_max_requests`).
+    pub requests: usize,
+    /// Requests that wait for a change (`limits.http_max_blocking_queries`). Fewer than connections, or there is none left for others.
+    pub blocking_queries: usize,
+    /// Bytes of requests' bodies (`limits.http_max_body_bytes`).
+    pub body_bytes: usize,
+    /// Bytes of answers that clients have not taken yet (`limits.http_max_answer_bytes`). Those who only read wait until there are fewer;
+    /// answers that are on their way when it is reached go out.
+    pub answer_bytes: usize,
     /// Bytes of a request's line and headers.
     pub head_bytes: usize,
     /// How long a request's line and headers may take, from their first byte on.
     pub head_timeout: Duration,
     /// How long a connection may stay without a request.
     pub idle_timeout: Duration,
-    /// How long a client may take none of an answer.
+    /// How long a client may take none of an answer, or next to none: for every 4096 bytes that it takes it gets another second, up to this.
     pub write_timeout: Duration,
 }
 
@@ -52,7 +63,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_per_client: 200,
-            connections: 10_000,
+            connections: 16_384,
+            requests: 4096,
+            blocking_queries: 15_000,
+            body_bytes: 256 << 20,
+            answer_bytes: 1 << 30,
             head_bytes: 64 << 10,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_mins(5),
@@ -118,11 +133,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `handler` on `listeners`, with tasks of `runtime`.
+    /// Serves `handler` on `listeners`, with tasks of `runtime`, and counts in `metrics`.
     pub async fn start(
         runtime: &Runtime,
         listeners: Vec<Listener>,
         limits: Limits,
+        metrics: &Registry,
         mut handler: impl Handler,
     ) -> Self {
         let config = HttpConfig::default().with_head_max_len(limits.head_bytes);
@@ -135,7 +151,7 @@ impl Server {
             runtime: runtime.clone(),
             context: Arc::new(context),
             abort: abort.clone(),
-            admission: Arc::new(Admission::new(limits.connections, limits.connections_per_client)),
+            admission: Admission::new(limits.connections, limits.connections_per_client, metrics),
             patience: Patience {
                 idle: limits.idle_timeout,
                 head: limits.head_timeout,
@@ -265,6 +281,13 @@ impl<H: Handler> Shared<H> {
                     Timer::after(CLOSE_PATIENCE).await;
                 })
                 .await;
+        } else if let H1ConnectionResult::Upgrade(mut upgrade) = result {
+            // The answer goes on for as long as there is something to say, and no request follows.
+            upgrade.transport_mut().handling();
+            let upgrade = Upgrade::from(upgrade);
+            if handler.has_upgrade(&upgrade) {
+                handler.upgrade(upgrade).await;
+            }
         } else if let H1ConnectionResult::Error(error) = result {
             tracing::debug!(?client, %error, "HTTP connection ended");
         }
@@ -279,13 +302,9 @@ async fn pause(error: &io::Error) {
 /// Tells a connection that it is one too many. Not before it has asked something: clients take an answer without a
 /// question for a fault.
 async fn refuse(mut stream: impl Stream, refusal: Refusal, place: Place) {
-    let status = match refusal {
-        Refusal::Client { .. } => "429 Too Many Requests",
-        Refusal::Server { .. } => "503 Service Unavailable",
-    };
     let text = refusal.to_string();
     let answer = format!(
-        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\nContent-Type: text/plain; \
+        "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: {}\r\nContent-Type: text/plain; \
          charset=utf-8\r\nRetry-After: 1\r\n\r\n{text}",
         text.len()
     );

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lictor_gossip::Member;
 use lictor_local::{LocalView, Request};
+use lictor_metrics::Registry;
 use serde::{Deserialize, Serialize};
 
 use crate::about::About;
 use crate::backend::Failure;
 use crate::event_log::EventLog;
+use crate::host::Host;
+use crate::log_lines::LogReaders;
 
 /// The agent by itself, as the API sees it. Every method may be called from many tasks at once, and may be cancelled by dropping its
 /// future: what it was asked to change may then be changed, or not.
@@ -34,6 +37,15 @@ pub trait ThisAgent: Send + Sync + 'static {
 
     /// The user events that this agent received.
     fn events(&self) -> &EventLog;
+
+    /// What this agent counts about itself.
+    fn metrics(&self) -> &Registry;
+
+    /// Those who read along what this agent logs.
+    fn log(&self) -> &Arc<LogReaders>;
+
+    /// The machine that this agent runs on. What cannot be found out is among [`Host::errors`].
+    async fn host(&self) -> Host;
 
     /// What runs on this agent, as it is now.
     fn running(&self) -> Arc<LocalView>;

@@ -16,9 +16,12 @@ pub(crate) struct Patience {
     pub(crate) idle: Duration,
     /// From the first byte of a request's head to its end.
     pub(crate) head: Duration,
-    /// To take any byte of an answer.
+    /// To take none of an answer; see [`Patient`].
     pub(crate) write: Duration,
 }
+
+/// How many bytes a peer must take in a second, in the long run.
+const BYTES_A_SECOND: f64 = 4096.0;
 
 /// Which part of the exchange is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +34,18 @@ enum Phase {
     Head(Instant),
 }
 
-/// A stream whose reads fail with [`io::ErrorKind::TimedOut`] when a request's head takes too long, and whose writes do when
-/// nothing of an answer is taken. While a request is handled, reads may take as long as they like.
+/// A stream whose reads fail with [`io::ErrorKind::TimedOut`] when a request's head takes too long, and whose writes do when the peer has
+/// no patience left: waiting for it costs patience, and what it takes earns it some, but never more than it had at first. While a
+/// request is handled, reads may take as long as they like.
 #[derive(Debug)]
 pub(crate) struct Patient<S> {
     stream: S,
     patience: Patience,
     phase: Phase,
-    /// When the write that waits gives up.
-    write_due: Option<Instant>,
+    /// How much longer the peer may take none of an answer.
+    write_patience: Duration,
+    /// Since when a write waits.
+    write_waits: Option<Instant>,
     alarm: Alarm,
 }
 
@@ -50,7 +56,8 @@ impl<S> Patient<S> {
             stream,
             patience,
             phase: Phase::Idle(None),
-            write_due: None,
+            write_patience: patience.write,
+            write_waits: None,
             alarm: Alarm::default(),
         }
     }
@@ -63,6 +70,7 @@ impl<S> Patient<S> {
     /// A request has been handled, its answer is about to be written, and then the next one is awaited.
     pub(crate) fn handled(&mut self) {
         self.phase = Phase::Idle(None);
+        self.write_patience = self.patience.write;
     }
 }
 
@@ -92,25 +100,34 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 }
 
 impl<S: Unpin> Patient<S> {
-    /// Lets a write fail that waits for too long.
-    fn bounded<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if write.is_ready() {
-            self.write_due = None;
-            return write;
+    /// Lets a write fail that waits for too long. `taken`: how many bytes the peer took.
+    fn bounded<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<T>>,
+        taken: impl FnOnce(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
+        let Poll::Ready(done) = write else {
+            let since = *self.write_waits.get_or_insert_with(Instant::now);
+            return self
+                .alarm
+                .poll(cx, since + self.write_patience)
+                .map(|()| Err(io::ErrorKind::TimedOut.into()));
+        };
+        // As long as nothing waits, as is mostly so, no patience is lost and none has to be earned.
+        if let Some(since) = self.write_waits.take() {
+            let left = self.write_patience.saturating_sub(since.elapsed());
+            let earned = done.as_ref().map_or(0, taken) as f64 / BYTES_A_SECOND;
+            self.write_patience = (left + Duration::from_secs_f64(earned)).min(self.patience.write);
         }
-        let due = *self
-            .write_due
-            .get_or_insert_with(|| Instant::now() + self.patience.write);
-        self.alarm
-            .poll(cx, due)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+        Poll::Ready(done)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.bounded(cx, write)
+        self.bounded(cx, write, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
@@ -119,17 +136,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.bounded(cx, write)
+        self.bounded(cx, write, |bytes| *bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = Pin::new(&mut self.stream).poll_flush(cx);
-        self.bounded(cx, flush)
+        self.bounded(cx, flush, |()| 0)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let close = Pin::new(&mut self.stream).poll_close(cx);
-        self.bounded(cx, close)
+        self.bounded(cx, close, |()| 0)
     }
 }
 
@@ -240,6 +257,58 @@ mod tests {
             write: SOON,
         });
         timed_out(block_on(near.write_all(&vec![0; 16 << 20])));
+    }
+
+    /// Takes so many bytes now and then.
+    struct Sluggish {
+        bytes: usize,
+        then: Timer,
+        taken: usize,
+    }
+
+    impl AsyncWrite for Sluggish {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            if Pin::new(&mut self.then).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.then.set_after(SOON / 4);
+            let bytes = self.bytes.min(buf.len());
+            self.taken += bytes;
+            Poll::Ready(Ok(bytes))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn peers_that_take_next_to_nothing_are_given_up_and_slow_ones_are_not() {
+        let write = |bytes: usize, all: usize| {
+            let peer = Sluggish {
+                bytes,
+                then: Timer::after(SOON / 4),
+                taken: 0,
+            };
+            let patience = Patience {
+                idle: NEVER,
+                head: NEVER,
+                write: SOON,
+            };
+            let mut near = Patient::new(peer, patience);
+            (block_on(near.write_all(&vec![0; all])), near.stream.taken)
+        };
+        let (result, taken) = write(1, 10_000);
+        timed_out(result);
+        assert!(taken < 100, "{taken} bytes at less than 4096 a second");
+        // Each piece is worth more than the wait for it.
+        let (result, taken) = write(1 << 20, 20 << 20);
+        result.unwrap();
+        assert_eq!(taken, 20 << 20);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use lictor_catalog::{CheckRecord, ConnectDef, Labels, ServiceAddress, ServiceDef, ServiceRecord};
+use lictor_catalog::{CheckRecord, ConnectDef, Labels, NodeInfo, ServiceAddress, ServiceDef, ServiceRecord};
 use serde_json::Value as Json;
 
 use super::views::{CheckView, InstanceView, NodeView, ServiceNodeView, ServiceView};
@@ -96,12 +96,41 @@ const CHECK: &[Field] = &[
     field("Type", Shape::Text),
 ];
 
+/// All about a node.
+pub(super) const NODE_DUMP: &[Field] = &[
+    field("ID", Shape::Text),
+    field("Node", Shape::Text),
+    field("Address", Shape::Text),
+    field("TaggedAddresses", Shape::Labels),
+    field("Meta", Shape::Labels),
+    field("Services", Shape::Objects(SERVICE)),
+    field("Checks", Shape::Objects(CHECK)),
+];
+
+/// Finds what a path of [`NODE_DUMP`] leads to.
+pub(super) fn of_dump<'a>(node: NodeView<'a>, info: &'a NodeInfo, path: &[Step]) -> Value<'a> {
+    let (of, path) = first(path);
+    let (name, rest) = first(path);
+    match of {
+        "Services" if path.is_empty() => Value::Count(info.services.len()),
+        "Services" => Value::AnyOf(
+            info.services
+                .iter()
+                .map(|service| of_service(service, name, rest))
+                .collect(),
+        ),
+        "Checks" if path.is_empty() => Value::Count(info.checks.len()),
+        "Checks" => Value::AnyOf(info.checks.iter().map(|check| of_check(check, name)).collect()),
+        _ => of_node(node, of, path),
+    }
+}
+
 impl Selectable for NodeView<'_> {
     const FIELDS: &'static [Field] = NODE;
 
     fn value<'a>(&'a self, path: &[Step]) -> Value<'a> {
         let (name, rest) = first(path);
-        of_node(self, name, rest)
+        of_node(*self, name, rest)
     }
 }
 
@@ -120,11 +149,11 @@ impl Selectable for ServiceNodeView<'_> {
     fn value<'a>(&'a self, path: &[Step]) -> Value<'a> {
         let (name, rest) = first(path);
         match name {
-            "NodeMeta" => of_node(&self.node, "Meta", rest),
+            "NodeMeta" => of_node(self.node, "Meta", rest),
             "ServiceName" => of_service(self.service, "Service", rest),
             _ => match name.strip_prefix("Service") {
                 Some(name) => of_service(self.service, name, rest),
-                None => of_node(&self.node, name, rest),
+                None => of_node(self.node, name, rest),
             },
         }
     }
@@ -149,7 +178,7 @@ impl Selectable for InstanceView<'_> {
         let (of, path) = first(path);
         let (name, rest) = first(path);
         match of {
-            "Node" => of_node(&self.node, name, rest),
+            "Node" => of_node(self.node, name, rest),
             "Service" => of_service(self.service.0, name, rest),
             _ if path.is_empty() => Value::Count(self.checks.len()),
             _ => Value::AnyOf(self.checks.iter().map(|check| of_check(check, name)).collect()),
@@ -165,7 +194,7 @@ fn first(path: &[Step]) -> (&'static str, &[Step]) {
     }
 }
 
-fn of_node<'a>(view: &NodeView<'a>, name: &str, rest: &[Step]) -> Value<'a> {
+fn of_node<'a>(view: NodeView<'a>, name: &str, rest: &[Step]) -> Value<'a> {
     let def = &view.node.def;
     match name {
         "ID" => Value::Text(def.id.map_or(Cow::Borrowed(""), |id| id.to_string().into())),

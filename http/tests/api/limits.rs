@@ -212,7 +212,12 @@ fn the_server_has_a_limit_too() {
     let response = site.ask("GET /v1/kv/a");
     assert_eq!(
         (response.status(), response.header("Retry-After")),
-        (503, Some("1"))
+        (429, Some("1"))
+    );
+    assert!(
+        response.text().contains("http_max_conns is 1"),
+        "{}",
+        response.text()
     );
 }
 

@@ -16,12 +16,15 @@ use lictor_catalog::{
 };
 use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
 use lictor_http::{
-    About, Api, Backend, Config, DatacenterCoordinates, EventLog, Failure, Limits, Listener, LocalService,
-    Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef, ServersHealth, Settings, ThisAgent,
-    UserEvent, WriteOptions,
+    About, Api, Backend, Config, DatacenterCoordinates, EventLog, Failure, Host, Limits, Listener,
+    LocalService, LogReaders, Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef,
+    ServersHealth, Settings, ThisAgent, UserEvent, WriteOptions,
 };
 use lictor_local::LocalView;
 use lictor_machine::{Index, NodeId, UnixMillis};
+
+use crate::running::Running;
+use lictor_metrics::Registry;
 
 /// Longer than anything takes, shorter than a test run's patience.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -48,11 +51,32 @@ pub(crate) struct Memory {
     /// What it answers about the servers.
     pub(crate) servers: Mutex<Vec<RaftServer>>,
     /// What runs on the agent.
-    pub(crate) running: Mutex<Arc<LocalView>>,
-    /// What was to be changed about that, in order. It has no effect by itself.
-    pub(crate) changes: Mutex<Vec<lictor_local::Request>>,
+    pub(crate) running: Running,
     /// Whether it is in client mode.
     pub(crate) client: AtomicBool,
+    /// What it counts.
+    pub(crate) metrics: Registry,
+    /// Those who read along what it logs.
+    pub(crate) log: Log,
+    /// The machine that it runs on.
+    pub(crate) host: Mutex<Host>,
+}
+
+/// Those who read along what an agent logs.
+pub(crate) struct Log(Arc<LogReaders>);
+
+impl Default for Log {
+    fn default() -> Self {
+        Self(Arc::new(LogReaders::new(|| {})))
+    }
+}
+
+impl std::ops::Deref for Log {
+    type Target = Arc<LogReaders>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 /// The agent's id.
@@ -360,14 +384,26 @@ impl ThisAgent for Memory {
         &self.events
     }
 
+    fn metrics(&self) -> &Registry {
+        &self.metrics
+    }
+
+    fn log(&self) -> &Arc<LogReaders> {
+        &self.log
+    }
+
+    async fn host(&self) -> Host {
+        self.host.lock().unwrap().clone()
+    }
+
     fn running(&self) -> Arc<LocalView> {
-        Arc::clone(&self.running.lock().unwrap())
+        self.running.view()
     }
 
     async fn running_after(&self, seen: &Arc<LocalView>) -> Arc<LocalView> {
         loop {
             let changed = self.changed.listen();
-            let now = self.running();
+            let now = self.running.view();
             if !Arc::ptr_eq(&now, seen) {
                 return now;
             }
@@ -378,8 +414,9 @@ impl ThisAgent for Memory {
 
     async fn change(&self, request: lictor_local::Request) -> Result<(), Failure> {
         self.check()?;
-        self.changes.lock().unwrap().push(request);
-        Ok(())
+        let changed = self.running.change(request);
+        self.changed.notify(usize::MAX);
+        changed
     }
 
     async fn reload(&self) -> Result<(), Failure> {
@@ -428,9 +465,11 @@ pub(crate) fn start(
     limits: Limits,
 ) -> Server {
     let runtime = lictor_runtime_smol::runtime();
+    let config = Config { limits, ..config };
+    let metrics = memory.metrics.clone();
     let (backend, agent): (Arc<dyn Backend>, Arc<dyn ThisAgent>) = (memory.clone(), memory.clone());
     let api = Api::new(backend, agent, config);
-    runtime.block_on(Server::start(&runtime, listeners, limits, api))
+    runtime.block_on(Server::start(&runtime, listeners, limits, &metrics, api))
 }
 
 /// Waits until something is so.
