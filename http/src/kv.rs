@@ -47,6 +47,7 @@ async fn get(request: &mut Request<'_>) -> Result<Reply, Fault> {
             &[Entry {
                 entry: &entry,
                 value: true,
+                fence: request.params.has("fence"),
             }],
             size(&entry),
         ),
@@ -67,7 +68,8 @@ async fn list(request: &mut Request<'_>) -> Result<Reply, Fault> {
         Reply::not_found()
     } else {
         let capacity = entries.iter().map(|entry| size(entry)).sum();
-        request.large_json(Entries(entries), capacity).await
+        let fence = request.params.has("fence");
+        request.large_json(Entries { entries, fence }, capacity).await
     };
     Ok(reply.with_meta(meta))
 }
@@ -160,7 +162,7 @@ fn changed(request: &Request<'_>, outcome: Outcome, conditional: bool) -> Result
     match outcome {
         Outcome::Done(done) => Ok(request.json(&(done || !conditional), 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) => Err(unexpected()),
+        Outcome::Txn(_) | Outcome::Session(_) => Err(unexpected()),
     }
 }
 
@@ -170,11 +172,21 @@ pub(crate) fn unexpected() -> Fault {
 }
 
 /// Many entries as JSON, with their values.
-struct Entries(Vec<Arc<KvEntry>>);
+struct Entries {
+    entries: Vec<Arc<KvEntry>>,
+    /// Whether they come with their fences.
+    fence: bool,
+}
 
 impl Serialize for Entries {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|entry| Entry { entry, value: true }))
+        let fence = self.fence;
+        let json = |entry| Entry {
+            entry,
+            value: true,
+            fence,
+        };
+        serializer.collect_seq(self.entries.iter().map(json))
     }
 }
 
@@ -187,11 +199,14 @@ impl Serialize for Keys {
     }
 }
 
-/// An entry as JSON. `value`: whether the value is given, or `null` in its place.
+/// An entry as JSON.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) entry: &'a Arc<KvEntry>,
+    /// Whether the value is given, or `null` in its place.
     pub(crate) value: bool,
+    /// Whether the fence of a locked entry is given. Only those who ask for it get it: others may not expect such a member.
+    pub(crate) fence: bool,
 }
 
 impl Serialize for Entry<'_> {
@@ -202,10 +217,11 @@ impl Serialize for Entry<'_> {
             flags,
             lock_index,
             session,
+            fence,
             create_index,
             modify_index,
         } = &**self.entry;
-        let mut fields = serializer.serialize_struct("KVPair", 7)?;
+        let mut fields = serializer.serialize_struct("KVPair", 8)?;
         fields.serialize_field("LockIndex", lock_index)?;
         fields.serialize_field("Key", &Text(key))?;
         fields.serialize_field("Flags", flags)?;
@@ -216,6 +232,11 @@ impl Serialize for Entry<'_> {
         }
         fields.serialize_field("CreateIndex", &create_index.0)?;
         fields.serialize_field("ModifyIndex", &modify_index.0)?;
+        if self.fence && *fence > 0 {
+            fields.serialize_field("LictorFence", fence)?;
+        } else {
+            fields.skip_field("LictorFence")?;
+        }
         fields.end()
     }
 }

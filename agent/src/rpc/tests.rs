@@ -108,6 +108,7 @@ impl Fake {
             value: self.value.clone(),
             flags: 7,
             session: None,
+            fence: 0,
             lock_index: 0,
             create_index: Index(3),
             modify_index: Index(4),

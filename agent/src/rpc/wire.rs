@@ -183,6 +183,9 @@ fn action_bytes(action: &Action) -> usize {
     if let Action::Txn(ops) = action {
         return ops.iter().map(op_bytes).sum();
     }
+    if let Action::Once(once) = action {
+        return once.len();
+    }
     let Action::Kv(write) = action else { return 0 };
     match write {
         KvWrite::Set(pair) | KvWrite::Cas(pair, _) | KvWrite::Lock(pair, _) | KvWrite::Unlock(pair, _) => {
@@ -194,7 +197,7 @@ fn action_bytes(action: &Action) -> usize {
 
 fn op_bytes(op: &TxnOp) -> usize {
     const PER_OP: usize = 64;
-    let TxnOp::Kv(op) = op;
+    let TxnOp::Kv(op) = op else { return PER_OP };
     PER_OP
         + match op {
             KvTxnOp::Set(pair)
@@ -206,6 +209,7 @@ fn op_bytes(op: &TxnOp) -> usize {
             | KvTxnOp::GetTree(key)
             | KvTxnOp::CheckIndex(key, _)
             | KvTxnOp::CheckSession(key, _)
+            | KvTxnOp::CheckFence(key, _)
             | KvTxnOp::CheckNotExists(key)
             | KvTxnOp::Delete(key)
             | KvTxnOp::DeleteTree(key)
@@ -298,7 +302,9 @@ pub fn txn_bytes(reading: &Result<TxnReading, Failure>) -> usize {
         .ok()
         .and_then(|reading| reading.value.as_ref().ok());
     let bytes = |result: &TxnResult| {
-        let TxnResult::Kv { entry, .. } = result;
+        let TxnResult::Kv { entry, .. } = result else {
+            return 8 * PER_RESULT;
+        };
         PER_RESULT + entry.key.len() + entry.value.len()
     };
     results.map_or(0, |results| results.iter().map(bytes).sum())

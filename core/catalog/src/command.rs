@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lictor_machine::{Index, UnixMillis};
-use serde::{Deserialize, Serialize};
+use lictor_machine::{Index, NodeId, UnixMillis};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::autopilot::{Autopilot, AutopilotConfig};
-use crate::codec::bounded_ops;
+use crate::codec::{bounded, bounded_ops};
 use crate::coordinate::{CoordinateEntry, NodeCoordinate, bounded_names, bounded_updates};
 use crate::discovery::{
-    CatalogChange, CheckRecord, Deregistration, Instance, NodeInfo, NodeRecord, NodeServices, Registration,
-    ServiceNode, ServiceTags, Status, bounded_changes,
+    CatalogChange, CheckDef, CheckRecord, Deregistration, Instance, NodeDef, NodeInfo, NodeRecord,
+    NodeServices, Registration, ServiceDef, ServiceNode, ServiceRecord, ServiceTags, Status, Text,
+    bounded_changes,
 };
 use crate::kv::KvEntry;
+use crate::locks::bounded_delays;
+use crate::once::Once;
+use crate::restore::RestoreStep;
+use crate::session::{Session, SessionDef, SessionId};
 
 /// A key of the key-value store: any bytes, ordered bytewise. HTTP keys are UTF-8, but nothing here needs that.
 pub type Key = Bytes;
@@ -55,6 +60,28 @@ pub enum Action {
     /// Several changes of the catalog in this order, at most [`crate::MAX_CATALOG_CHANGES`], that all happen or none does. The
     /// answer is [`Outcome::Done`], or [`Outcome::Refused`] with what is wrong with the first that is.
     RegisterMany(#[serde(deserialize_with = "bounded_changes")] Vec<CatalogChange>),
+    /// Make a session. The answer is [`Outcome::Session`]; or [`Outcome::Done`] with false if there is one of this name, which should be
+    /// tried again with another; or [`Outcome::Refused`] with nothing changed.
+    CreateSession(Box<SessionDef>),
+    /// End these sessions, at most [`MAX_ENDED_SESSIONS`], as far as they live. The answer is [`Outcome::Done`] with true.
+    EndSessions(#[serde(deserialize_with = "bounded_sessions")] Vec<SessionId>),
+    /// Let the locks of these keys, at most [`crate::MAX_LOCK_DELAYS`], be taken again, if they have been kept from everybody since
+    /// these entries of the log. The answer is [`Outcome::Done`] with true.
+    EndLockDelays(#[serde(deserialize_with = "bounded_delays")] Vec<(Key, Index)>),
+    /// Carry a change out, unless that was done under its idempotency key before. The answer is that of the first time.
+    Once(Box<Once>),
+    /// Forget the answers to changes that were carried out under idempotency keys at or before this index.
+    ForgetReceipts(Index),
+    /// Take in an archive, a part at a time.
+    Restore(RestoreStep),
+}
+
+/// The most sessions in one [`Action::EndSessions`].
+pub const MAX_ENDED_SESSIONS: usize = 1024;
+
+/// Reads a command's sessions without trusting the number that they claim to be.
+fn bounded_sessions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SessionId>, D::Error> {
+    bounded(deserializer, MAX_ENDED_SESSIONS, "sessions")
 }
 
 /// A change of the key-value store. The answer is [`Outcome::Done`] with whether it happened, or [`Outcome::Refused`].
@@ -96,6 +123,44 @@ pub struct KvPair {
 pub enum TxnOp {
     /// On the key-value store.
     Kv(KvTxnOp),
+    /// On the nodes, by name.
+    Node(TxnVerb<NodeDef>),
+    /// `get` of a node by its id.
+    NodeById {
+        /// The id.
+        id: NodeId,
+        /// What to call it if it does not exist.
+        name: Text,
+    },
+    /// On the services of a node, by id.
+    Service {
+        /// The node's name.
+        node: Text,
+        /// What.
+        verb: TxnVerb<ServiceDef>,
+    },
+    /// On the checks of a node, by id.
+    Check {
+        /// The node's name.
+        node: Text,
+        /// What.
+        verb: TxnVerb<CheckDef>,
+    },
+}
+
+/// A transaction's operation on a kind of object that the catalog has, named as the HTTP API names its verbs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TxnVerb<D> {
+    /// `get`
+    Get(Text),
+    /// `set`
+    Set(Box<D>),
+    /// `cas`: sets it if its modify index is this, or, for 0, if it does not exist
+    Cas(Box<D>, Index),
+    /// `delete`
+    Delete(Text),
+    /// `delete-cas`: deletes it if its modify index is this
+    DeleteCas(Text, Index),
 }
 
 /// A transaction's operations on the key-value store, named as the HTTP API names its verbs.
@@ -119,6 +184,8 @@ pub enum KvTxnOp {
     CheckIndex(Key, Index),
     /// `check-session`
     CheckSession(Key, SessionRef),
+    /// `check-fence`: whether the key is locked, and its fence is this
+    CheckFence(Key, u64),
     /// `check-not-exists`
     CheckNotExists(Key),
     /// `delete`
@@ -138,6 +205,8 @@ pub enum Outcome {
     Refused(String),
     /// A transaction: its results in order, or everything that failed. On failure nothing was changed.
     Txn(Result<Vec<TxnResult>, Vec<TxnError>>),
+    /// This session was made.
+    Session(SessionId),
 }
 
 /// One result of a transaction.
@@ -150,6 +219,12 @@ pub enum TxnResult {
         /// Whether the value belongs to the answer (`get`, `get-tree`) or is left out (`set`, `cas`, ...).
         value: bool,
     },
+    /// A node.
+    Node(Arc<NodeRecord>),
+    /// A service.
+    Service(Arc<ServiceRecord>),
+    /// A check.
+    Check(Arc<CheckRecord>),
 }
 
 /// One failed operation of a transaction.
@@ -225,6 +300,12 @@ pub enum Query {
         /// Only those on nodes with all these labels.
         node_meta: Vec<(String, String)>,
     },
+    /// All sessions.
+    Sessions,
+    /// The session of this name.
+    Session(SessionId),
+    /// The sessions on a node.
+    NodeSessions(String),
 }
 
 /// The answer to a [`Query`].
@@ -254,4 +335,6 @@ pub enum Found {
     Checks(Vec<Arc<CheckRecord>>),
     /// To `HealthService`: by the node's name, then by the instance's id, both in lower case.
     Instances(Vec<Instance>),
+    /// To `Sessions`, `Session` and `NodeSessions`: by id.
+    Sessions(Vec<Arc<Session>>),
 }

@@ -6,6 +6,7 @@ use crate::command::Key;
 use crate::coordinate::node_of;
 use crate::discovery::Status;
 use crate::row::{Row, Table};
+use crate::session::SessionId;
 use crate::state::{Changes, State};
 
 /// The changes of one command: the index they all get, and where they happened.
@@ -16,6 +17,17 @@ pub(crate) struct Edit {
     places: Vec<(Table, Key)>,
     /// What rows do not tell about who should wake, possibly several times.
     touches: Vec<Touch>,
+    /// What sessions may have depended on and cannot any more, in order.
+    lost: Vec<Lost>,
+}
+
+/// Something that ends the sessions which depend on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The node of this name, in lower case, is gone.
+    Node(Key),
+    /// The check in this place is gone, or has become critical.
+    Check(Key),
 }
 
 /// A part of the state that has changed.
@@ -53,6 +65,10 @@ pub enum Touch {
     ServiceChecks(Key),
     /// A check with this status came, changed or went.
     Status(Status),
+    /// A session came or went.
+    Session(SessionId),
+    /// A session came to this node or went.
+    NodeSessions(Key),
 }
 
 /// Which parts of the state have changed.
@@ -94,6 +110,7 @@ impl Edit {
             index,
             places: Vec::new(),
             touches: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
@@ -105,6 +122,16 @@ impl Edit {
     /// Notes who should wake.
     pub(crate) fn touch(&mut self, touch: Touch) {
         self.touches.push(touch);
+    }
+
+    /// Notes that sessions which depend on this must end.
+    pub(crate) fn lose(&mut self, lost: Lost) {
+        self.lost.push(lost);
+    }
+
+    /// Takes out what was noted so.
+    pub(crate) fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Adds to `changes` what was done: each object once, as it is in `state` now.
@@ -150,6 +177,8 @@ fn touch(table: Table, key: &Key) -> Option<Touch> {
         Table::Settings => Some(Touch::Autopilot),
         // Of these the row does not tell it: see `Edit::touch`.
         Table::Nodes | Table::Services | Table::Checks | Table::Marks => None,
-        Table::KvTombstones | Table::Meta => None,
+        Table::Sessions | Table::SessionMarks => None,
+        // These nobody can ask for.
+        Table::KvTombstones | Table::Meta | Table::LockDelays | Table::Receipts | Table::Staged => None,
     }
 }

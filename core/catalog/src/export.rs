@@ -122,6 +122,33 @@ impl State {
         let marks = from
             .bound(Table::Marks)
             .map(|from| self.discovery.mark_rows(from));
+        let sessions = from
+            .bound(Table::Sessions)
+            .map(|from| self.sessions.session_rows(from));
+        let session_marks = from
+            .bound(Table::SessionMarks)
+            .map(|from| self.sessions.mark_rows(from));
+        let delays = from.bound(Table::LockDelays).map(|from| {
+            let delays = self.kv.locks.delays.range::<_, [u8]>((from, Bound::Unbounded));
+            delays.map(|(key, delay)| Row::of_lock_delay(key.clone(), *delay))
+        });
+        let receipts = from.bound(Table::Receipts).map(|from| {
+            let after = match from {
+                Bound::Included(key) | Bound::Excluded(key) => Some(key),
+                Bound::Unbounded => None,
+            };
+            let keys = self.receipts.keys_behind(after);
+            keys.filter_map(|key| self.row(Table::Receipts, &key))
+        });
+        let staged = from
+            .bound(Table::Staged)
+            .zip(self.staging.as_ref())
+            .map(|(from, staging)| {
+                staging.rows_behind(match from {
+                    Bound::Included(key) | Bound::Excluded(key) => Some(key),
+                    Bound::Unbounded => None,
+                })
+            });
         entries
             .into_iter()
             .flatten()
@@ -133,5 +160,10 @@ impl State {
             .chain(services.into_iter().flatten())
             .chain(checks.into_iter().flatten())
             .chain(marks.into_iter().flatten())
+            .chain(sessions.into_iter().flatten())
+            .chain(session_marks.into_iter().flatten())
+            .chain(delays.into_iter().flatten())
+            .chain(receipts.into_iter().flatten())
+            .chain(staged.into_iter().flatten())
     }
 }

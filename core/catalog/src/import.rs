@@ -8,8 +8,12 @@ use crate::autopilot::{AUTOPILOT, AutopilotStore};
 use crate::command::Key;
 use crate::coordinate::Coordinates;
 use crate::discovery::{Misfit, Parts};
+use crate::once::Receipts;
 use crate::quote::quote;
+use crate::restore::{Lineage, StagedParts, revision};
 use crate::row::{self, Row, Table, ValueError};
+use crate::session::SessionParts;
+#[cfg(test)]
 use crate::session::Sessions;
 use crate::state::State;
 use crate::store::KvStore;
@@ -21,6 +25,17 @@ pub struct Builder {
     autopilot: AutopilotStore,
     coordinates: Coordinates,
     discovery: Parts,
+    sessions: SessionParts,
+    receipts: Receipts,
+    staged: StagedParts,
+    lineage: Option<Lineage>,
+    /// The highest fence of any entry.
+    fence_highest: u64,
+    /// The highest index of any lock delay.
+    delays_highest: Index,
+    /// Sessions of which tests say that they live.
+    #[cfg(test)]
+    pub(crate) assumed: imbl::OrdSet<crate::SessionId>,
     /// The highest index in any row of the key-value store.
     kv_highest: Index,
     /// The highest index of any coordinate.
@@ -121,6 +136,13 @@ impl Builder {
             Table::Meta if key == row::COORDINATES_INDEX => self.coordinates.index > Index::ZERO,
             Table::Settings if key == AUTOPILOT => self.autopilot.stored.is_some(),
             Table::Meta if key == row::DISCOVERY_INDEXES => self.discovery.contains(table, &key),
+            Table::Meta if key == row::SESSIONS_INDEX => self.sessions.index > Index::ZERO,
+            Table::Meta if key == row::FENCE => self.kv.locks.last_fence > 0,
+            Table::Sessions | Table::SessionMarks => self.sessions.contains(table, &key),
+            Table::LockDelays => self.kv.locks.delays.contains_key(&key),
+            Table::Receipts => self.receipts.contains(&key),
+            Table::Staged => self.staged.contains(&key),
+            Table::Meta if key == row::LINEAGE => self.lineage.is_some(),
             Table::Nodes | Table::Services | Table::Checks | Table::Marks => {
                 self.discovery.contains(table, &key)
             }
@@ -162,6 +184,8 @@ impl Builder {
                 let entry =
                     row::decode_entry(key.clone(), &value).map_err(|error| unreadable(&key, error))?;
                 self.kv_highest = self.kv_highest.max(entry.modify_index);
+                self.fence_highest = self.fence_highest.max(entry.fence);
+                self.kv.locks.moved(&key, None, Some(&entry));
                 self.kv.entries.insert(key, Arc::new(entry));
             }
             Table::KvTombstones => {
@@ -189,14 +213,43 @@ impl Builder {
                 .discovery
                 .add_mark(key.clone(), &value)
                 .map_err(|error| unreadable(&key, error))?,
+            Table::Meta if key == row::LINEAGE => {
+                let lineage = Lineage::decode(&value).map_err(|error| unreadable(&key, error))?;
+                self.lineage = Some(lineage);
+            }
             Table::Meta => {
                 let index = row::decode_index(&value).map_err(|error| unreadable(&key, error))?;
                 if key == row::KV_INDEX {
                     self.kv.index = index;
+                } else if key == row::SESSIONS_INDEX {
+                    self.sessions.index = index;
+                } else if key == row::FENCE {
+                    self.kv.locks.last_fence = index.0;
                 } else {
                     self.coordinates.index = index;
                 }
             }
+            Table::Sessions => self
+                .sessions
+                .add_session(key.clone(), &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::SessionMarks => self
+                .sessions
+                .add_mark(key.clone(), &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::LockDelays => {
+                let delay = row::decode_lock_delay(&value).map_err(|error| unreadable(&key, error))?;
+                self.delays_highest = self.delays_highest.max(delay.since);
+                self.kv.locks.delays.insert(key, delay);
+            }
+            Table::Receipts => self
+                .receipts
+                .add(&key, &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::Staged => self
+                .staged
+                .add(&key, &value)
+                .map_err(|error| unreadable(&key, error))?,
             Table::Settings => {
                 let autopilot = row::decode_autopilot(&value).map_err(|error| unreadable(&key, error))?;
                 self.autopilot.stored = Some(Arc::new(autopilot));
@@ -214,33 +267,55 @@ impl Builder {
     /// must be, or are from the future.
     pub fn finish(self, applied: Index) -> Result<State, RowError> {
         let (settings, _) = self.autopilot.get();
+        let present = revision(applied, self.lineage);
         let bounds = [
             (self.kv_highest, self.kv.index),
             (self.coordinates_highest, self.coordinates.index),
             (settings, settings),
+            self.sessions.bounds(),
+            (self.delays_highest, present),
+            (self.receipts.latest(), present),
         ];
         for (highest, table_index) in bounds.into_iter().chain(self.discovery.bounds()) {
-            if highest > table_index || table_index > applied {
+            if highest > table_index || table_index > present {
                 return Err(RowError::Inconsistent {
                     highest,
                     table_index,
-                    applied,
+                    applied: present,
                 });
             }
         }
-        let discovery = self.discovery.finish();
-        let discovery = discovery.map_err(|Misfit(table, key, detail)| RowError::Misfit {
+        let misfit = |Misfit(table, key, detail): Misfit| RowError::Misfit {
             table,
             name: name(&key),
             detail,
-        })?;
+        };
+        let discovery = self.discovery.finish().map_err(misfit)?;
+        let sessions = self.sessions.finish(&discovery).map_err(misfit)?;
+        #[cfg(test)]
+        let sessions = Sessions {
+            assumed: self.assumed,
+            ..sessions
+        };
+        if self.fence_highest > self.kv.locks.last_fence {
+            let key = Key::from_static(row::FENCE);
+            return Err(misfit(Misfit(Table::Meta, key, "a lock has a higher one")));
+        }
+        if let Some(key) = self.kv.locks.held_by_nobody(|id| sessions.lives(id)) {
+            let detail = "the session that holds its lock is missing";
+            return Err(misfit(Misfit(Table::Kv, key.clone(), detail)));
+        }
+        let staging = self.staged.finish().map_err(|(key, detail)| misfit(Misfit(Table::Staged, key, detail)))?;
         Ok(State {
             applied,
             kv: self.kv,
-            sessions: Sessions::default(),
+            sessions,
             autopilot: self.autopilot,
             coordinates: self.coordinates,
             discovery,
+            receipts: self.receipts,
+            staging,
+            lineage: self.lineage,
         })
     }
 }

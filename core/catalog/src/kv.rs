@@ -19,6 +19,8 @@ pub struct KvEntry {
     pub lock_index: u64,
     /// The session that holds its lock: a UUID, spelled as the client did that took the lock.
     pub session: Option<String>,
+    /// The fencing token of whoever holds its lock: higher than that of everybody who held it before. 0 while nobody does.
+    pub fence: u64,
     /// The index that created it.
     pub create_index: Index,
     /// The index that last changed it.
@@ -34,6 +36,7 @@ impl KvEntry {
             flags: 0,
             lock_index: 0,
             session: None,
+            fence: 0,
             create_index: Index::ZERO,
             modify_index: Index::ZERO,
         }

@@ -27,28 +27,36 @@
 //! | a service's checks | when one last came, changed or went, or the service came |
 //! | a service that does not exist | when the last instance of any service went |
 //! | checks by status | when a check with this status last came, changed or went |
+//! | all sessions | when one last came or went |
+//! | one session | its create index; without it, that of all sessions |
+//! | a node's sessions | when one of them last came or went; for a node that never had any, that of all sessions |
 //! | any of these by labels of nodes, and all about all nodes | when any node, service or check did; for a service's checks, that of its health |
 //!
 //! These indexes are finer than those of the system that the HTTP API comes from, which has one for all checks, and moves those of a node
-//! with every other node. None of them ever goes back.
+//! with every other node. None of them ever goes back, not even when a state is restored from an archive: then they all leap forward.
 //!
 //! An empty table has index 0. The HTTP API never says 0; it answers 1 in its place.
 
 #![forbid(unsafe_code)]
 
 mod autopilot;
+mod chunk;
 mod codec;
 mod command;
 mod coordinate;
 mod discovery;
 mod edit;
 mod export;
+mod fnv;
 mod graveyard;
 mod import;
 mod kv;
+mod locks;
 mod max_tree;
+mod once;
 mod query;
 mod quote;
+mod restore;
 mod row;
 mod session;
 mod size;
@@ -60,10 +68,11 @@ mod txn;
 mod watch;
 
 pub use autopilot::{Autopilot, AutopilotConfig, MAX_AUTOPILOT_TAG_BYTES};
+pub use chunk::{CHUNK_FORMAT, ChunkError, MAX_CHUNK_BYTES, decode_chunk, encode_chunk};
 pub use codec::{DecodeError, MAX_TXN_OPS, bounded};
 pub use command::{
-    Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionRef, TxnError, TxnOp,
-    TxnResult,
+    Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, MAX_ENDED_SESSIONS, Outcome, Query, SessionRef,
+    TxnError, TxnOp, TxnResult, TxnVerb,
 };
 pub use coordinate::{
     COORDINATE_DIMENSIONS, Coordinate, CoordinateEntry, InvalidCoordinate, MAX_COORDINATE_NAME_BYTES,
@@ -78,9 +87,17 @@ pub use discovery::{
 };
 pub use edit::{Touch, Touched};
 pub use export::{Cursor, Export};
+pub use fnv::fingerprint;
 pub use import::{Builder, RowError};
 pub use kv::KvEntry;
+pub use locks::{LockDelay, MAX_LOCK_DELAYS};
+pub use once::{IdempotencyKey, MAX_IDEMPOTENCY_KEY_BYTES, MAX_RECEIPT_BYTES, Once};
 pub use quote::{is_printable, quote};
+pub use restore::{MAX_ARCHIVE_INDEX, RestoreId, RestoreStep};
 pub use row::{Row, Table};
+pub use session::{
+    Behavior, MAX_LOCK_DELAY, MAX_SESSION_CHECKS, MAX_SESSION_TTL, MalformedSessionId, ServiceCheck, Session,
+    SessionDef, SessionId,
+};
 pub use state::{ApplyError, Changes, State};
 pub use watch::{Interest, WatchId, Watches, WatchesFull};

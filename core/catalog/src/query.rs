@@ -15,6 +15,11 @@ impl State {
     /// Answers a query, with the index of the answer (see the crate's documentation): 0 while the table has never changed, for which
     /// the HTTP API says 1.
     pub fn query(&self, query: &Query) -> (Index, Found) {
+        let (index, found) = self.look_up(query);
+        (index.max(self.floor()), found)
+    }
+
+    fn look_up(&self, query: &Query) -> (Index, Found) {
         let discovery = &self.discovery;
         let of = |query| self.index_of(query).unwrap_or(Index::ZERO);
         match query {
@@ -55,6 +60,9 @@ impl State {
                 let found = discovery.health_state(*status, node_meta);
                 (of(query), Found::Checks(found))
             }
+            Query::Sessions => (of(query), self.sessions.list()),
+            Query::Session(id) => (of(query), self.sessions.info(*id)),
+            Query::NodeSessions(node) => (of(query), self.sessions.list_node(node)),
         }
     }
 
@@ -79,8 +87,11 @@ impl State {
             Query::HealthChecks { service, node_meta } => discovery.health_checks_index(service, node_meta),
             Query::HealthService { service, connect } => discovery.health_service_index(service, *connect),
             Query::HealthState { status, node_meta } => discovery.health_state_index(*status, node_meta),
+            Query::Sessions => self.sessions.index,
+            Query::Session(id) => self.sessions.info_index(*id),
+            Query::NodeSessions(node) => self.sessions.node_index(node),
         };
-        Some(index)
+        Some(index.max(self.floor()))
     }
 }
 

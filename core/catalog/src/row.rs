@@ -9,7 +9,10 @@ use crate::autopilot::{AUTOPILOT, Autopilot};
 use crate::command::Key;
 use crate::coordinate::{CoordinateEntry, NodeCoordinate, place};
 use crate::kv::KvEntry;
+use crate::locks::LockDelay;
 use crate::quote::quote;
+use crate::restore::Lineage;
+use crate::session::{MAX_LOCK_DELAY, SessionId};
 
 /// A kind of row. The numbers are on disk and on the wire: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,11 +36,21 @@ pub enum Table {
     Checks = 8,
     /// When the answers to questions about one node or service last changed, by what they are about.
     Marks = 9,
+    /// Sessions, by id.
+    Sessions = 10,
+    /// When a session last came to a node or went, by the node's name.
+    SessionMarks = 11,
+    /// Locks that are kept from everybody, by key.
+    LockDelays = 12,
+    /// Answers to changes under idempotency keys, by the key's hash.
+    Receipts = 13,
+    /// What has come of an archive that is being restored, in order.
+    Staged = 32,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Kv,
         Self::KvTombstones,
         Self::Meta,
@@ -47,6 +60,11 @@ impl Table {
         Self::Services,
         Self::Checks,
         Self::Marks,
+        Self::Sessions,
+        Self::SessionMarks,
+        Self::LockDelays,
+        Self::Receipts,
+        Self::Staged,
     ];
 
     /// The table with this number.
@@ -60,7 +78,13 @@ impl Table {
             Self::Kv => Some(KV_INDEX),
             Self::Coordinates => Some(COORDINATES_INDEX),
             Self::Nodes | Self::Services | Self::Checks | Self::Marks => Some(DISCOVERY_INDEXES),
-            Self::KvTombstones | Self::Meta | Self::Settings => None,
+            Self::Sessions | Self::SessionMarks => Some(SESSIONS_INDEX),
+            Self::KvTombstones
+            | Self::Meta
+            | Self::Settings
+            | Self::LockDelays
+            | Self::Receipts
+            | Self::Staged => None,
         }
     }
 }
@@ -87,6 +111,15 @@ pub(crate) const COORDINATES_INDEX: &[u8] = b"coordinates-index";
 /// The name of the row in [`Table::Meta`] that holds the indexes of the tables of nodes, services and checks.
 pub(crate) const DISCOVERY_INDEXES: &[u8] = b"discovery-indexes";
 
+/// The name of the row in [`Table::Meta`] that holds the index of the table of sessions.
+pub(crate) const SESSIONS_INDEX: &[u8] = b"sessions-index";
+
+/// The name of the row in [`Table::Meta`] that says which archive this state was restored from.
+pub(crate) const LINEAGE: &[u8] = b"lineage";
+
+/// The name of the row in [`Table::Meta`] that holds the highest fence that was ever given out.
+pub(crate) const FENCE: &[u8] = b"fence";
+
 /// The format that row values are written in.
 pub(crate) const VERSION: u8 = 1;
 
@@ -95,10 +128,17 @@ pub(crate) const VERSION: u8 = 1;
 struct KvValue {
     flags: u64,
     lock_index: u64,
-    session: Option<String>,
+    lock: Option<LockValue>,
     create_index: Index,
     modify_index: Index,
     value: Bytes,
+}
+
+/// Who holds the lock of an entry.
+#[derive(Serialize, Deserialize)]
+struct LockValue {
+    session: String,
+    fence: u64,
 }
 
 /// Why a row's value cannot be read.
@@ -127,7 +167,10 @@ impl Row {
         let value = KvValue {
             flags: entry.flags,
             lock_index: entry.lock_index,
-            session: entry.session.clone(),
+            lock: entry.session.clone().map(|session| LockValue {
+                session,
+                fence: entry.fence,
+            }),
             create_index: entry.create_index,
             modify_index: entry.modify_index,
             value: entry.value.clone(),
@@ -144,6 +187,22 @@ impl Row {
             table: Table::KvTombstones,
             key,
             value: Some(encode(&index, 0)),
+        }
+    }
+
+    pub(crate) fn of_lineage(lineage: &Lineage) -> Self {
+        Self {
+            table: Table::Meta,
+            key: Key::from_static(LINEAGE),
+            value: Some(encode(lineage, 0)),
+        }
+    }
+
+    pub(crate) fn of_lock_delay(key: Key, delay: LockDelay) -> Self {
+        Self {
+            table: Table::LockDelays,
+            key,
+            value: Some(encode(&delay, 0)),
         }
     }
 
@@ -177,16 +236,23 @@ pub(crate) fn decode_entry(key: Key, value: &[u8]) -> Result<KvEntry, ValueError
     let KvValue {
         flags,
         lock_index,
-        session,
+        lock,
         create_index,
         modify_index,
         value,
     } = decode(value)?;
     check_indexes(create_index, modify_index)?;
-    if session.as_ref().is_some_and(String::is_empty) {
-        return Err(ValueError::Damaged(
-            "locked by a session without a name".to_owned(),
-        ));
+    let (session, fence) = match lock {
+        None => (None, 0),
+        Some(LockValue { session, fence }) => (Some(session), fence),
+    };
+    if let Some(session) = &session
+        && (SessionId::of_holder(session).is_none() || fence == 0)
+    {
+        return Err(ValueError::Damaged(format!(
+            "locked by the session {} with the fence {fence}",
+            quote(session.as_bytes())
+        )));
     }
     Ok(KvEntry {
         key,
@@ -194,6 +260,7 @@ pub(crate) fn decode_entry(key: Key, value: &[u8]) -> Result<KvEntry, ValueError
         flags,
         lock_index,
         session,
+        fence,
         create_index,
         modify_index,
     })
@@ -205,6 +272,17 @@ pub(crate) fn decode_index(value: &[u8]) -> Result<Index, ValueError> {
         Index::ZERO => Err(ValueError::Damaged("its index is 0".to_owned())),
         index => Ok(index),
     }
+}
+
+/// The delay that the row of a key's lock holds.
+pub(crate) fn decode_lock_delay(value: &[u8]) -> Result<LockDelay, ValueError> {
+    let delay: LockDelay = decode(value)?;
+    check_indexes(delay.since, delay.since)?;
+    if delay.delay > MAX_LOCK_DELAY {
+        let delay = delay.delay;
+        return Err(ValueError::Damaged(format!("it is {delay:?} long")));
+    }
+    Ok(delay)
 }
 
 /// The settings that the row of autopilot holds.

@@ -27,7 +27,8 @@ impl Found {
     }
 }
 
-fn size<T: Serialize>(object: &T) -> usize {
+/// How many bytes it takes on the wire.
+pub(crate) fn size<T: Serialize>(object: &T) -> usize {
     let size = postcard::serialize_with_flavor(object, Size::default());
     size.expect("commands and answers hold nothing that postcard refuses, and counting takes all bytes")
 }

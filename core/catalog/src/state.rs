@@ -1,17 +1,22 @@
 //! The catalog's state and its one way to change: applying commands in the order of the log.
 
 use std::fmt;
+use std::sync::Arc;
 
 use lictor_machine::Index;
 
 use crate::autopilot::AutopilotStore;
 use crate::command::{Action, Command, Key, KvWrite, Outcome, TxnError, TxnOp, TxnResult};
 use crate::coordinate::Coordinates;
-use crate::discovery::{CatalogChange, Discovery};
-use crate::edit::{Edit, Touched};
+use crate::discovery::{CatalogChange, Deregistration, Discovery, MAX_CATALOG_CHANGES, Registration};
+use crate::edit::{Edit, Lost, Touched};
 use crate::export::{Cursor, Export};
+use crate::fnv::Fnv64;
+use crate::locks::LockDelay;
+use crate::once::Receipts;
+use crate::restore::{Lineage, Staging, Stepped};
 use crate::row::{self, Row, Table};
-use crate::session::Sessions;
+use crate::session::{Session, SessionId, Sessions};
 use crate::store::KvStore;
 use crate::txn;
 
@@ -26,6 +31,11 @@ pub struct State {
     pub(crate) autopilot: AutopilotStore,
     pub(crate) coordinates: Coordinates,
     pub(crate) discovery: Discovery,
+    pub(crate) receipts: Receipts,
+    /// An archive that is coming in.
+    pub(crate) staging: Option<Staging>,
+    /// Of a state that was restored from one.
+    pub(crate) lineage: Option<Lineage>,
 }
 
 /// What one or more commands changed, in their order.
@@ -35,17 +45,19 @@ pub struct Changes {
     pub rows: Vec<Row>,
     /// For [`crate::Watches`].
     pub touched: Touched,
+    /// The state has become another one, from an archive: what storage has of the old one is void, and `rows` are only what came after.
+    pub replaced: bool,
 }
 
 impl Changes {
     /// Whether nothing was changed at all.
     pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.touched.is_empty()
+        self.rows.is_empty() && self.touched.is_empty() && !self.replaced
     }
 }
 
 /// Why a command was not applied. The state is unchanged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
     /// A command at this index, or at a later one, has been applied before. To apply one twice would corrupt the state.
     #[error("the entry at index {index} was already applied: the state is at index {applied}")]
@@ -55,6 +67,9 @@ pub enum ApplyError {
         /// The last one applied.
         applied: Index,
     },
+    /// An archive that is being restored was written by a newer version of this program, and others may be able to read it.
+    #[error("an archive that is being restored cannot be read here: {0}")]
+    Archive(String),
 }
 
 impl State {
@@ -71,45 +86,44 @@ impl State {
     /// Applies the command at `index` and adds what it changed to `changes`. Depends on nothing but its arguments. On an error nothing
     /// has changed, here or there.
     ///
-    /// Everything that the command changes gets `index`; a command that changes nothing moves no index but [`Self::index`].
+    /// Everything that the command changes gets the [revision](Self::revision) of `index`; a command that changes nothing moves no index
+    /// but these two.
     pub fn apply(
         &mut self,
         index: Index,
         command: &Command,
         changes: &mut Changes,
     ) -> Result<Outcome, ApplyError> {
+        let before = self.applied;
         self.advance(index)?;
-        let mut edit = Edit::new(index);
-        let outcome = match &command.action {
-            Action::Kv(write) => self.write(&mut edit, write),
-            Action::Txn(ops) => Outcome::Txn(self.txn(&mut edit, ops)),
-            Action::ReapTombstones(through) => {
-                self.kv.reap(&mut edit, *through);
-                Outcome::Done(true)
+        let mut edit = Edit::new(self.revision());
+        let outcome = if let Action::Restore(step) = &command.action {
+            match self.restore(&mut edit, step) {
+                Ok(Stepped::Answer(outcome)) => outcome,
+                Ok(Stepped::Replaced) => {
+                    *changes = Changes {
+                        rows: Vec::new(),
+                        touched: Touched::All,
+                        replaced: true,
+                    };
+                    return Ok(Outcome::Done(true));
+                }
+                Err(error) => {
+                    self.applied = before;
+                    return Err(error);
+                }
             }
-            Action::SetAutopilot { config, cas } => self
-                .autopilot
-                .set(&mut edit, config, *cas)
-                .map_or_else(Outcome::Refused, Outcome::Done),
-            Action::Coordinates(updates) => self
-                .coordinates
-                .update(&mut edit, updates)
-                .map_or_else(Outcome::Refused, |()| Outcome::Done(true)),
-            Action::ForgetCoordinates(nodes) => {
-                self.coordinates.forget(&mut edit, nodes);
-                Outcome::Done(true)
+        } else {
+            // Some changes are made to a copy first, which has nothing under construction.
+            let building = self.staging.as_mut().map(Staging::take_building);
+            let outcome = match &command.action {
+                Action::Once(once) => self.once(&mut edit, once),
+                action => self.carry_out(&mut edit, action),
+            };
+            if let (Some(staging), Some(building)) = (&mut self.staging, building) {
+                staging.put_building(building);
             }
-            Action::Register(registration) => done(self.discovery.register(
-                &mut self.coordinates,
-                &mut edit,
-                registration,
-            )),
-            Action::Deregister(deregistration) => done(self.discovery.deregister(
-                &mut self.coordinates,
-                &mut edit,
-                deregistration,
-            )),
-            Action::RegisterMany(changes) => done(self.change_all(&mut edit, changes)),
+            outcome
         };
         edit.report(self, changes);
         Ok(outcome)
@@ -129,7 +143,32 @@ impl State {
 
     /// Carries out a transaction of [read-only](TxnOp::is_read_only) operations. Any other among them fails.
     pub fn txn_read(&self, ops: &[TxnOp]) -> Result<Vec<TxnResult>, Vec<TxnError>> {
-        txn::read(&self.kv, &self.sessions, ops)
+        txn::read(self, ops)
+    }
+
+    /// All sessions, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.iter()
+    }
+
+    /// The session of this name.
+    pub fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
+        self.sessions.get(id)
+    }
+
+    /// The locks that are kept from everybody, by key.
+    pub fn lock_delays(&self) -> impl Iterator<Item = (&Key, LockDelay)> {
+        self.kv.locks.delays.iter().map(|(key, delay)| (key, *delay))
+    }
+
+    /// Whether, and since when, the lock of this key is kept from everybody.
+    pub fn lock_delay(&self, key: &Key) -> Option<LockDelay> {
+        self.kv.locks.delays.get(key).copied()
+    }
+
+    /// Whether an answer is kept that was given at or before `through`: whether [`Action::ForgetReceipts`] would do anything.
+    pub fn has_receipts_through(&self, through: Index) -> bool {
+        self.receipts.oldest().is_some_and(|oldest| oldest <= through)
     }
 
     /// Whether there is a tombstone of something deleted at or before `through`: whether [`Action::ReapTombstones`] would do anything.
@@ -145,14 +184,94 @@ impl State {
     /// A hash over the index and all rows, to compare replicas: states that differ in any row have different digests, but for chance.
     /// Not for protection against forgery. Reads everything.
     pub fn digest(&self) -> u64 {
-        let mut hash = Fnv::new();
+        let mut hash = Fnv64::new();
         hash.number(self.applied.0);
         for row in self.rows_from(&Cursor::start()) {
             hash.number(row.table as u64);
             hash.bytes(&row.key);
             hash.bytes(&row.value.unwrap_or_default());
         }
-        hash.0
+        hash.finish()
+    }
+
+    /// Carries out an action. If it is refused, nothing has changed.
+    pub(crate) fn carry_out(&mut self, edit: &mut Edit, action: &Action) -> Outcome {
+        match action {
+            Action::Kv(write) => self.write(edit, write),
+            Action::Txn(ops) => Outcome::Txn(self.tried(edit, |state, edit| txn::run(state, edit, ops))),
+            Action::ReapTombstones(through) => {
+                self.kv.reap(edit, *through);
+                Outcome::Done(true)
+            }
+            Action::SetAutopilot { config, cas } => self
+                .autopilot
+                .set(edit, config, *cas)
+                .map_or_else(Outcome::Refused, Outcome::Done),
+            Action::Coordinates(updates) => done(self.coordinates.update(edit, updates)),
+            Action::ForgetCoordinates(nodes) => {
+                self.coordinates.forget(edit, nodes);
+                Outcome::Done(true)
+            }
+            Action::Register(registration) => done(self.register(edit, registration)),
+            Action::Deregister(deregistration) => done(self.deregister(edit, deregistration)),
+            Action::RegisterMany(changes) => {
+                done(self.tried(edit, |state, edit| state.change_all(edit, changes)))
+            }
+            Action::CreateSession(def) => match self.sessions.create(edit, &self.discovery, def) {
+                Ok(true) => Outcome::Session(def.id),
+                Ok(false) => Outcome::Done(false),
+                Err(why) => Outcome::Refused(why),
+            },
+            Action::EndSessions(sessions) => {
+                sessions.iter().for_each(|id| self.end_session(edit, *id));
+                Outcome::Done(true)
+            }
+            Action::EndLockDelays(ended) => {
+                self.kv.locks.end_delays(edit, ended);
+                Outcome::Done(true)
+            }
+            Action::ForgetReceipts(through) => {
+                self.receipts.forget(edit, *through);
+                Outcome::Done(true)
+            }
+            Action::Once(_) => Outcome::Refused("a change under two idempotency keys".to_owned()),
+            Action::Restore(_) => Outcome::Refused("an archive within another change".to_owned()),
+        }
+    }
+
+    /// Ends the sessions that depended on what was lost.
+    pub(crate) fn end_lost_sessions(&mut self, edit: &mut Edit) {
+        for lost in edit.take_lost() {
+            let ended = match &lost {
+                Lost::Node(at) => self.sessions.on_node(at),
+                Lost::Check(place) => self.sessions.on_check(place),
+            };
+            ended.into_iter().for_each(|id| self.end_session(edit, id));
+            if let Lost::Node(at) = &lost {
+                self.sessions.forget_node(edit, at);
+            }
+        }
+    }
+
+    /// Ends a session, if it lives, and frees or deletes what it has locked.
+    fn end_session(&mut self, edit: &mut Edit, id: SessionId) {
+        if let Some(session) = self.sessions.remove(edit, id) {
+            self.kv.release(edit, &session.def);
+        }
+    }
+
+    fn register(&mut self, edit: &mut Edit, registration: &Registration) -> Result<(), String> {
+        self.discovery
+            .register(&mut self.coordinates, edit, registration)?;
+        self.end_lost_sessions(edit);
+        Ok(())
+    }
+
+    fn deregister(&mut self, edit: &mut Edit, deregistration: &Deregistration) -> Result<(), String> {
+        self.discovery
+            .deregister(&mut self.coordinates, edit, deregistration)?;
+        self.end_lost_sessions(edit);
+        Ok(())
     }
 
     fn write(&mut self, edit: &mut Edit, write: &KvWrite) -> Outcome {
@@ -165,24 +284,31 @@ impl State {
         }
     }
 
-    fn txn(&mut self, edit: &mut Edit, ops: &[TxnOp]) -> Result<Vec<TxnResult>, Vec<TxnError>> {
-        let mut scratch = self.kv.clone();
-        let mut tried = Edit::new(edit.index);
-        let results = txn::run(&mut scratch, &mut tried, &self.sessions, ops)?;
-        self.kv = scratch;
-        *edit = tried;
-        Ok(results)
+    /// Carries several changes out, in order. On an error some of them may have been: use a copy.
+    fn change_all(&mut self, edit: &mut Edit, changes: &[CatalogChange]) -> Result<(), String> {
+        if changes.len() > MAX_CATALOG_CHANGES {
+            return Err(format!(
+                "invalid registration: it has {} changes, and may have {MAX_CATALOG_CHANGES}",
+                changes.len()
+            ));
+        }
+        changes.iter().try_for_each(|change| match change {
+            CatalogChange::Register(registration) => self.register(edit, registration),
+            CatalogChange::Deregister(deregistration) => self.deregister(edit, deregistration),
+        })
     }
 
-    fn change_all(&mut self, edit: &mut Edit, changes: &[CatalogChange]) -> Result<(), String> {
-        let mut discovery = self.discovery.clone();
-        let mut coordinates = self.coordinates.clone();
-        let mut tried = Edit::new(edit.index);
-        discovery.change_all(&mut coordinates, &mut tried, changes)?;
-        self.discovery = discovery;
-        self.coordinates = coordinates;
+    /// Does something on a copy, which takes this state's place if it succeeds.
+    fn tried<T, E>(
+        &mut self,
+        edit: &mut Edit,
+        change: impl FnOnce(&mut Self, &mut Edit) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (mut scratch, mut tried) = (self.clone(), Edit::new(edit.index));
+        let done = change(&mut scratch, &mut tried)?;
+        *self = scratch;
         *edit = tried;
-        Ok(())
+        Ok(done)
     }
 
     /// The object at this place as a row; `None` if there is none.
@@ -200,6 +326,17 @@ impl State {
                 Some(Row::of_coordinate(key.clone(), entry))
             }
             Table::Nodes | Table::Services | Table::Checks | Table::Marks => self.discovery.row(table, key),
+            Table::Sessions | Table::SessionMarks => self.sessions.row(table, key),
+            Table::LockDelays => {
+                let delay = self.kv.locks.delays.get(key)?;
+                Some(Row::of_lock_delay(key.clone(), *delay))
+            }
+            Table::Receipts => Some(Row {
+                table,
+                key: key.clone(),
+                value: Some(self.receipts.value(key)?),
+            }),
+            Table::Staged => self.staging.as_ref()?.row(key),
         }
     }
 
@@ -209,7 +346,10 @@ impl State {
         let counters = [
             counter(row::COORDINATES_INDEX, self.coordinates.index),
             self.discovery.counter(),
+            counter(row::FENCE, Index(self.kv.locks.last_fence)),
             counter(row::KV_INDEX, self.kv.index),
+            self.lineage.as_ref().map(Row::of_lineage),
+            counter(row::SESSIONS_INDEX, self.sessions.index),
         ];
         counters.into_iter().flatten()
     }
@@ -235,29 +375,7 @@ impl fmt::Debug for State {
             .field("tombstones", &self.kv.graveyard.len())
             .field("coordinates", &self.coordinates.entries.len())
             .field("nodes", &self.discovery.len())
+            .field("sessions", &self.sessions.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// FNV-1a with 64 bits (Fowler, Noll and Vo).
-struct Fnv(u64);
-
-impl Fnv {
-    const fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-
-    fn number(&mut self, number: u64) {
-        for byte in number.to_le_bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    /// With the length in front, so that no two lists of byte strings look alike.
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
     }
 }

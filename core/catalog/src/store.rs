@@ -9,14 +9,16 @@ use crate::command::{Key, KvPair, KvWrite, SessionRef};
 use crate::edit::Edit;
 use crate::graveyard::Graveyard;
 use crate::kv::KvEntry;
+use crate::locks::{LockError, Locks};
 use crate::row::Table;
-use crate::session::{SessionError, Sessions};
+use crate::session::{Behavior, SessionDef, SessionError, Sessions};
 
 /// The key-value store. Clones are O(1).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KvStore {
     pub(crate) entries: OrdMap<Key, Arc<KvEntry>>,
     pub(crate) graveyard: Graveyard,
+    pub(crate) locks: Locks,
     /// The last index that changed any entry. Deletions count, reaping does not.
     pub(crate) index: Index,
 }
@@ -54,7 +56,11 @@ impl KvStore {
                 true
             }
             KvWrite::Cas(pair, expected) => self.cas(edit, pair, *expected).is_some(),
-            KvWrite::Lock(pair, session) => self.lock(edit, sessions, pair, session)?.is_some(),
+            KvWrite::Lock(pair, session) => match self.lock(edit, sessions, pair, session) {
+                Ok(_) => true,
+                Err(LockError::Held | LockError::Delayed) => false,
+                Err(LockError::Session(error)) => return Err(error),
+            },
             KvWrite::Unlock(pair, session) => self.unlock(edit, pair, session)?.is_some(),
             KvWrite::Delete(key) => {
                 self.delete(edit, key);
@@ -70,11 +76,8 @@ impl KvStore {
 
     /// Sets a key. Whoever holds its lock keeps it; the lock index goes back to 0.
     pub(crate) fn set(&mut self, edit: &mut Edit, pair: &KvPair) -> Arc<KvEntry> {
-        let session = self
-            .entries
-            .get(&pair.key)
-            .and_then(|entry| entry.session.clone());
-        self.put(edit, pair, session, 0)
+        let holder = self.entries.get(&pair.key).and_then(|entry| holder(entry));
+        self.put(edit, pair, holder, 0)
     }
 
     /// Sets a key if its modify index is `expected`, where 0 stands for "it does not exist"; `None` if not.
@@ -86,24 +89,27 @@ impl KvStore {
         (found == expected).then(|| self.set(edit, pair))
     }
 
-    /// Takes a key's lock and sets the key; `None` if another session holds it.
+    /// Takes a key's lock and sets the key.
     pub(crate) fn lock(
         &mut self,
         edit: &mut Edit,
         sessions: &Sessions,
         pair: &KvPair,
         session: &SessionRef,
-    ) -> Result<Option<Arc<KvEntry>>, SessionError> {
+    ) -> Result<Arc<KvEntry>, LockError> {
+        if self.locks.delays.contains_key(&pair.key) {
+            return Err(LockError::Delayed);
+        }
         sessions.check(session)?;
-        let lock_index = match self.entries.get(&pair.key) {
-            None => 1,
-            Some(entry) => match &entry.session {
-                None => entry.lock_index.saturating_add(1),
-                Some(holder) if *holder == session.0 => entry.lock_index,
-                Some(_) => return Ok(None),
-            },
+        let found = self.entries.get(&pair.key);
+        let lock_index = found.map_or(0, |entry| entry.lock_index);
+        let (fence, lock_index) = match found.and_then(|entry| holder(entry)) {
+            Some(holder) if holder.session == session.0 => (holder.fence, lock_index),
+            Some(_) => return Err(LockError::Held),
+            None => (self.locks.next_fence(edit), lock_index.saturating_add(1)),
         };
-        Ok(Some(self.put(edit, pair, Some(session.0.clone()), lock_index)))
+        let session = session.0.clone();
+        Ok(self.put(edit, pair, Some(Holder { session, fence }), lock_index))
     }
 
     /// Gives a key's lock back and sets the key; `None` if `session` does not hold it. The session need not live.
@@ -126,9 +132,37 @@ impl KvStore {
         Ok(Some(self.put(edit, pair, None, lock_index)))
     }
 
+    /// Frees the keys that a session has locked, which has ended, or deletes them, and keeps them from others for a while.
+    pub(crate) fn release(&mut self, edit: &mut Edit, session: &SessionDef) {
+        let delay = session.lock_delay();
+        for key in self.locks.held_by(session.id) {
+            match session.behavior {
+                Behavior::Release => self.free(edit, &key),
+                Behavior::Delete => self.delete(edit, &key),
+            }
+            if !delay.is_zero() {
+                self.locks.delay(edit, key, delay);
+            }
+        }
+    }
+
+    /// Frees a key's lock, and leaves all else as it is.
+    fn free(&mut self, edit: &mut Edit, key: &Key) {
+        let Some(entry) = self.entries.get(key).cloned() else {
+            return;
+        };
+        let pair = KvPair {
+            key: key.clone(),
+            value: entry.value.clone(),
+            flags: entry.flags,
+        };
+        self.put(edit, &pair, None, entry.lock_index);
+    }
+
     /// Deletes a key, if it exists. A lock does not protect it.
     pub(crate) fn delete(&mut self, edit: &mut Edit, key: &Key) {
-        if let Some((key, _)) = self.entries.remove_with_key(key) {
+        if let Some((key, entry)) = self.entries.remove_with_key(key) {
+            self.locks.moved(&key, Some(&entry), None);
             self.index = edit.index;
             self.graveyard.bury(key.clone(), edit.index);
             edit.changed(Table::KvTombstones, key.clone());
@@ -160,9 +194,11 @@ impl KvStore {
         }
         if prefix.is_empty() {
             self.entries = OrdMap::new();
+            self.locks.clear();
         } else {
             for key in &doomed {
-                self.entries.remove(key);
+                let entry = self.entries.remove(key);
+                self.locks.moved(key, entry.as_deref(), None);
             }
         }
         for key in doomed {
@@ -190,14 +226,19 @@ impl KvStore {
         &mut self,
         edit: &mut Edit,
         pair: &KvPair,
-        session: Option<String>,
+        holder: Option<Holder>,
         lock_index: u64,
     ) -> Arc<KvEntry> {
+        let (session, fence) = match holder {
+            Some(Holder { session, fence }) => (Some(session), fence),
+            None => (None, 0),
+        };
         let existing = self.entries.get(&pair.key);
         if let Some(entry) = existing
             && entry.value == pair.value
             && entry.flags == pair.flags
             && entry.session == session
+            && entry.fence == fence
             && entry.lock_index == lock_index
         {
             return Arc::clone(entry);
@@ -212,12 +253,28 @@ impl KvStore {
             flags: pair.flags,
             lock_index,
             session,
+            fence,
             create_index,
             modify_index: edit.index,
         });
-        self.entries.insert(key.clone(), Arc::clone(&entry));
+        let old = self.entries.insert(key.clone(), Arc::clone(&entry));
+        self.locks.moved(&key, old.as_deref(), Some(&entry));
         edit.changed(Table::Kv, key);
         self.index = edit.index;
         entry
     }
+}
+
+/// Who holds a lock.
+struct Holder {
+    session: String,
+    fence: u64,
+}
+
+fn holder(entry: &KvEntry) -> Option<Holder> {
+    let session = entry.session.clone()?;
+    Some(Holder {
+        session,
+        fence: entry.fence,
+    })
 }

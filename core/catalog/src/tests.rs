@@ -8,6 +8,7 @@ mod indexes;
 mod kv;
 mod model;
 mod properties;
+mod restore;
 mod rows;
 mod txn;
 mod watches;
@@ -15,11 +16,12 @@ mod watches;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::OrdSet;
 use lictor_machine::{Index, UnixMillis};
 
 use crate::{
-    Action, Changes, Command, Found, Key, KvEntry, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionRef,
-    State, TxnOp,
+    Action, Changes, Command, Found, Key, KvEntry, KvPair, KvTxnOp, KvWrite, Outcome, Query, SessionId,
+    SessionRef, State, TxnOp,
 };
 
 /// Two sessions that live in every test state, and one that does not.
@@ -123,12 +125,14 @@ impl Bench {
 }
 
 fn with_sessions(mut state: State) -> State {
-    for session in [ALICE, BOB] {
-        state
-            .sessions
-            .insert(u128::from_str_radix(&session.replace('-', ""), 16).unwrap());
-    }
+    state.sessions.assumed = assumed();
     state
+}
+
+/// The living sessions by id.
+fn assumed() -> OrdSet<SessionId> {
+    let ids = [ALICE, BOB].map(|session| SessionId::parse(session).unwrap().unwrap());
+    ids.into_iter().collect()
 }
 
 fn command(action: Action) -> Command {

@@ -6,6 +6,7 @@ use crate::command::{Key, Query};
 use crate::coordinate::folded;
 use crate::discovery::Status;
 use crate::edit::{Touch, Touched};
+use crate::session::SessionId;
 
 /// The part of the state that an answer depends on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,12 @@ pub enum Interest {
     Checks,
     /// All nodes, services and checks.
     Catalog,
+    /// All sessions.
+    Sessions,
+    /// One session.
+    Session(SessionId),
+    /// The sessions on a node.
+    NodeSessions(Key),
 }
 
 impl Query {
@@ -91,6 +98,9 @@ impl Query {
                 status.map_or(Interest::Checks, Interest::Status)
             }
             Self::NodeInfos | Self::Services { .. } | Self::HealthState { .. } => Interest::Catalog,
+            Self::Sessions => Interest::Sessions,
+            Self::Session(id) => Interest::Session(*id),
+            Self::NodeSessions(node) => Interest::NodeSessions(folded(node).into()),
         }
     }
 }
@@ -252,6 +262,8 @@ impl<W> Watches<W> {
             }]),
             Touch::ServiceChecks(service) => self.take_plain([Interest::ServiceChecks(service.clone())]),
             Touch::Status(status) => self.take_plain([Interest::Status(*status), Interest::Checks]),
+            Touch::Session(id) => self.take_plain([Interest::Session(*id), Interest::Sessions]),
+            Touch::NodeSessions(node) => self.take_plain([Interest::NodeSessions(node.clone())]),
         };
         woken.extend(
             ids.iter()
@@ -322,6 +334,9 @@ fn detached(interest: &Interest) -> Interest {
         Interest::Status(status) => Interest::Status(*status),
         Interest::Checks => Interest::Checks,
         Interest::Catalog => Interest::Catalog,
+        Interest::Sessions => Interest::Sessions,
+        Interest::Session(id) => Interest::Session(*id),
+        Interest::NodeSessions(node) => Interest::NodeSessions(Key::copy_from_slice(node)),
     }
 }
 

@@ -260,6 +260,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
         flags: 42,
         lock_index: 1,
         session: None,
+        fence: 0,
         create_index: Index(5),
         modify_index: Index(6),
     };

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::defs::{CheckDef, ServiceDef, Status, Text};
-use super::registration::{CatalogChange, Deregistration, MAX_CATALOG_CHANGES, Registration, Removal};
+use super::defs::{CheckDef, NodeDef, ServiceDef, Status, Text};
+use super::registration::{Deregistration, Registration, Removal};
 use super::store::{Discovery, Host, compare_folded};
 use crate::command::Key;
 use crate::coordinate::{Coordinates, folded};
@@ -22,7 +22,10 @@ impl Discovery {
         registration: &Registration,
     ) -> Result<(), String> {
         registration.check()?;
-        self.check_name(registration)?;
+        if !registration.skip_node_update {
+            self.check_name(&registration.node)
+                .map_err(|why| format!("failed inserting node: {why}"))?;
+        }
         self.check_instances(registration)?;
         let Registration {
             node,
@@ -32,16 +35,7 @@ impl Discovery {
         } = registration;
         let at = Key::from(folded(&node.name));
         if !skip_node_update || !self.hosts.contains_key(&at) {
-            let former = node.id.and_then(|id| self.by_id.get(&id)).cloned();
-            let former = former.filter(|former| *former != at);
-            let created = former
-                .as_ref()
-                .and_then(|former| self.hosts.get(former))
-                .map(|host| host.record.create_index);
-            if let Some(former) = former {
-                self.forget_node(coordinates, edit, &former);
-            }
-            self.put_node(edit, &at, node, created);
+            self.place_node(coordinates, edit, &at, node);
         }
         if let Some(service) = service {
             self.put_service(edit, &at, &named_service(service));
@@ -72,26 +66,27 @@ impl Discovery {
         Ok(())
     }
 
-    /// Carries several changes out, in order. On an error some of them may have been: use a copy.
-    pub(crate) fn change_all(
+    /// Puts a node at `at`, in place of one that has its id.
+    pub(super) fn place_node(
         &mut self,
         coordinates: &mut Coordinates,
         edit: &mut Edit,
-        changes: &[CatalogChange],
-    ) -> Result<(), String> {
-        if changes.len() > MAX_CATALOG_CHANGES {
-            return Err(format!(
-                "invalid registration: it has {} changes, and may have {MAX_CATALOG_CHANGES}",
-                changes.len()
-            ));
+        at: &Key,
+        node: &NodeDef,
+    ) {
+        let former = node.id.and_then(|id| self.by_id.get(&id)).cloned();
+        let former = former.filter(|former| former != at);
+        let created = former
+            .as_ref()
+            .and_then(|former| self.hosts.get(former))
+            .map(|host| host.record.create_index);
+        if let Some(former) = former {
+            self.forget_node(coordinates, edit, &former);
         }
-        changes.iter().try_for_each(|change| match change {
-            CatalogChange::Register(registration) => self.register(coordinates, edit, registration),
-            CatalogChange::Deregister(deregistration) => self.deregister(coordinates, edit, deregistration),
-        })
+        self.put_node(edit, at, node, created);
     }
 
-    fn forget_node(&mut self, coordinates: &mut Coordinates, edit: &mut Edit, at: &Key) {
+    pub(super) fn forget_node(&mut self, coordinates: &mut Coordinates, edit: &mut Edit, at: &Key) {
         let Some(host) = self.hosts.get(at) else { return };
         let name = host.record.def.name.to_string();
         self.remove_node(edit, at);
@@ -99,14 +94,13 @@ impl Discovery {
     }
 
     /// A node keeps its name as long as it is known to be well: nobody else may take that.
-    fn check_name(&self, registration: &Registration) -> Result<(), String> {
-        let node = &registration.node;
+    pub(super) fn check_name(&self, node: &NodeDef) -> Result<(), String> {
         let at = folded(&node.name);
         let (Some(id), Some(owner)) = (node.id, self.hosts.get(at.as_bytes())) else {
             return Ok(());
         };
         let owned = &owner.record.def;
-        if registration.skip_node_update || owned.id == Some(id) || !is_well(owner) {
+        if owned.id == Some(id) || !is_well(owner) {
             return Ok(());
         }
         let renamed = self.by_id.contains_key(&id);
@@ -117,7 +111,7 @@ impl Discovery {
             (true, _) => format!(" ({})", node.address),
         };
         Err(format!(
-            "failed inserting node: Error while renaming Node ID: {}{address}: Node name {} is reserved by node {} with \
+            "Error while renaming Node ID: {}{address}: Node name {} is reserved by node {} with \
              name {} ({})",
             quote(id.to_string().as_bytes()),
             node.name,
@@ -160,7 +154,7 @@ fn is_well(host: &Host) -> bool {
 }
 
 /// With an id, which is the name if none was given.
-fn named_service(def: &ServiceDef) -> Cow<'_, ServiceDef> {
+pub(super) fn named_service(def: &ServiceDef) -> Cow<'_, ServiceDef> {
     if !def.id.is_empty() {
         return Cow::Borrowed(def);
     }
@@ -171,7 +165,7 @@ fn named_service(def: &ServiceDef) -> Cow<'_, ServiceDef> {
 }
 
 /// With an id, which is the name if none was given.
-fn named_check(def: &CheckDef) -> Cow<'_, CheckDef> {
+pub(super) fn named_check(def: &CheckDef) -> Cow<'_, CheckDef> {
     if !def.id.is_empty() {
         return Cow::Borrowed(def);
     }

@@ -13,6 +13,7 @@ mod records;
 mod registration;
 mod rows;
 mod store;
+mod txn;
 mod validation;
 
 pub use apply::SERF_HEALTH;
@@ -31,4 +32,4 @@ pub use registration::{
     MAX_OUTPUT_BYTES, MAX_PROXY_BYTES, MAX_TAGS, MAX_TEXT_BYTES, Registration, Removal,
 };
 pub(crate) use rows::{Misfit, Parts};
-pub(crate) use store::Discovery;
+pub(crate) use store::{Discovery, place};

@@ -57,7 +57,16 @@ impl Discovery {
                     Some(marks::group_row(key.clone(), group))
                 }
             },
-            Table::Kv | Table::KvTombstones | Table::Meta | Table::Settings | Table::Coordinates => None,
+            Table::Kv
+            | Table::KvTombstones
+            | Table::Meta
+            | Table::Settings
+            | Table::Coordinates
+            | Table::Sessions
+            | Table::SessionMarks
+            | Table::LockDelays
+            | Table::Receipts
+            | Table::Staged => None,
         }
     }
 
@@ -159,7 +168,15 @@ impl Parts {
             Table::Checks => self.checks.contains_key(key),
             Table::Marks => self.marks.contains_key(key),
             Table::Meta => key == DISCOVERY_INDEXES && self.indexes.is_some(),
-            Table::Kv | Table::KvTombstones | Table::Settings | Table::Coordinates => false,
+            Table::Kv
+            | Table::KvTombstones
+            | Table::Settings
+            | Table::Coordinates
+            | Table::Sessions
+            | Table::SessionMarks
+            | Table::LockDelays
+            | Table::Receipts
+            | Table::Staged => false,
         }
     }
 

@@ -7,14 +7,14 @@ use imbl::OrdMap;
 use lictor_machine::{Index, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::defs::{CheckDef, NodeDef, ServiceDef, Text};
+use super::defs::{CheckDef, NodeDef, ServiceDef, Status, Text};
 use super::groups::{Facet, Group, GroupIndexes, Groups, Kind, Regrouped};
 use super::marks;
 use super::records::{CheckRecord, NodeRecord, ServiceRecord};
 use super::validation::END;
 use crate::command::Key;
 use crate::coordinate::folded;
-use crate::edit::{Edit, Touch};
+use crate::edit::{Edit, Lost, Touch};
 use crate::row::Table;
 
 /// Nodes, services and checks. Clones are O(1).
@@ -109,6 +109,17 @@ impl Discovery {
     /// How many nodes there are.
     pub(crate) fn len(&self) -> usize {
         self.hosts.len()
+    }
+
+    /// Whether there is a node at `at`, its name in lower case.
+    pub(crate) fn has_node(&self, at: &Key) -> bool {
+        self.hosts.contains_key(at)
+    }
+
+    /// How well a check of the node `at` finds it; `None` if there is no such check.
+    pub(crate) fn check_status(&self, at: &Key, id: &str) -> Option<Status> {
+        let check = self.hosts.get(at)?.check(id)?;
+        Some(check.def.status)
     }
 
     /// How many rows of [`Table::Marks`] there are.
@@ -231,6 +242,7 @@ impl Discovery {
         edit.changed(Table::Nodes, at.clone());
         edit.changed(Table::Marks, marks::of_host(at));
         edit.touch(Touch::Node(at.clone()));
+        edit.lose(Lost::Node(at.clone()));
     }
 
     /// Puts an instance on the node `at`, which must exist.
@@ -319,6 +331,9 @@ impl Discovery {
             self.touch_check(edit, at, &old);
         }
         self.touch_check(edit, at, &new);
+        if new.def.status == Status::Critical {
+            edit.lose(Lost::Check(place(at, &new.def.id)));
+        }
     }
 
     /// Removes a check, if it is there.
@@ -327,6 +342,7 @@ impl Discovery {
         let Ok(position) = host.check_at(id) else { return };
         let old = host.checks.remove(position);
         self.touch_check(edit, at, &old);
+        edit.lose(Lost::Check(place(at, id)));
     }
 
     /// Notes that a check has changed, and everything that depends on it. Its instance must still be there.
@@ -545,7 +561,7 @@ pub(super) fn check_record(
 }
 
 /// The name of the row of an object on a node.
-pub(super) fn place(at: &[u8], id: &str) -> Key {
+pub(crate) fn place(at: &[u8], id: &str) -> Key {
     let mut place = Vec::with_capacity(at.len() + 1 + id.len());
     place.extend_from_slice(at);
     place.push(END);

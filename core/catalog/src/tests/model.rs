@@ -11,6 +11,8 @@ pub(super) struct Model {
     pub(super) entries: BTreeMap<Key, KvEntry>,
     stones: BTreeMap<Key, Index>,
     pub(super) index: Index,
+    /// The highest fence so far.
+    fence: u64,
     autopilot: Autopilot,
     /// By name in lower case, and segment.
     coordinates: BTreeMap<(String, String), CoordinateEntry>,
@@ -78,9 +80,14 @@ impl Model {
                 }
                 DONE
             }
-            Action::Register(_) | Action::Deregister(_) | Action::RegisterMany(_) => {
-                unreachable!("they have a model of their own")
-            }
+            Action::Register(_)
+            | Action::Deregister(_)
+            | Action::RegisterMany(_)
+            | Action::CreateSession(_)
+            | Action::EndSessions(_)
+            | Action::EndLockDelays(_)
+            | Action::Once(_)
+            | Action::ForgetReceipts(_) => unreachable!("they have a model of their own"),
         }
     }
 
@@ -162,18 +169,23 @@ impl Model {
             | Query::HealthNode(_)
             | Query::HealthChecks { .. }
             | Query::HealthService { .. }
-            | Query::HealthState { .. } => unreachable!("they have a model of their own"),
+            | Query::HealthState { .. }
+            | Query::Sessions
+            | Query::Session(_)
+            | Query::NodeSessions(_) => unreachable!("they have a model of their own"),
         }
     }
 
-    fn put(&mut self, index: Index, pair: &KvPair, lock: Option<String>, lock_index: u64) -> KvEntry {
+    fn put(&mut self, index: Index, pair: &KvPair, lock: Option<(String, u64)>, lock_index: u64) -> KvEntry {
         let old = self.entries.get(&pair.key);
+        let fence = lock.as_ref().map_or(0, |(_, fence)| *fence);
         let mut new = KvEntry {
             key: pair.key.clone(),
             value: pair.value.clone(),
             flags: pair.flags,
             lock_index,
-            session: lock,
+            session: lock.map(|(session, _)| session),
+            fence,
             create_index: old.map_or(index, |old| old.create_index),
             modify_index: old.map_or(index, |old| old.modify_index),
         };
@@ -237,7 +249,7 @@ impl Model {
 
     fn txn(&mut self, index: Index, ops: &[TxnOp]) -> Result<Vec<TxnResult>, Vec<TxnError>> {
         let (mut copy, mut results, mut errors) = (self.clone(), Vec::new(), Vec::new());
-        for (op, TxnOp::Kv(kv)) in (0..).zip(ops) {
+        for (op, kv) in (0..).zip(kv_ops(ops)) {
             if kv.key().is_empty() && !matches!(kv, KvTxnOp::DeleteTree(_)) {
                 errors.push(TxnError {
                     op,
@@ -248,7 +260,7 @@ impl Model {
         if !errors.is_empty() {
             return Err(errors);
         }
-        for (op, TxnOp::Kv(kv)) in (0..).zip(ops) {
+        for (op, kv) in (0..).zip(kv_ops(ops)) {
             if let Err(what) = copy.step(index, kv, &mut results) {
                 errors.push(TxnError { op, what });
             }
@@ -270,7 +282,7 @@ impl Model {
             });
         };
         match op {
-            KvTxnOp::Set(pair) => answer(self.put(index, pair, old.and_then(|old| old.session), 0), false),
+            KvTxnOp::Set(pair) => answer(self.put(index, pair, old.and_then(holder), 0), false),
             KvTxnOp::Cas(pair, expected) => {
                 let holds = match &old {
                     None => expected.0 == 0,
@@ -279,18 +291,21 @@ impl Model {
                 if !holds {
                     return Err(format!("failed to set key \"{name}\", index is stale"));
                 }
-                answer(self.put(index, pair, old.and_then(|old| old.session), 0), false);
+                answer(self.put(index, pair, old.and_then(holder), 0), false);
             }
             KvTxnOp::Lock(pair, session) => {
                 Self::check(session)?;
-                let holder = old.as_ref().and_then(|old| old.session.clone());
-                let count = old.map_or(0, |old| old.lock_index);
-                let count = match holder {
-                    None => count + 1,
-                    Some(holder) if holder == session.0 => count,
+                let count = old.as_ref().map_or(0, |old| old.lock_index);
+                let (fence, count) = match old.and_then(holder) {
+                    None => {
+                        self.fence = index.0.max(self.fence + 1);
+                        (self.fence, count + 1)
+                    }
+                    Some((holder, fence)) if holder == session.0 => (fence, count),
                     Some(_) => return Err(format!("failed to lock key \"{name}\", lock is already held")),
                 };
-                answer(self.put(index, pair, Some(session.0.clone()), count), false);
+                let lock = (session.0.clone(), fence);
+                answer(self.put(index, pair, Some(lock), count), false);
             }
             KvTxnOp::Unlock(pair, session) => {
                 if session.0.is_empty() {
@@ -331,6 +346,16 @@ impl Model {
                 }
                 answer(old, false);
             }
+            KvTxnOp::CheckFence(_, fence) => {
+                let old = old.ok_or(format!("failed to check fence, key \"{name}\" doesn't exist"))?;
+                if old.fence != *fence || old.session.is_none() {
+                    let found = old.fence;
+                    return Err(format!(
+                        "failed fence check for key \"{name}\", current fence {found} != {fence}"
+                    ));
+                }
+                answer(old, false);
+            }
             KvTxnOp::CheckNotExists(_) => {
                 if old.is_some() {
                     return Err(format!("key \"{name}\" exists"));
@@ -347,4 +372,19 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Who holds an entry's lock, and with which fence.
+fn holder(entry: KvEntry) -> Option<(String, u64)> {
+    let fence = entry.fence;
+    entry.session.map(|session| (session, fence))
+}
+
+fn kv_ops(ops: &[TxnOp]) -> impl Iterator<Item = &KvTxnOp> {
+    ops.iter().map(|op| match op {
+        TxnOp::Kv(op) => op,
+        TxnOp::Node(_) | TxnOp::NodeById { .. } | TxnOp::Service { .. } | TxnOp::Check { .. } => {
+            unreachable!("they have a model of their own")
+        }
+    })
 }

@@ -78,7 +78,7 @@ fn raw_op() -> impl Strategy<Value = RawOp> {
     let session = prop::sample::select(vec![ALICE, ALICE, BOB, BOB, GHOST, "", "x"]);
     let value = prop::sample::select(vec!["", "v", "w"]);
     let flags = prop::sample::select(vec![0, 0, 7]);
-    (0..13_u8, 0..KEYS.len(), value, flags, session, guess()).prop_map(
+    (0..14_u8, 0..KEYS.len(), value, flags, session, guess()).prop_map(
         |(verb, key, value, flags, session, guess)| RawOp {
             verb,
             key,
@@ -140,6 +140,10 @@ fn resolve(raw: &RawOp, model: &Model, index: Index) -> KvTxnOp {
         9 => KvTxnOp::GetTree(key),
         10 => KvTxnOp::CheckIndex(key, expected),
         11 => KvTxnOp::CheckSession(key, by),
+        12 => {
+            let fence = model.entries.get(&key).map_or(0, |entry| entry.fence);
+            KvTxnOp::CheckFence(key, guessed(raw.guess, Index(fence), index).0)
+        }
         _ => KvTxnOp::CheckNotExists(key),
     }
 }
@@ -186,6 +190,7 @@ fn action(step: &Step, model: &Model, index: Index) -> Action {
             | KvTxnOp::GetTree(_)
             | KvTxnOp::CheckIndex(..)
             | KvTxnOp::CheckSession(..)
+            | KvTxnOp::CheckFence(..)
             | KvTxnOp::CheckNotExists(_) => {
                 let key = bytes(KEYS[raw.key]);
                 KvWrite::Set(KvPair {
@@ -227,8 +232,9 @@ fn all_rows(state: &State) -> Vec<Row> {
 
 fn rebuilt(rows: impl IntoIterator<Item = Row>, applied: Index) -> State {
     let mut builder = Builder::new();
+    builder.assumed = assumed();
     rows.into_iter().for_each(|row| builder.add(row).unwrap());
-    with_sessions(builder.finish(applied).unwrap())
+    builder.finish(applied).unwrap()
 }
 
 /// Rows as a disk keeps them.

@@ -9,7 +9,10 @@ fn results(outcome: Outcome) -> Vec<(String, Option<String>, u64)> {
     match outcome {
         Outcome::Txn(Ok(results)) => results
             .iter()
-            .map(|TxnResult::Kv { entry, value }| {
+            .map(|result| {
+                let TxnResult::Kv { entry, value } = result else {
+                    panic!("not an entry: {result:?}")
+                };
                 (
                     text(&entry.key),
                     value.then(|| text(&entry.value)),
@@ -17,7 +20,7 @@ fn results(outcome: Outcome) -> Vec<(String, Option<String>, u64)> {
                 )
             })
             .collect(),
-        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Txn(Err(_)) => panic!("not results: {outcome:?}"),
+        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Session(_) | Outcome::Txn(Err(_)) => panic!("not results: {outcome:?}"),
     }
 }
 
@@ -27,7 +30,7 @@ fn errors(outcome: Outcome) -> Vec<(u64, String)> {
             .into_iter()
             .map(|TxnError { op, what }| (op, what))
             .collect(),
-        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Txn(Ok(_)) => panic!("not errors: {outcome:?}"),
+        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Session(_) | Outcome::Txn(Ok(_)) => panic!("not errors: {outcome:?}"),
     }
 }
 

@@ -162,7 +162,8 @@ fn is_empty(found: &Found) -> bool {
         | Found::Autopilot(_)
         | Found::Coordinates(_)
         | Found::Nodes(_)
-        | Found::Services(_) => false,
+        | Found::Services(_)
+        | Found::Sessions(_) => false,
     }
 }
 

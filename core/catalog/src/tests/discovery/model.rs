@@ -55,7 +55,12 @@ impl Model {
             | Action::ReapTombstones(_)
             | Action::SetAutopilot { .. }
             | Action::Coordinates(_)
-            | Action::ForgetCoordinates(_) => unreachable!("they have a model of their own"),
+            | Action::ForgetCoordinates(_)
+            | Action::CreateSession(_)
+            | Action::EndSessions(_)
+            | Action::EndLockDelays(_)
+            | Action::Once(_)
+            | Action::ForgetReceipts(_) => unreachable!("they have a model of their own"),
         };
         if fine {
             *self = copy;
@@ -385,7 +390,10 @@ impl Model {
             | Query::KvKeys { .. }
             | Query::Autopilot
             | Query::Coordinates
-            | Query::Coordinate(_) => unreachable!("they have a model of their own"),
+            | Query::Coordinate(_)
+            | Query::Sessions
+            | Query::Session(_)
+            | Query::NodeSessions(_) => unreachable!("they have a model of their own"),
         }
     }
 }

@@ -1,25 +1,14 @@
-//! Transactions on the key-value store.
-//!
-//! Two phases can fail. Operations that make no sense are all reported before anything runs. Then every operation runs in
-//! order on a scratch copy and sees what those before it did; all that fail are reported, and then nothing is kept.
+//! A transaction's operations on the key-value store.
 
 use std::sync::Arc;
 
-use crate::command::{Key, KvTxnOp, TxnError, TxnOp, TxnResult};
+use crate::command::{Key, KvTxnOp, TxnResult};
 use crate::edit::Edit;
 use crate::kv::KvEntry;
+use crate::locks::{LockError, Locks};
 use crate::quote::quote;
 use crate::session::Sessions;
 use crate::store::{KvStore, NO_KEY};
-
-impl TxnOp {
-    /// Whether it changes nothing. A transaction of such operations alone need not go through the log.
-    pub const fn is_read_only(&self) -> bool {
-        match self {
-            Self::Kv(op) => op.is_read_only(),
-        }
-    }
-}
 
 impl KvTxnOp {
     /// Whether it changes nothing.
@@ -30,6 +19,7 @@ impl KvTxnOp {
             | Self::GetTree(_)
             | Self::CheckIndex(..)
             | Self::CheckSession(..)
+            | Self::CheckFence(..)
             | Self::CheckNotExists(_) => true,
             Self::Set(_)
             | Self::Cas(..)
@@ -50,6 +40,7 @@ impl KvTxnOp {
             | Self::GetTree(key)
             | Self::CheckIndex(key, _)
             | Self::CheckSession(key, _)
+            | Self::CheckFence(key, _)
             | Self::CheckNotExists(key)
             | Self::Delete(key)
             | Self::DeleteTree(key)
@@ -58,58 +49,19 @@ impl KvTxnOp {
     }
 
     /// Whether it is refused before anything runs, and why.
-    fn precheck(&self) -> Result<(), String> {
+    pub(super) fn precheck(&self, locks: &Locks) -> Result<(), String> {
         if self.key().is_empty() && !matches!(self, Self::DeleteTree(_)) {
             return Err(NO_KEY.to_owned());
+        }
+        if self.is_delayed(locks) {
+            return Err(LockError::Delayed.text(self.key()));
         }
         Ok(())
     }
 }
 
-/// Reads in one transaction. Fails with an operation that writes, like with one that makes no sense.
-pub(crate) fn read(
-    kv: &KvStore,
-    sessions: &Sessions,
-    ops: &[TxnOp],
-) -> Result<Vec<TxnResult>, Vec<TxnError>> {
-    let writes = ops.iter().map(|op| {
-        let refused = "it writes, and this transaction may only read: propose it as a command";
-        if op.is_read_only() {
-            Ok(())
-        } else {
-            Err(refused.to_owned())
-        }
-    });
-    all(writes)?;
-    let mut scratch = kv.clone();
-    run(&mut scratch, &mut Edit::new(kv.index), sessions, ops)
-}
-
-/// Carries out a transaction. After an error `kv` and `edit` hold half of it: work on copies.
-pub(crate) fn run(
-    kv: &mut KvStore,
-    edit: &mut Edit,
-    sessions: &Sessions,
-    ops: &[TxnOp],
-) -> Result<Vec<TxnResult>, Vec<TxnError>> {
-    all(ops.iter().map(|TxnOp::Kv(op)| op.precheck()))?;
-    let mut results = Vec::with_capacity(ops.len());
-    all(ops
-        .iter()
-        .map(|TxnOp::Kv(op)| step(kv, edit, sessions, op, &mut results)))?;
-    Ok(results)
-}
-
-/// Runs every check to its end, whatever fails on the way, and collects the failures.
-fn all(checks: impl Iterator<Item = Result<(), String>>) -> Result<(), Vec<TxnError>> {
-    let failed =
-        |(op, check): (usize, Result<(), String>)| check.err().map(|what| TxnError { op: op as u64, what });
-    let errors: Vec<_> = checks.enumerate().filter_map(failed).collect();
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
 /// Carries out one operation and appends its results.
-fn step(
+pub(super) fn step(
     kv: &mut KvStore,
     edit: &mut Edit,
     sessions: &Sessions,
@@ -128,11 +80,8 @@ fn step(
             );
         }
         KvTxnOp::Lock(pair, session) => {
-            let entry = kv
-                .lock(edit, sessions, pair, session)
-                .map_err(|error| error.to_string())?;
-            let held = || format!("failed to lock key {}, lock is already held", quote(&pair.key));
-            answer(entry.ok_or_else(held)?, false);
+            let entry = kv.lock(edit, sessions, pair, session);
+            answer(entry.map_err(|error| error.text(&pair.key))?, false);
         }
         KvTxnOp::Unlock(pair, session) => {
             let entry = kv
@@ -175,6 +124,18 @@ fn step(
                     (quote(key), quote(holder.as_bytes()), quote(session.0.as_bytes()));
                 return Err(format!(
                     "failed session check for key {key}, current session {found} != {expected}"
+                ));
+            }
+            answer(entry, false);
+        }
+        KvTxnOp::CheckFence(key, expected) => {
+            let absent = || format!("failed to check fence, key {} doesn't exist", quote(key));
+            let entry = find(kv, key).ok_or_else(absent)?;
+            // Nobody was ever given 0, so whoever asks with it has none.
+            if entry.fence != *expected || *expected == 0 {
+                let (key, found) = (quote(key), entry.fence);
+                return Err(format!(
+                    "failed fence check for key {key}, current fence {found} != {expected}"
                 ));
             }
             answer(entry, false);
