@@ -9,6 +9,7 @@ use lictor_raft::{self as raft, Committed, LogId, Payload, Role, SnapshotMeta};
 
 use crate::io::{Effect, Event, Published};
 use crate::node::{Node, NodeFault};
+use crate::restore::Seen;
 use crate::store::StateBatch;
 
 #[derive(Debug)]
@@ -29,9 +30,10 @@ pub(crate) struct Applying {
     /// The ends and sizes of batches that the log still holds, oldest first.
     log_sizes: VecDeque<(Index, usize)>,
     log_bytes: usize,
-    /// While this node leads: how far the log was, and when.
+    /// While this node leads: how far the state was, and when.
     marks: VecDeque<(Instant, Index)>,
     tombstones_at: Option<Instant>,
+    pub(crate) archive: Seen,
 }
 
 impl Applying {
@@ -48,6 +50,7 @@ impl Applying {
             log_bytes: 0,
             marks: VecDeque::new(),
             tombstones_at: None,
+            archive: None,
         }
     }
 
@@ -91,6 +94,9 @@ impl Node {
                 }
             }
             self.applying.applied = entry.id;
+            if std::mem::take(&mut changes.replaced) {
+                self.store_whole();
+            }
         }
         self.applying
             .log_sizes
@@ -126,6 +132,21 @@ impl Node {
             let now = self.now();
             self.applying.store_at = Some(now);
         }
+    }
+
+    /// The state has become another one: the store gets all of it, and nothing of what waited. What came before and is on its way goes
+    /// first.
+    fn store_whole(&mut self) {
+        let applying = &mut self.applying;
+        applying.rows.clear();
+        applying.row_bytes = 0;
+        applying.store_at = None;
+        applying.storing += 1;
+        applying.handed = applying.applied;
+        let applied = applying.applied;
+        let state = Box::new(self.state.export());
+        self.emit(Effect::StoreWhole { applied, state });
+        self.event(Event::ArchiveRestored(applied));
     }
 
     /// Whether a snapshot's rows are taking the place of the store's.
@@ -228,9 +249,10 @@ impl Node {
         applying.tombstones_at = leads.then_some(again);
         if !leads {
             applying.marks.clear();
+            applying.archive = None;
             return;
         }
-        applying.marks.push_back((now, applying.applied.index));
+        applying.marks.push_back((now, self.state.revision()));
         let mut through = None;
         while applying
             .marks
@@ -243,6 +265,7 @@ impl Node {
             // Refused when busy: then the next look does it.
             self.do_duty(Action::ReapTombstones(through));
         }
+        self.look_for_abandoned_archives();
     }
 
     /// Proposes a change that nobody waits for, if this node leads.

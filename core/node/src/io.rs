@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use core::time::Duration;
 
-use lictor_catalog::{Action, Outcome, State, Touched};
+use lictor_catalog::{Action, Export, Outcome, State, Touched};
 use lictor_gossip::MemberState;
 use lictor_machine::{Index, Instant, NodeId, Token};
 use lictor_raft::{
@@ -364,6 +364,14 @@ pub enum Effect {
     /// Replace the state store's content by the staged chunks of this snapshot; report [`Input::StateStored`]. A [`Effect::Store`] may still be
     /// on its way and goes first. Nothing is staged anew until the report.
     ReplaceState(SnapshotMeta),
+    /// Replace the state store's content by this whole state ([`crate::store::store_whole`]); report [`Input::StateStored`]. A
+    /// [`Effect::Store`] or [`Effect::ReplaceState`] may still be on its way and goes first.
+    StoreWhole {
+        /// How far the log was applied then.
+        applied: LogId,
+        /// The state.
+        state: Box<Export>,
+    },
     /// Make this state the one that readers see, then wake those who watch what was touched.
     Publish(Box<Published>),
     /// The node's standing in the cluster changed.
@@ -452,6 +460,8 @@ pub enum Event {
     Founded(Founding),
     /// A snapshot was installed.
     Restored(LogId),
+    /// An archive has taken the place of the state, with this entry of the log.
+    ArchiveRestored(LogId),
     /// The leader changes the configuration: these join without a vote, these get one, these go.
     Changing {
         /// New learners.

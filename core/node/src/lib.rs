@@ -8,6 +8,7 @@
 //! - `requests`: the way of a write and of a read, also over a change of leader;
 //! - `applying`: committed entries into the state, rows into the store, the log trimmed behind it;
 //! - `snapshots`: serving and receiving the state as chunks of rows;
+//! - `restore`: taking in an archive, a step at a time;
 //! - `founding`: how servers find each other and found one cluster, exactly once;
 //! - `joining`: how a server comes to belong to a cluster that was founded without it;
 //! - `autopilot`: the leader's care for who is in the configuration;
@@ -28,6 +29,7 @@ mod joining;
 mod node;
 mod reconcile;
 mod requests;
+mod restore;
 mod snapshots;
 pub mod store;
 pub mod wire;
@@ -43,6 +45,7 @@ pub use io::{
     ServersHealth, Standing, Target, Timer,
 };
 pub use node::{Node, NodeFault, Reject, StartError};
+pub use restore::{Progress, RestoreError, Restoring};
 pub use store::PeerAddress;
 
 /// Names one cluster for ever: drawn at random by the server that founds it. Servers of different clusters never speak Raft.

@@ -41,7 +41,7 @@ mod rows;
 pub mod conformance;
 mod memory;
 
-pub use install::{check_pair, finish_install};
+pub use install::{check_pair, finish_install, store_whole};
 pub use memory::{DiskFault, LogContent, MemoryDisk, MemoryLog, MemoryState, StateContent};
 pub use outline::{Breach, Installed, Outline, Staged};
 pub use rows::{MAX_CHUNK_BYTES, decode_rows, encode_rows};

@@ -198,6 +198,7 @@ impl Agent {
             | server::Effect::Fetch { .. }
             | server::Effect::Store(_)
             | server::Effect::ReplaceState(_)
+            | server::Effect::StoreWhole { .. }
             | server::Effect::Publish(_)
             | server::Effect::Standing(_)
             | server::Effect::Call { .. }

@@ -1,7 +1,7 @@
-//! What concerns both stores: the second half of installing a snapshot, and whether they fit together.
+//! What concerns both stores: the second half of installing a snapshot, and whether they fit together. And a state as a whole, for one.
 
-use lictor_catalog::Row;
-use lictor_raft::Boot;
+use lictor_catalog::{Cursor, Export, Row};
+use lictor_raft::{Boot, LogId, SnapshotMeta};
 
 use super::{Installed, LogReader, LogStore, StateMark, StateStore, StoreError, decode_rows};
 
@@ -21,6 +21,30 @@ pub fn finish_install(log: &mut dyn LogStore, state: &mut dyn StateStore) -> Res
     }
     log.forget_staged(last)?;
     Ok(behind)
+}
+
+/// How much of a state is encoded at a time, in bytes.
+const PART_BYTES: usize = 1 << 20;
+
+/// Replaces the rows by those of a whole state, `applied` being the last entry whose effects it has. After an error it may be called again.
+pub fn store_whole(state: &mut dyn StateStore, applied: LogId, export: &Export) -> Result<(), StoreError> {
+    // Where each part begins: the store may start over.
+    let mut parts = vec![Some(Cursor::start())];
+    let snapshot = SnapshotMeta {
+        last: applied,
+        ..SnapshotMeta::default()
+    };
+    state.replace(&snapshot, &mut |part| {
+        let at = usize::try_from(part).unwrap_or(usize::MAX);
+        let Some(from) = parts.get(at).cloned().flatten() else {
+            return Ok(None);
+        };
+        let (rows, next) = export.chunk(&from, PART_BYTES);
+        if parts.len() == at + 1 {
+            parts.push(next);
+        }
+        Ok(Some(rows))
+    })
 }
 
 impl Installed {

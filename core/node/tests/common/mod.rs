@@ -12,14 +12,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lictor_catalog::{Action, Builder, Found, KvPair, KvWrite, Query, State};
+use lictor_catalog::{Action, Builder, Export, Found, KvPair, KvWrite, Query, State};
 use lictor_machine::{Instant, Machine, NodeId, Now, Token, UnixMillis};
-use lictor_node::store::{LogStore, MemoryDisk, MemoryLog, MemoryState, Notes, StateBatch, StateStore};
+use lictor_node::store::{
+    LogStore, MemoryDisk, MemoryLog, MemoryState, Notes, StateBatch, StateStore, store_whole,
+};
 use lictor_node::{
     Answer, Call, CallFailure, CallId, ClusterId, Config, Effect, Event, InboundId, Input, Node, Reject,
     Reply, Request, Standing, Target,
 };
-use lictor_raft::{Fetch, Fetched, Message, ReadMode, Role, SnapshotMeta, WriteBatch};
+use lictor_raft::{Fetch, Fetched, LogId, Message, ReadMode, Role, SnapshotMeta, WriteBatch};
 
 pub const fn n(id: u128) -> NodeId {
     NodeId(id)
@@ -41,6 +43,7 @@ pub enum LogJob {
 pub enum StateJob {
     Write(StateBatch),
     Replace(SnapshotMeta),
+    Whole(LogId, Box<Export>),
 }
 
 /// One server and its disk.
@@ -270,6 +273,9 @@ impl World {
                         let replacing = |job: &StateJob| matches!(job, StateJob::Replace(_));
                         assert!(!seat.state_jobs.iter().any(replacing), "two replacements");
                         seat.state_jobs.push_back(StateJob::Replace(meta));
+                    }
+                    Effect::StoreWhole { applied, state } => {
+                        seat.state_jobs.push_back(StateJob::Whole(applied, state));
                     }
                     Effect::Send { to, cluster, message } => {
                         self.wire.push_back(Packet::Raft {
@@ -618,6 +624,7 @@ impl Seat {
                 self.log.forget_staged(meta.last).unwrap();
                 (meta.last.index, done)
             }
+            StateJob::Whole(applied, state) => (applied.index, store_whole(&mut self.state, applied, &state)),
         };
         Some(match done {
             Ok(()) => Input::StateStored { applied },
