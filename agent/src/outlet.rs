@@ -61,6 +61,7 @@ impl ServerOutlet {
             Effect::Fetch { id, what } => self.storage.fetch(id, what),
             Effect::Store(batch) => self.storage.store(batch),
             Effect::ReplaceState(snapshot) => self.storage.replace_state(snapshot),
+            Effect::StoreWhole { applied, state } => self.storage.store_whole(applied, state),
             Effect::Publish(published) => {
                 let Published { state, touched } = *published;
                 self.view.publish(state, touched);
@@ -178,6 +179,7 @@ fn log_event(event: Event) {
             tracing::info!(cluster = %founding.cluster, servers = founding.voters.len(), "the cluster is founded");
         }
         Event::Restored(last) => tracing::info!(%last, "installed a snapshot from the leader"),
+        Event::ArchiveRestored(at) => tracing::warn!(%at, "the state was replaced by that of an archive"),
         Event::Adopted(cluster) => {
             tracing::info!(%cluster, "this server joins a cluster that was founded before");
         }

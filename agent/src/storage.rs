@@ -5,9 +5,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use lictor_catalog::Export;
 use lictor_machine::Index;
 use lictor_node::Input;
-use lictor_node::store::{Installed, LogReader, LogStore, Notes, StateBatch, StateStore, StoreError};
+use lictor_node::store::{
+    Installed, LogReader, LogStore, Notes, StateBatch, StateStore, StoreError, store_whole,
+};
 use lictor_raft::{Fetch, FetchId, Fetched, LogId, SnapshotMeta, WriteBatch};
 
 use crate::handle::Handle;
@@ -84,6 +87,7 @@ enum LogJob {
 enum StateJob {
     Write(StateBatch),
     Replace(Installed),
+    Whole(LogId, Box<Export>),
 }
 
 /// Whether a store has no space, and what it said.
@@ -175,6 +179,10 @@ impl Storage {
 
     pub(crate) fn replace_state(&self, snapshot: SnapshotMeta) {
         self.log.push(LogJob::Installed(snapshot));
+    }
+
+    pub(crate) fn store_whole(&self, applied: LogId, state: Box<Export>) {
+        self.state.push(StateJob::Whole(applied, state));
     }
 
     pub(crate) fn fetch(&self, id: FetchId, what: Fetch) {
@@ -400,6 +408,10 @@ impl StateWriter {
                 until_not_full(jobs, space, || state.replace(&installed.snapshot, &mut part))?;
                 log.push(LogJob::Forget(last));
                 Ok(last.index)
+            }
+            StateJob::Whole(applied, export) => {
+                until_not_full(jobs, space, || store_whole(&mut **state, applied, &export))?;
+                Ok(applied.index)
             }
         }
     }

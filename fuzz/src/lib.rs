@@ -109,6 +109,9 @@ pub fn serve(node: &mut Node, now: Now) -> Vec<CallId> {
             Effect::Store(batch) => Input::StateStored {
                 applied: batch.applied.index,
             },
+            Effect::StoreWhole { applied, .. } => Input::StateStored {
+                applied: applied.index,
+            },
             Effect::ReplaceState(meta) => Input::StateStored {
                 applied: meta.last.index,
             },
