@@ -11,6 +11,7 @@ mod rows;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use lictor_catalog::Export;
 use lictor_machine::{Index, Rng};
 use lictor_node::store::{LogBoot, Notes, StateBatch};
 use lictor_raft::{Boot, Configuration, Entry, LogId, SnapshotMeta, Sync, WriteBatch, WriteId};
@@ -34,6 +35,8 @@ pub enum StateWrite {
     Batch(StateBatch),
     /// Everything anew, from the staged chunks of this snapshot.
     Replace(SnapshotMeta),
+    /// Everything anew, from a state that was applied up to here.
+    Whole(LogId, Box<Export>),
 }
 
 /// What a finished call of the log store has to report.
@@ -245,6 +248,7 @@ impl Disk {
                 let chunks = self.written()?.staged_chunks(meta.last)?.to_vec();
                 self.rows = RowImage::of_chunks(meta.last, &chunks, decode)?;
             }
+            StateWrite::Whole(applied, state) => self.rows = RowImage::of_state(applied, &state),
         }
         Ok(self.rows.applied)
     }

@@ -7,11 +7,11 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use lictor_catalog::{State, Touched};
+use lictor_catalog::{Export, State, Touched};
 use lictor_machine::{Index, Instant, NodeId, Now, Token};
 use lictor_node::ClusterId;
 use lictor_node::store::{Notes, StateBatch};
-use lictor_raft::{Committed, Entry, FetchId, Message, SnapshotMeta, Status, WriteBatch, WriteId};
+use lictor_raft::{Committed, Entry, FetchId, LogId, Message, SnapshotMeta, Status, WriteBatch, WriteId};
 
 use crate::disk::{DecodeRows, Disk};
 use crate::workload::{Answer, Op};
@@ -97,6 +97,8 @@ pub enum Act {
     Store(StateBatch),
     /// Replace the rows by the staged snapshot.
     ReplaceState(SnapshotMeta),
+    /// Replace the rows by this state, to which everything up to here was applied.
+    StoreWhole(LogId, Box<Export>),
     /// Call another server.
     Call {
         /// Names the call.

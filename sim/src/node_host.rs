@@ -246,6 +246,7 @@ impl NodeHost {
             } => return Err("a node asked its driver for a chunk".into()),
             Effect::Store(batch) => Act::Store(batch),
             Effect::ReplaceState(meta) => Act::ReplaceState(meta),
+            Effect::StoreWhole { applied, state } => Act::StoreWhole(applied, state),
             Effect::Publish(published) => {
                 self.published = published.state.clone();
                 Act::Publish {

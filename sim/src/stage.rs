@@ -525,6 +525,7 @@ impl Stage {
             Act::Persist(batch) => disk.issue(LogWrite::Batch(batch)),
             Act::Store(batch) => disk.issue_state(StateWrite::Batch(batch)),
             Act::ReplaceState(meta) => disk.issue_state(StateWrite::Replace(meta)),
+            Act::StoreWhole(applied, state) => disk.issue_state(StateWrite::Whole(applied, state)),
             Act::Send { to, message, bytes } => {
                 self.expect(|oracles| oracles.sent(at, to, &message));
                 self.flights.push(Flight {

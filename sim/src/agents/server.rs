@@ -34,6 +34,9 @@ impl World<'_> {
             Effect::SaveNotes(notes) => seat.disk.issue(LogWrite::Notes(notes)),
             Effect::Store(batch) => seat.disk.issue_state(StateWrite::Batch(batch)),
             Effect::ReplaceState(meta) => seat.disk.issue_state(StateWrite::Replace(meta)),
+            Effect::StoreWhole { applied, state } => {
+                seat.disk.issue_state(StateWrite::Whole(applied, state));
+            }
             Effect::Send { to, cluster, message } => {
                 if seat.cluster.replace(cluster) != Some(cluster) {
                     self.raft.member(at, cluster)?;

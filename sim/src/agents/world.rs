@@ -411,8 +411,13 @@ impl<'w> World<'w> {
             let status = server.raft_status();
             self.raft.turned(at, &status)?;
         }
+        let life = self.truth[at].life;
         for effect in effects {
             self.perform(at, effect)?;
+            if !self.lives(at, life) {
+                // That was its end: what comes behind is for nobody to carry out.
+                return Ok(());
+            }
         }
         self.begin_writes(at);
         self.arm(at);

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lictor_catalog::{Row, Table};
+use lictor_catalog::{Cursor, Export, Row, Table};
 use lictor_node::store::StateBatch;
 use lictor_raft::LogId;
+
+/// How much of a state is taken at once.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// How a server writes rows into the chunks of a snapshot.
 pub type DecodeRows = fn(&Bytes) -> Result<Vec<Row>, String>;
@@ -29,6 +32,21 @@ impl RowImage {
             image.extend(&decode(chunk)?);
         }
         Ok(image)
+    }
+
+    /// The content after a whole state, to which everything up to `applied` was applied, was written.
+    pub fn of_state(applied: LogId, state: &Export) -> Self {
+        let mut image = Self {
+            applied,
+            rows: BTreeMap::new(),
+        };
+        let mut from = Some(Cursor::start());
+        while let Some(cursor) = from {
+            let (rows, next) = state.chunk(&cursor, CHUNK_BYTES);
+            image.extend(&rows);
+            from = next;
+        }
+        image
     }
 
     /// Applies a batch.

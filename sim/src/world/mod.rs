@@ -514,6 +514,9 @@ impl<'w, H: Host> World<'w, H> {
             }
             Act::Store(batch) => self.seats[at].disk.issue_state(StateWrite::Batch(batch)),
             Act::ReplaceState(meta) => self.seats[at].disk.issue_state(StateWrite::Replace(meta)),
+            Act::StoreWhole(applied, state) => {
+                self.seats[at].disk.issue_state(StateWrite::Whole(applied, state));
+            }
             Act::Call {
                 id,
                 to,
