@@ -2,21 +2,29 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_lock::Mutex as AsyncMutex;
 use bytes::Bytes;
 use lictor_machine::Rng;
-use trillium::{Conn, Handler, KnownHeaderName, Method, Status};
+use trillium::{Conn, Handler, KnownHeaderName, Method, Status, Upgrade};
 use uuid::{Builder, Uuid};
 
 use crate::backend::{Backend, Failure};
+use crate::load::{Held, Load};
+use crate::log_lines::LogLines;
+use crate::metrics::Timers;
 use crate::params::{self, Params, Waits};
 use crate::renderings::Renderings;
 use crate::reply::{Content, Fault, Reply};
 use crate::request::{Request, empty, has_large_body};
-use crate::route::{Endpoint, Route, Routed, route};
+use crate::route::{Endpoint, ROUTES, Route, Routed, route};
+use crate::server::Limits;
 use crate::this_agent::ThisAgent;
-use crate::{agent, catalog, coordinate, discovery, event, kv, operator, status, txn};
+use crate::{
+    acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator,
+    status, txn,
+};
 
 /// What can be set about the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +49,10 @@ pub struct Config {
     pub coordinates: bool,
     /// How long a request's body may take to come in.
     pub body_timeout: Duration,
+    /// Whether metrics are told to Prometheus (a `telemetry.prometheus_retention_time` above 0).
+    pub prometheus: bool,
+    /// What is too much at once. Those of connections are the server's.
+    pub limits: Limits,
     /// Where the randomness of blocking queries' waits and of events' names comes from.
     pub seed: u64,
 }
@@ -57,6 +69,8 @@ impl Default for Config {
             response_headers: Vec::new(),
             coordinates: true,
             body_timeout: Duration::from_mins(1),
+            prometheus: false,
+            limits: Limits::default(),
             seed: 0,
         }
     }
@@ -68,6 +82,10 @@ pub struct Api {
     pub(crate) agent: Arc<dyn ThisAgent>,
     pub(crate) config: Config,
     pub(crate) renderings: Renderings,
+    /// Held while a sidecar gets its port.
+    pub(crate) sidecars: AsyncMutex<()>,
+    pub(crate) load: Arc<Load>,
+    timers: Timers,
     identity: OnceLock<Identity>,
     rng: Mutex<Rng>,
 }
@@ -91,11 +109,17 @@ impl Api {
     /// An API that speaks for a cluster and one agent of it.
     pub fn new(backend: Arc<dyn Backend>, agent: Arc<dyn ThisAgent>, config: Config) -> Self {
         let rng = Mutex::new(Rng::new(config.seed));
+        let metrics = agent.metrics();
+        let load = Load::new(&config.limits, metrics);
+        let timers = Timers::new(metrics.clone(), ROUTES.len());
         Self {
             backend,
             agent,
             config,
-            renderings: Renderings::default(),
+            renderings: Renderings::new(Arc::clone(&load)),
+            sidecars: AsyncMutex::new(()),
+            load,
+            timers,
             identity: OnceLock::new(),
             rng,
         }
@@ -137,6 +161,19 @@ impl Api {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets a request in, if there is room for it.
+    fn admit(&self, route: &Route, method: Method) -> Result<Option<Held>, Failure> {
+        // Whoever wants to see what is going on is let in whatever is going on.
+        if route.endpoint == Endpoint::Metrics {
+            return Ok(None);
+        }
+        // Clients that do not take their answers must not keep others from writing.
+        if method == Method::Get {
+            self.load.room_for_answer()?;
+        }
+        self.load.request().map(Some)
+    }
+
     async fn answer(&self, conn: &mut Conn, route: &'static Route, rest: Bytes, query: &str) -> Reply {
         let Some(params) = Params::parse(query) else {
             return empty(Status::InternalServerError);
@@ -157,12 +194,24 @@ impl Api {
                 ..Reply::new(Status::MethodNotAllowed, text)
             };
         }
+        let place = match self.admit(route, method) {
+            Ok(place) => place,
+            Err(failure) => {
+                let close = has_large_body(conn.request_headers());
+                return Reply {
+                    close,
+                    ..Fault::from(failure).into()
+                };
+            }
+        };
         let mut request = Request {
             api: self,
             conn,
             rest,
             params,
             body_read: false,
+            place,
+            body_room: None,
         };
         let answer = match route.endpoint {
             Endpoint::Kv => kv::handle(&mut request).await,
@@ -171,6 +220,9 @@ impl Api {
             Endpoint::Peers => status::peers(&request).await,
             Endpoint::About => agent::about(&request).await,
             Endpoint::Members => agent::members(&request).await,
+            Endpoint::Metrics => metrics::metrics(&request),
+            Endpoint::Monitor => monitor::monitor(&request).await,
+            Endpoint::Host => host::host(&request).await,
             Endpoint::Join => agent::join(&request).await,
             Endpoint::Leave => agent::leave(&request).await,
             Endpoint::ForceLeave => agent::force_leave(&request).await,
@@ -200,6 +252,38 @@ impl Api {
             Endpoint::HealthService => discovery::health_service(&mut request).await,
             Endpoint::HealthConnect => discovery::health_connect(&mut request).await,
             Endpoint::HealthIngress => discovery::ingress(&mut request).await,
+            Endpoint::UiNodes => discovery::ui::nodes(&mut request).await,
+            Endpoint::UiNode => discovery::ui::node(&mut request).await,
+            Endpoint::UiServices => discovery::ui::services(&mut request).await,
+            Endpoint::UiGatewayServices => discovery::ui::gateway_services(&mut request).await,
+            Endpoint::LocalServices => local::services(&request).await,
+            Endpoint::LocalChecks => local::checks(&request).await,
+            Endpoint::LocalService => local::service(&mut request).await,
+            Endpoint::RegisterService => local::register_service(&mut request).await,
+            Endpoint::DeregisterService => local::deregister_service(&request).await,
+            Endpoint::ServiceMaintenance => local::service_maintenance(&request).await,
+            Endpoint::RegisterCheck => local::register_check(&mut request).await,
+            Endpoint::DeregisterCheck => local::deregister_check(&request).await,
+            Endpoint::PassCheck => local::pass(&request).await,
+            Endpoint::WarnCheck => local::warn(&request).await,
+            Endpoint::FailCheck => local::fail(&request).await,
+            Endpoint::UpdateCheck => local::update(&mut request).await,
+            Endpoint::LocalHealthById => local::health_by_id(&request).await,
+            Endpoint::LocalHealthByName => local::health_by_name(&request).await,
+            Endpoint::Maintenance => local::maintenance(&request).await,
+            Endpoint::Reload => local::reload(&request).await,
+            Endpoint::AgentCertificates => connect::agent_certificates(&request),
+            Endpoint::Authorize => connect::authorize(&mut request).await,
+            Endpoint::Certificates => connect::certificates(&request),
+            Endpoint::Authority => connect::authority(&mut request).await,
+            Endpoint::Intentions => connect::intentions(&mut request).await,
+            Endpoint::IntentionMatch => connect::intention_match(&request),
+            Endpoint::IntentionCheck => connect::intention_check(&request),
+            Endpoint::Intention => connect::intention(&mut request).await,
+            Endpoint::SetConfig => connect::set_config(&mut request).await,
+            Endpoint::Config => connect::config(&mut request).await,
+            Endpoint::DiscoveryChain => connect::discovery_chain(&mut request).await,
+            Endpoint::Acl => Err(acl::disabled()),
         };
         let body_read = request.body_read;
         let mut reply: Reply = answer.unwrap_or_else(Fault::into);
@@ -230,13 +314,25 @@ impl Handler for Api {
                 return conn.with_response_header(KnownHeaderName::Connection, "close");
             }
         };
+        let (method, start) = (conn.method(), Instant::now());
         let reply = self.answer(&mut conn, route, rest, &query).await;
-        let mut conn = reply.send(conn).await;
+        let mut conn = reply.send(conn, &self.load).await;
+        self.timers.record(route, method, start);
         for (name, value) in &self.config.response_headers {
             conn.response_headers_mut()
                 .try_insert(name.clone(), value.clone());
         }
         conn
+    }
+
+    fn has_upgrade(&self, upgrade: &Upgrade) -> bool {
+        upgrade.state().contains::<LogLines>()
+    }
+
+    async fn upgrade(&self, mut upgrade: Upgrade) {
+        if let Some(lines) = upgrade.state_mut().take::<LogLines>() {
+            monitor::send(lines, upgrade).await;
+        }
     }
 }
 

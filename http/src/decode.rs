@@ -128,6 +128,18 @@ impl Fields {
         }
     }
 
+    /// Takes a truth value out; `None` if it is absent.
+    pub(crate) fn optional_bool(&mut self, name: &str) -> Result<Option<bool>, String> {
+        let is_there = self.peek(name).is_some();
+        Ok(Some(self.bool(name)?).filter(|_| is_there))
+    }
+
+    /// What [`Self::take`] would take out.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        let of_name = |(key, value): &&(String, Value)| key.eq_ignore_ascii_case(name) && !value.is_null();
+        self.members.iter().rfind(of_name).map(|(_, value)| value)
+    }
+
     /// Takes a number with a fraction out; absent is 0.
     pub(crate) fn float(&mut self, name: &str) -> Result<f64, String> {
         match self.take(name) {
@@ -198,8 +210,20 @@ impl Fields {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        let place = format!("struct field {}.{name} of type {path}", self.path);
-        Self::new(value, path, &place).map(Some)
+        Self::new(value, path, &self.place(name, path)).map(Some)
+    }
+
+    /// What errors call the member `name`, which is of type `kind_name`; see [`Fields::new`].
+    pub(crate) fn place(&self, name: &str, kind_name: &str) -> String {
+        format!("struct field {}.{name} of type {kind_name}", self.path)
+    }
+
+    /// Lets the member `name` be called `alias` too; where it has both names, what is under its own counts.
+    pub(crate) fn alias(&mut self, alias: &str, name: &str) {
+        let Some(value) = self.take(alias) else { return };
+        if self.peek(name).is_none() {
+            self.members.push((name.to_owned(), value));
+        }
     }
 
     /// Takes members out that mean nothing here, whatever they are.
@@ -338,6 +362,18 @@ mod tests {
     }
 
     #[test]
+    fn members_with_two_names() {
+        let mut some = fields(r#"{"snake_case":"a","own":"b","OTHER":"c","third":null,"own_name":"d"}"#);
+        some.alias("snake_case", "SnakeCase");
+        some.alias("other", "Own");
+        some.alias("own_name", "Third");
+        assert_eq!(some.string("SnakeCase", "string"), Ok("a".to_owned()));
+        assert_eq!(some.string("Own", "string"), Ok("b".to_owned()));
+        assert_eq!(some.string("Third", "string"), Ok("d".to_owned()));
+        assert_eq!(some.finish(), Ok(()));
+    }
+
+    #[test]
     fn mismatches_name_the_field() {
         let error = |text: &str, wanted: &str| {
             format!("json: cannot unmarshal {text} into Go struct field Op.KV.Flags of type {wanted}")
@@ -379,6 +415,9 @@ mod tests {
         };
         assert_eq!(one("true").bool("V"), Ok(true));
         assert_eq!(one("null").bool("v"), Ok(false));
+        assert_eq!(one("null").optional_bool("v"), Ok(None));
+        assert_eq!(one("false").optional_bool("V"), Ok(Some(false)));
+        assert_eq!(one("1").optional_bool("v"), Err(error("number", "bool")));
         assert_eq!(one("\"yes\"").bool("v"), Err(error("string", "bool")));
         assert_eq!(one("1.5").float("V"), Ok(1.5));
         assert_eq!(one("-7").float("v"), Ok(-7.0));

@@ -10,6 +10,8 @@ use lictor_machine::Index;
 use trillium::{Conn, Headers, KnownHeaderName, Status};
 
 use crate::backend::{Failure, Reading};
+use crate::load::Load;
+use crate::log_lines::LogLines;
 use crate::offload::offload;
 use crate::renderings::Rendering;
 
@@ -29,6 +31,8 @@ pub(crate) struct Reply {
     pub(crate) consistency: Option<&'static str>,
     /// Whether the answer was there already, if the client asked for that.
     pub(crate) cached: Option<bool>,
+    /// Further headers. A `Content-Type` among them counts instead of the content's own.
+    pub(crate) extra: Vec<(&'static str, String)>,
 }
 
 /// The body of a response, and with it the headers that tell what it is.
@@ -42,6 +46,8 @@ pub(crate) enum Content {
     Shared(Arc<Rendering>),
     /// Text for people.
     Text(Cow<'static, str>),
+    /// What the agent logs from now on, line by line.
+    Log(LogLines),
     /// Bytes that a client stored, with the headers that keep a browser from taking them for a page of this server.
     Raw(Vec<u8>),
 }
@@ -105,6 +111,7 @@ impl Reply {
             close: false,
             consistency: None,
             cached: None,
+            extra: Vec::new(),
         }
     }
 
@@ -128,8 +135,15 @@ impl Reply {
         Self { meta, ..self }
     }
 
+    /// Adds a header. What cannot be in one is replaced in `value`.
+    pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        let value = value.chars().map(|c| if c.is_control() { ' ' } else { c });
+        self.extra.push((name, value.collect()));
+        self
+    }
+
     /// Writes the response into `conn`, compressed if the client takes that.
-    pub(crate) async fn send(self, mut conn: Conn) -> Conn {
+    pub(crate) async fn send(self, mut conn: Conn, load: &Arc<Load>) -> Conn {
         let gzip = accepts_gzip(conn.request_headers());
         conn.set_status(self.status);
         let headers = conn.response_headers_mut();
@@ -180,22 +194,33 @@ impl Reply {
                 headers.insert(KnownHeaderName::Age, "0");
             }
         }
+        for (name, value) in self.extra {
+            headers.insert(name, value);
+        }
         let body: Cow<'static, [u8]> = match self.content {
             Content::Empty => return conn,
+            Content::Log(lines) => {
+                conn.insert_state(lines);
+                return conn.upgrade();
+            }
             Content::Shared(rendering) => {
                 headers.insert(KnownHeaderName::ContentType, "application/json");
-                if !gzip {
-                    return conn.with_body(Arc::clone(&rendering.plain));
-                }
-                headers.insert(KnownHeaderName::ContentEncoding, "gzip");
-                return conn.with_body(rendering.compressed().await);
+                let body = if gzip {
+                    headers.insert(KnownHeaderName::ContentEncoding, "gzip");
+                    rendering.compressed().await
+                } else {
+                    Arc::clone(&rendering.plain)
+                };
+                // Until the client has taken it, it takes room.
+                conn.insert_state(rendering);
+                return conn.with_body(body);
             }
             Content::Json(body) => {
                 headers.insert(KnownHeaderName::ContentType, "application/json");
                 body.into()
             }
             Content::Text(text) => {
-                headers.insert(KnownHeaderName::ContentType, "text/plain; charset=utf-8");
+                headers.try_insert(KnownHeaderName::ContentType, "text/plain; charset=utf-8");
                 match text {
                     Cow::Borrowed(text) => text.as_bytes().into(),
                     Cow::Owned(text) => text.into_bytes().into(),
@@ -211,8 +236,10 @@ impl Reply {
         if gzip && !body.is_empty() {
             headers.insert(KnownHeaderName::ContentEncoding, "gzip");
             let compressed = offload(body.len(), move || compress(&body)).await;
+            conn.insert_state(load.answer(compressed.len()));
             return conn.with_body(compressed);
         }
+        conn.insert_state(load.answer(body.len()));
         conn.with_body(body)
     }
 }
@@ -258,7 +285,7 @@ impl Fault {
     pub(crate) fn text(&self) -> &str {
         match &self.0.content {
             Content::Text(text) => text,
-            Content::Empty | Content::Json(_) | Content::Shared(_) | Content::Raw(_) => "",
+            Content::Empty | Content::Json(_) | Content::Shared(_) | Content::Raw(_) | Content::Log(_) => "",
         }
     }
 }

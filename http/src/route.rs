@@ -25,6 +25,12 @@ pub(crate) enum Endpoint {
     About,
     /// `/v1/agent/members`
     Members,
+    /// `/v1/agent/metrics`
+    Metrics,
+    /// `/v1/agent/monitor`
+    Monitor,
+    /// `/v1/agent/host`
+    Host,
     /// `/v1/agent/join/ADDRESS`
     Join,
     /// `/v1/agent/leave`
@@ -83,12 +89,76 @@ pub(crate) enum Endpoint {
     HealthConnect,
     /// `/v1/health/ingress/SERVICE`
     HealthIngress,
+    /// `/v1/internal/ui/nodes`
+    UiNodes,
+    /// `/v1/internal/ui/node/NODE`
+    UiNode,
+    /// `/v1/internal/ui/services`
+    UiServices,
+    /// `/v1/internal/ui/gateway-services-nodes/GATEWAY`
+    UiGatewayServices,
+    /// `/v1/agent/services`
+    LocalServices,
+    /// `/v1/agent/checks`
+    LocalChecks,
+    /// `/v1/agent/service/ID`
+    LocalService,
+    /// `/v1/agent/service/register`
+    RegisterService,
+    /// `/v1/agent/service/deregister/ID`
+    DeregisterService,
+    /// `/v1/agent/service/maintenance/ID`
+    ServiceMaintenance,
+    /// `/v1/agent/check/register`
+    RegisterCheck,
+    /// `/v1/agent/check/deregister/ID`
+    DeregisterCheck,
+    /// `/v1/agent/check/pass/ID`
+    PassCheck,
+    /// `/v1/agent/check/warn/ID`
+    WarnCheck,
+    /// `/v1/agent/check/fail/ID`
+    FailCheck,
+    /// `/v1/agent/check/update/ID`
+    UpdateCheck,
+    /// `/v1/agent/health/service/id/ID`
+    LocalHealthById,
+    /// `/v1/agent/health/service/name/SERVICE`
+    LocalHealthByName,
+    /// `/v1/agent/maintenance`
+    Maintenance,
+    /// `/v1/agent/reload`
+    Reload,
+    /// `/v1/agent/connect/ca/`: `roots` and `leaf/SERVICE`
+    AgentCertificates,
+    /// `/v1/agent/connect/authorize`
+    Authorize,
+    /// `/v1/connect/ca/roots`
+    Certificates,
+    /// `/v1/connect/ca/configuration`
+    Authority,
+    /// `/v1/connect/intentions`
+    Intentions,
+    /// `/v1/connect/intentions/match`
+    IntentionMatch,
+    /// `/v1/connect/intentions/check`
+    IntentionCheck,
+    /// `/v1/connect/intentions/ID`
+    Intention,
+    /// `/v1/config`
+    SetConfig,
+    /// `/v1/config/KIND/NAME`
+    Config,
+    /// `/v1/discovery-chain/SERVICE`
+    DiscoveryChain,
+    /// `/v1/acl/` and `/v1/agent/token/`: all of it; and `/v1/internal/acl/authorize`
+    Acl,
 }
 
 /// An endpoint's place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    pattern: &'static str,
+    pub(crate) pattern: &'static str,
     pub(crate) endpoint: Endpoint,
     pub(crate) methods: &'static [Method],
     /// The same methods as the `Allow` header gives them.
@@ -101,6 +171,9 @@ type Methods = (&'static [Method], &'static str);
 const GET: Methods = (&[Method::Get], "OPTIONS,GET");
 const PUT: Methods = (&[Method::Put], "OPTIONS,PUT");
 const DELETE: Methods = (&[Method::Delete], "OPTIONS,DELETE");
+const POST: Methods = (&[Method::Post], "OPTIONS,POST");
+const GET_POST: Methods = (&[Method::Get, Method::Post], "OPTIONS,GET,POST");
+const GET_DELETE: Methods = (&[Method::Get, Method::Delete], "OPTIONS,GET,DELETE");
 const GET_PUT: Methods = (&[Method::Get, Method::Put], "OPTIONS,GET,PUT");
 const GET_PUT_DELETE: Methods = (
     &[Method::Get, Method::Put, Method::Delete],
@@ -118,13 +191,16 @@ impl Route {
     }
 }
 
-static ROUTES: &[Route] = &[
+pub(crate) static ROUTES: &[Route] = &[
     Route::new("/v1/kv/", Endpoint::Kv, GET_PUT_DELETE),
     Route::new("/v1/txn", Endpoint::Txn, PUT),
     Route::new("/v1/status/leader", Endpoint::Leader, GET),
     Route::new("/v1/status/peers", Endpoint::Peers, GET),
     Route::new("/v1/agent/self", Endpoint::About, GET),
     Route::new("/v1/agent/members", Endpoint::Members, GET),
+    Route::new("/v1/agent/metrics", Endpoint::Metrics, GET),
+    Route::new("/v1/agent/monitor", Endpoint::Monitor, GET),
+    Route::new("/v1/agent/host", Endpoint::Host, GET),
     Route::new("/v1/agent/join/", Endpoint::Join, PUT),
     Route::new("/v1/agent/leave", Endpoint::Leave, PUT),
     Route::new("/v1/agent/force-leave/", Endpoint::ForceLeave, PUT),
@@ -166,6 +242,78 @@ static ROUTES: &[Route] = &[
     Route::new("/v1/health/service/", Endpoint::HealthService, GET),
     Route::new("/v1/health/connect/", Endpoint::HealthConnect, GET),
     Route::new("/v1/health/ingress/", Endpoint::HealthIngress, GET),
+    Route::new("/v1/internal/ui/nodes", Endpoint::UiNodes, GET),
+    Route::new("/v1/internal/ui/node/", Endpoint::UiNode, GET),
+    Route::new("/v1/internal/ui/services", Endpoint::UiServices, GET),
+    Route::new(
+        "/v1/internal/ui/gateway-services-nodes/",
+        Endpoint::UiGatewayServices,
+        GET,
+    ),
+    Route::new("/v1/agent/services", Endpoint::LocalServices, GET),
+    Route::new("/v1/agent/checks", Endpoint::LocalChecks, GET),
+    Route::new("/v1/agent/service/register", Endpoint::RegisterService, PUT),
+    Route::new("/v1/agent/service/deregister/", Endpoint::DeregisterService, PUT),
+    Route::new(
+        "/v1/agent/service/maintenance/",
+        Endpoint::ServiceMaintenance,
+        PUT,
+    ),
+    Route::new("/v1/agent/service/", Endpoint::LocalService, GET),
+    Route::new("/v1/agent/check/register", Endpoint::RegisterCheck, PUT),
+    Route::new("/v1/agent/check/deregister/", Endpoint::DeregisterCheck, PUT),
+    Route::new("/v1/agent/check/pass/", Endpoint::PassCheck, PUT),
+    Route::new("/v1/agent/check/warn/", Endpoint::WarnCheck, PUT),
+    Route::new("/v1/agent/check/fail/", Endpoint::FailCheck, PUT),
+    Route::new("/v1/agent/check/update/", Endpoint::UpdateCheck, PUT),
+    Route::new("/v1/agent/health/service/id/", Endpoint::LocalHealthById, GET),
+    Route::new("/v1/agent/health/service/name/", Endpoint::LocalHealthByName, GET),
+    Route::new("/v1/agent/maintenance", Endpoint::Maintenance, PUT),
+    Route::new("/v1/agent/reload", Endpoint::Reload, PUT),
+    Route::new("/v1/agent/connect/ca/roots", Endpoint::AgentCertificates, GET),
+    Route::new("/v1/agent/connect/ca/leaf/", Endpoint::AgentCertificates, GET),
+    Route::new("/v1/agent/connect/authorize", Endpoint::Authorize, POST),
+    Route::new("/v1/agent/token/", Endpoint::Acl, PUT),
+    Route::new("/v1/connect/ca/roots", Endpoint::Certificates, GET),
+    Route::new("/v1/connect/ca/configuration", Endpoint::Authority, GET_PUT),
+    Route::new("/v1/connect/intentions", Endpoint::Intentions, GET_POST),
+    Route::new("/v1/connect/intentions/match", Endpoint::IntentionMatch, GET),
+    Route::new("/v1/connect/intentions/check", Endpoint::IntentionCheck, GET),
+    Route::new("/v1/connect/intentions/", Endpoint::Intention, GET_PUT_DELETE),
+    Route::new("/v1/config", Endpoint::SetConfig, PUT),
+    Route::new("/v1/config/", Endpoint::Config, GET_DELETE),
+    Route::new("/v1/discovery-chain/", Endpoint::DiscoveryChain, GET_POST),
+    Route::new("/v1/internal/acl/authorize", Endpoint::Acl, POST),
+    Route::new("/v1/acl/bootstrap", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/login", Endpoint::Acl, POST),
+    Route::new("/v1/acl/logout", Endpoint::Acl, POST),
+    Route::new("/v1/acl/replication", Endpoint::Acl, GET),
+    Route::new("/v1/acl/policies", Endpoint::Acl, GET),
+    Route::new("/v1/acl/policy", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/policy/name/", Endpoint::Acl, GET),
+    Route::new("/v1/acl/policy/", Endpoint::Acl, GET_PUT_DELETE),
+    Route::new("/v1/acl/roles", Endpoint::Acl, GET),
+    Route::new("/v1/acl/role", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/role/name/", Endpoint::Acl, GET),
+    Route::new("/v1/acl/role/", Endpoint::Acl, GET_PUT_DELETE),
+    Route::new("/v1/acl/binding-rules", Endpoint::Acl, GET),
+    Route::new("/v1/acl/binding-rule", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/binding-rule/", Endpoint::Acl, GET_PUT_DELETE),
+    Route::new("/v1/acl/auth-methods", Endpoint::Acl, GET),
+    Route::new("/v1/acl/auth-method", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/auth-method/", Endpoint::Acl, GET_PUT_DELETE),
+    Route::new("/v1/acl/rules/translate", Endpoint::Acl, POST),
+    Route::new("/v1/acl/rules/translate/", Endpoint::Acl, GET),
+    Route::new("/v1/acl/tokens", Endpoint::Acl, GET),
+    Route::new("/v1/acl/token", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/token/self", Endpoint::Acl, GET),
+    Route::new("/v1/acl/token/", Endpoint::Acl, GET_PUT_DELETE),
+    Route::new("/v1/acl/create", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/update", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/destroy/", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/info/", Endpoint::Acl, GET),
+    Route::new("/v1/acl/clone/", Endpoint::Acl, PUT),
+    Route::new("/v1/acl/list", Endpoint::Acl, GET),
 ];
 
 /// Where a path leads.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use lictor_catalog::{
-    CheckDef, CheckDefinition, ConnectDef, Labels, ServiceAddress, ServiceDef, Status, Tags, Text, Weights,
-    quote,
+    CheckDef, CheckDefinition, Labels, ServiceAddress, ServiceDef, Status, Tags, Text, Weights, quote,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::decode::{Fields, items};
+use crate::proxy::{Proxy, port};
 
 /// Members of services and checks that newer clients know, and that mean nothing here.
 const LATER: [&str; 9] = [
@@ -24,7 +24,7 @@ const LATER: [&str; 9] = [
 ];
 
 /// Labels out of the members of an object.
-pub(super) fn labels(pairs: Vec<(String, String)>) -> Labels {
+pub(crate) fn labels(pairs: Vec<(String, String)>) -> Labels {
     pairs
         .into_iter()
         .map(|(name, value)| (name, Text::from(value)))
@@ -32,7 +32,7 @@ pub(super) fn labels(pairs: Vec<(String, String)>) -> Labels {
 }
 
 /// Tags out of a list.
-pub(super) fn tags(texts: Vec<String>) -> Tags {
+pub(crate) fn tags(texts: Vec<String>) -> Tags {
     texts.into_iter().map(Text::from).collect()
 }
 
@@ -48,10 +48,8 @@ pub(super) fn service(mut fields: Fields) -> Result<ServiceDef, String> {
         fields.ignore(&["SidecarService", "PeerMeta"]);
         fields.finish()?;
     }
-    let proxy = fields
-        .object("Proxy", "ConnectProxyConfig")?
-        .map(proxy)
-        .transpose()?;
+    let proxy = fields.object("Proxy", "ConnectProxyConfig")?;
+    let proxy = proxy.map(Proxy::new).transpose()?.unwrap_or_default();
     let weights = match fields.object("Weights", "Weights")? {
         Some(mut weights) => {
             let (passing, warning) = (weights.int("Passing")?, weights.int("Warning")?);
@@ -71,7 +69,7 @@ pub(super) fn service(mut fields: Fields) -> Result<ServiceDef, String> {
         meta: labels(fields.string_map("Meta")?),
         weights,
         enable_tag_override: fields.bool("EnableTagOverride")?,
-        connect: connect_def(native, proxy),
+        connect: proxy.into_def(native),
     };
     fields.ignore(&LATER);
     fields.finish()?;
@@ -79,7 +77,7 @@ pub(super) fn service(mut fields: Fields) -> Result<ServiceDef, String> {
 }
 
 /// What makes no sense is as if it had not been said.
-fn usable_weights(passing: i64, warning: i64) -> Weights {
+pub(crate) fn usable_weights(passing: i64, warning: i64) -> Weights {
     let both = u16::try_from(passing).ok().zip(u16::try_from(warning).ok());
     match both {
         Some((passing, warning)) if passing > 0 => Weights { passing, warning },
@@ -87,183 +85,18 @@ fn usable_weights(passing: i64, warning: i64) -> Weights {
     }
 }
 
-fn port(number: i64) -> Result<u16, String> {
-    u16::try_from(number).map_err(|_| format!("a port must be in 0 to 65535, and one is {number}"))
-}
-
-fn addresses(fields: &mut Fields) -> Result<Labels<ServiceAddress>, String> {
+/// Further addresses of an instance, by name.
+pub(crate) fn addresses(fields: &mut Fields) -> Result<Labels<ServiceAddress>, String> {
     let members = fields.members("TaggedAddresses", "map[string]structs.ServiceAddress")?;
+    let place = fields.place("TaggedAddresses", "structs.ServiceAddress");
     let addresses = members.into_iter().map(|(name, value)| {
-        let place = "struct field NodeService.TaggedAddresses of type structs.ServiceAddress";
-        let mut fields = Fields::new(value, "ServiceAddress", place)?;
+        let mut fields = Fields::new(value, "ServiceAddress", &place)?;
         let address = fields.string("Address", "string")?.into();
         let port = port(fields.int("Port")?)?;
         fields.finish()?;
         Ok((name, ServiceAddress { address, port }))
     });
     addresses.collect()
-}
-
-/// The proxy that an instance is: the service that it stands before, and all of it as answers give it.
-struct Proxy {
-    destination: String,
-    described: Option<String>,
-}
-
-fn connect_def(native: bool, proxy: Option<Proxy>) -> Option<Arc<ConnectDef>> {
-    let Proxy {
-        destination,
-        described,
-    } = proxy.unwrap_or(Proxy {
-        destination: String::new(),
-        described: None,
-    });
-    let def = ConnectDef {
-        native,
-        destination: destination.into(),
-        proxy: described.unwrap_or_default().into(),
-    };
-    (def != ConnectDef::default()).then(|| Arc::new(def))
-}
-
-fn proxy(mut fields: Fields) -> Result<Proxy, String> {
-    let mut out = Map::new();
-    let destination = fields.string("DestinationServiceName", "string")?;
-    put_text(&mut out, "DestinationServiceName", destination.clone());
-    put_text(
-        &mut out,
-        "DestinationServiceID",
-        fields.string("DestinationServiceID", "string")?,
-    );
-    put_text(
-        &mut out,
-        "LocalServiceAddress",
-        fields.string("LocalServiceAddress", "string")?,
-    );
-    put_number(
-        &mut out,
-        "LocalServicePort",
-        port(fields.int("LocalServicePort")?)?,
-    );
-    let config = fields.members("Config", "map[string]interface {}")?;
-    put_config(&mut out, config);
-    let upstreams = items(fields.take("Upstreams").unwrap_or_default(), "structs.Upstreams")?;
-    if !upstreams.is_empty() {
-        let upstreams: Result<Vec<Value>, String> = upstreams.into_iter().map(upstream).collect();
-        out.insert("Upstreams".to_owned(), Value::Array(upstreams?));
-    }
-    out.insert("MeshGateway".to_owned(), mesh_gateway(&mut fields)?);
-    out.insert("Expose".to_owned(), expose(&mut fields)?);
-    fields.ignore(&[
-        "Mode",
-        "TransparentProxy",
-        "EnvoyExtensions",
-        "LocalServiceSocketPath",
-        "AccessLogs",
-    ]);
-    fields.finish()?;
-    // One that says nothing is none.
-    let described = (out.len() > 2 || out.values().any(|value| *value != json!({})))
-        .then(|| Value::Object(out).to_string());
-    Ok(Proxy {
-        destination,
-        described,
-    })
-}
-
-fn upstream(value: Value) -> Result<Value, String> {
-    let mut fields = Fields::new(value, "Upstream", "value of type structs.Upstream")?;
-    let mut out = Map::new();
-    for name in [
-        "DestinationType",
-        "DestinationNamespace",
-        "DestinationName",
-        "Datacenter",
-        "LocalBindAddress",
-    ] {
-        let text = fields.string(name, "string")?;
-        let always = matches!(name, "DestinationType" | "DestinationName" | "Datacenter");
-        if always || !text.is_empty() {
-            out.insert(name.to_owned(), text.into());
-        }
-    }
-    put_number(&mut out, "LocalBindPort", port(fields.int("LocalBindPort")?)?);
-    let config = fields.members("Config", "map[string]interface {}")?;
-    put_config(&mut out, config);
-    out.insert("MeshGateway".to_owned(), mesh_gateway(&mut fields)?);
-    fields.ignore(&[
-        "DestinationPartition",
-        "DestinationPeer",
-        "LocalBindSocketPath",
-        "LocalBindSocketMode",
-    ]);
-    fields.finish()?;
-    Ok(Value::Object(out))
-}
-
-fn mesh_gateway(fields: &mut Fields) -> Result<Value, String> {
-    let mut out = Map::new();
-    if let Some(mut fields) = fields.object("MeshGateway", "MeshGatewayConfig")? {
-        put_text(
-            &mut out,
-            "Mode",
-            fields.string("Mode", "structs.MeshGatewayMode")?,
-        );
-        fields.finish()?;
-    }
-    Ok(Value::Object(out))
-}
-
-fn expose(fields: &mut Fields) -> Result<Value, String> {
-    let mut out = Map::new();
-    if let Some(mut fields) = fields.object("Expose", "ExposeConfig")? {
-        if fields.bool("Checks")? {
-            out.insert("Checks".to_owned(), true.into());
-        }
-        let paths = items(fields.take("Paths").unwrap_or_default(), "[]structs.ExposePath")?;
-        if !paths.is_empty() {
-            let paths: Result<Vec<Value>, String> = paths.into_iter().map(exposed_path).collect();
-            out.insert("Paths".to_owned(), Value::Array(paths?));
-        }
-        fields.finish()?;
-    }
-    Ok(Value::Object(out))
-}
-
-fn exposed_path(value: Value) -> Result<Value, String> {
-    let mut fields = Fields::new(value, "ExposePath", "value of type structs.ExposePath")?;
-    let mut out = Map::new();
-    put_number(&mut out, "ListenerPort", port(fields.int("ListenerPort")?)?);
-    put_text(&mut out, "Path", fields.string("Path", "string")?);
-    put_number(&mut out, "LocalPathPort", port(fields.int("LocalPathPort")?)?);
-    put_text(&mut out, "Protocol", fields.string("Protocol", "string")?);
-    out.insert(
-        "ParsedFromCheck".to_owned(),
-        fields.bool("ParsedFromCheck")?.into(),
-    );
-    fields.finish()?;
-    Ok(Value::Object(out))
-}
-
-fn put_text(out: &mut Map<String, Value>, name: &str, text: String) {
-    if !text.is_empty() {
-        out.insert(name.to_owned(), text.into());
-    }
-}
-
-fn put_number(out: &mut Map<String, Value>, name: &str, number: u16) {
-    if number != 0 {
-        out.insert(name.to_owned(), number.into());
-    }
-}
-
-fn put_config(out: &mut Map<String, Value>, config: Vec<(String, Value)>) {
-    if !config.is_empty() {
-        let mut config = Value::Object(config.into_iter().collect());
-        // Equal configurations have equal texts.
-        config.sort_all_objects();
-        out.insert("Config".to_owned(), config);
-    }
 }
 
 /// A check of the node `node`. The error is a text for the client.
@@ -332,7 +165,8 @@ fn kind_of(said: String, definition: Option<&CheckDefinition>) -> String {
     }
 }
 
-fn definition(mut fields: Fields) -> Result<CheckDefinition, String> {
+/// How a check is done.
+pub(crate) fn definition(mut fields: Fields) -> Result<CheckDefinition, String> {
     let headers = fields.members("Header", "map[string][]string")?;
     let header = headers.into_iter().map(|(name, values)| {
         let values = items(values, "[]string")?;

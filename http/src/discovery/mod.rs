@@ -1,12 +1,13 @@
 //! `/v1/catalog/` and `/v1/health/`: what runs where, and how well it is.
 
 mod catalog;
-mod decode;
+pub(crate) mod decode;
 mod health;
 mod near;
 mod register;
 mod selectors;
-mod views;
+pub(crate) mod ui;
+pub(crate) mod views;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,7 +22,7 @@ pub(crate) use self::health::{
     checks, connect as health_connect, ingress, node as health_node, service as health_service, state,
 };
 use self::near::Distances;
-pub(crate) use self::register::{deregister, register};
+pub(crate) use self::register::{deregister, node_id, register};
 use crate::backend::{ReadMode, ReadOptions, Reading};
 use crate::filter::{Filter, Selectable};
 use crate::json::to_vec;
@@ -172,7 +173,7 @@ impl Asked {
         let empty = match &content {
             Content::Shared(rendering) => rendering.plain.is_empty(),
             Content::Json(body) => body.is_empty(),
-            Content::Empty | Content::Text(_) | Content::Raw(_) => true,
+            Content::Empty | Content::Text(_) | Content::Raw(_) | Content::Log(_) => true,
         };
         if empty {
             return Err(unexpected());
@@ -313,6 +314,7 @@ fn size(found: &Found) -> usize {
         | Found::Entries(_)
         | Found::Keys(_)
         | Found::Autopilot(_)
-        | Found::Coordinates(_) => 0,
+        | Found::Coordinates(_)
+        | Found::Sessions(_) => 0,
     }
 }

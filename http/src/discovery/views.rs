@@ -17,9 +17,9 @@ use crate::text::format_duration;
 
 /// A node, and the data center that it is in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NodeView<'a> {
-    pub(super) node: &'a NodeRecord,
-    pub(super) datacenter: &'a str,
+pub(crate) struct NodeView<'a> {
+    pub(crate) node: &'a NodeRecord,
+    pub(crate) datacenter: &'a str,
 }
 
 impl Serialize for NodeView<'_> {
@@ -54,19 +54,25 @@ impl Serialize for NodeView<'_> {
 
 /// An instance, without its node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ServiceView<'a>(pub(super) &'a ServiceRecord);
+pub(crate) struct ServiceView<'a>(pub(crate) &'a ServiceRecord);
 
 impl Serialize for ServiceView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.with_tags(&*self.0.def.tags, serializer)
+    }
+}
+
+impl ServiceView<'_> {
+    fn with_tags<S: Serializer>(&self, tags: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct View<'a> {
+        struct View<'a, T> {
             #[serde(skip_serializing_if = "str::is_empty")]
             kind: &'a str,
             #[serde(rename = "ID")]
             id: &'a str,
             service: &'a str,
-            tags: &'a [Text],
+            tags: T,
             address: &'a str,
             #[serde(skip_serializing_if = "Addresses::is_empty")]
             tagged_addresses: Addresses<'a>,
@@ -84,7 +90,7 @@ impl Serialize for ServiceView<'_> {
             kind: &def.kind,
             id: &def.id,
             service: &def.name,
-            tags: &def.tags,
+            tags,
             address: &def.address,
             tagged_addresses: Addresses(&def.tagged_addresses),
             meta: OrNull(&def.meta),
@@ -98,6 +104,20 @@ impl Serialize for ServiceView<'_> {
         }
         .serialize(serializer)
     }
+}
+
+/// The same, with `null` where there are no tags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BareServiceView<'a>(pub(super) &'a ServiceRecord);
+
+impl Serialize for BareServiceView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ServiceView(self.0).with_tags(bare(&self.0.def.tags), serializer)
+    }
+}
+
+fn bare(tags: &[Text]) -> Option<&[Text]> {
+    (!tags.is_empty()).then_some(tags)
 }
 
 /// An instance and its node, in one object.
@@ -166,13 +186,19 @@ impl Serialize for ServiceNodeView<'_> {
 
 /// A check.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CheckView<'a>(pub(super) &'a CheckRecord);
+pub(crate) struct CheckView<'a>(pub(crate) &'a CheckRecord);
 
 impl Serialize for CheckView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.with_tags(&*self.0.service_tags, serializer)
+    }
+}
+
+impl CheckView<'_> {
+    fn with_tags<S: Serializer>(&self, tags: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct View<'a> {
+        struct View<'a, T> {
             node: &'a str,
             #[serde(rename = "CheckID")]
             check_id: &'a str,
@@ -183,7 +209,7 @@ impl Serialize for CheckView<'_> {
             #[serde(rename = "ServiceID")]
             service_id: &'a str,
             service_name: &'a str,
-            service_tags: &'a [Text],
+            service_tags: T,
             r#type: &'a str,
             definition: DefinitionView<'a>,
             create_index: u64,
@@ -193,7 +219,7 @@ impl Serialize for CheckView<'_> {
             node,
             def,
             service_name,
-            service_tags,
+            service_tags: _,
             create_index,
             modify_index,
         } = self.0;
@@ -206,13 +232,23 @@ impl Serialize for CheckView<'_> {
             output: &def.output,
             service_id: &def.service_id,
             service_name,
-            service_tags,
+            service_tags: tags,
             r#type: &def.kind,
             definition: DefinitionView::new(def.definition.as_deref()),
             create_index: create_index.0,
             modify_index: modify_index.0,
         }
         .serialize(serializer)
+    }
+}
+
+/// The same, with `null` where there are no tags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BareCheckView<'a>(pub(super) &'a CheckRecord);
+
+impl Serialize for BareCheckView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        CheckView(self.0).with_tags(bare(&self.0.service_tags), serializer)
     }
 }
 
@@ -324,7 +360,7 @@ impl<T: Display> Serialize for Shown<'_, T> {
 }
 
 /// Labels as an object.
-struct Map<'a, V>(&'a Labels<V>);
+pub(crate) struct Map<'a, V>(pub(crate) &'a Labels<V>);
 
 impl<V: Serialize> Serialize for Map<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -333,7 +369,7 @@ impl<V: Serialize> Serialize for Map<'_, V> {
 }
 
 /// Labels as an object, or `null` if there are none.
-struct OrNull<'a, V>(&'a Labels<V>);
+pub(super) struct OrNull<'a, V>(pub(super) &'a Labels<V>);
 
 impl<V: Serialize> Serialize for OrNull<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -345,10 +381,10 @@ impl<V: Serialize> Serialize for OrNull<'_, V> {
 }
 
 /// Addresses of an instance by name.
-struct Addresses<'a>(&'a Labels<ServiceAddress>);
+pub(crate) struct Addresses<'a>(pub(crate) &'a Labels<ServiceAddress>);
 
 impl Addresses<'_> {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -368,9 +404,10 @@ impl Serialize for Addresses<'_> {
     }
 }
 
+/// How much of the load an instance should get.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct WeightsView {
+pub(crate) struct WeightsView {
     passing: u16,
     warning: u16,
 }
@@ -384,20 +421,20 @@ impl From<Weights> for WeightsView {
 /// What an instance is in the service mesh.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ConnectView {
+pub(crate) struct ConnectView {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     native: bool,
 }
 
 impl ConnectView {
-    fn of(def: &ServiceDef) -> Self {
+    pub(crate) fn of(def: &ServiceDef) -> Self {
         let native = def.connect.as_ref().is_some_and(|connect| connect.native);
         Self { native }
     }
 }
 
 /// The proxy that an instance is: as it was registered, or as one that says nothing.
-struct ProxyView<'a>(Option<&'a ConnectDef>);
+pub(crate) struct ProxyView<'a>(pub(crate) Option<&'a ConnectDef>);
 
 impl Serialize for ProxyView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,12 +4,20 @@
 
 mod agent;
 mod blocking;
+mod checks;
 mod coordinates;
 mod discovery;
 mod events;
 mod kv;
 mod limits;
+mod load;
+mod mesh;
+mod metrics;
+mod monitor;
 mod operator;
 mod rules;
+mod running;
+mod services;
 mod support;
 mod txn;
+mod ui;
