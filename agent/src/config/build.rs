@@ -4,20 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lictor_catalog::MAX_OUTPUT_BYTES;
 use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
 
 use super::address::{self, Host};
 use super::error::{ConfigError, Warning};
 use super::parsing::Parsing;
-use super::pool;
 use super::{
-    Bootstrap, Checks, Config, Definitions, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey,
-    Trust, text,
+    Bootstrap, Checks, Config, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust,
+    definitions, dns, pool, telemetry, text,
 };
 
 const HTTP_PORT: i64 = 8500;
 const SERVER_PORT: i64 = 8300;
-const MAX_DOMAIN: usize = 128;
 const DEFAULT_TRAILING_LOGS: u64 = 10_240;
 
 /// Builds and validates. Values that cannot be parsed are reported together; after that the first broken rule is.
@@ -37,7 +36,8 @@ pub(super) fn build(
         .unwrap_or_else(|| vec![address::LOOPBACK]);
     let http_ips = parsed
         .ips("addresses.http", settings.addresses_http.as_deref())
-        .unwrap_or(client);
+        .unwrap_or_else(|| client.clone());
+    let dns = dns::parse(&mut parsed, &settings);
     let advertise = parsed.ip("advertise_addr", settings.advertise_addr.as_deref());
     let advertise_wan = parsed.ip("advertise_addr_wan", settings.advertise_addr_wan.as_deref());
     let seconds = Duration::from_secs;
@@ -52,6 +52,13 @@ pub(super) fn build(
         settings.rpc_hold_timeout.as_deref(),
         seconds(7),
     );
+    let update_interval = parsed.duration(
+        "check_update_interval",
+        settings.check_update_interval.as_deref(),
+        Checks::default().update_interval,
+    );
+    definitions::parse(&mut parsed, &settings.services, &settings.checks);
+    let telemetry = telemetry::parse(&mut parsed, &settings, warnings);
     let pools = pool::parse(&mut parsed, &settings, server_port.unwrap_or(0));
     let response_headers = parsed.headers(std::mem::take(&mut settings.response_headers));
     if !parsed.problems.is_empty() {
@@ -86,6 +93,8 @@ pub(super) fn build(
         dev,
         warnings,
     )?;
+    let domain = dns::domain("domain", settings.domain.as_deref())?;
+    let dns = dns.check(&settings, &client, domain.clone())?;
     let node_name = node_name(settings.node_name, host, warnings)?;
     let node_id = node_id(settings.node_id.as_deref())?;
     let files = [
@@ -93,14 +102,27 @@ pub(super) fn build(
         settings.tls_cert_file,
         settings.tls_key_file,
     ];
-    let trust = trust(
-        settings.encrypt.as_deref(),
-        files,
-        domain(settings.domain.as_deref())?,
-    )?;
+    let trust = trust(settings.encrypt.as_deref(), files, domain)?;
+    let usual = lictor_http::Limits::default();
     let listen = http_port.map_or_else(Vec::new, |port| {
         http_ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
     });
+    see_conflicts(&dns.listen, &listen, SocketAddr::new(bind_ip, server_port))?;
+    let from_api = settings.enable_script_checks.unwrap_or(false);
+    let checks = Checks {
+        scripts_from_api: from_api,
+        update_interval,
+        output_max: output_max(settings.check_output_max_size)?,
+        discard_output: settings.discard_check_output.unwrap_or(false),
+    };
+    if from_api {
+        warnings.push(Warning(
+            "using enable-script-checks without ACLs and without allow_write_http_from is DANGEROUS, use enable-local-script-checks instead"
+                .to_owned(),
+        ));
+    }
+    let scripts = from_api || settings.enable_local_script_checks.unwrap_or(false);
+    let definitions = definitions::build(settings.services, settings.checks, scripts, warnings)?;
     Ok(Config {
         runtime,
         dev,
@@ -122,16 +144,23 @@ pub(super) fn build(
         gossip: pools.gossip,
         leave: pools.leave,
         node_meta: pool::node_meta(settings.node_meta)?,
-        checks: Checks::default(),
-        definitions: Definitions::default(),
+        checks,
+        definitions,
         coordinates: !settings.disable_coordinates.unwrap_or(false),
         primary_datacenter,
         autopilot: pools.autopilot,
         trust,
+        dns,
+        telemetry,
         http: Http {
             listen,
             response_headers,
             max_connections_per_client: max_connections(settings.http_max_conns_per_client)?,
+            max_connections: or_no_limit(settings.http_max_conns, usual.connections),
+            max_requests: or_no_limit(settings.http_max_requests, usual.requests),
+            max_blocking_queries: or_no_limit(settings.http_max_blocking_queries, usual.blocking_queries),
+            max_body_bytes: or_no_limit(settings.http_max_body_bytes, usual.body_bytes),
+            max_answer_bytes: or_no_limit(settings.http_max_answer_bytes, usual.answer_bytes),
             kv_max_value_size: settings.kv_max_value_size.unwrap_or(512 * 1024),
             txn_max_request: settings.txn_max_req_len.unwrap_or(512 * 1024),
             default_query_time,
@@ -339,11 +368,6 @@ fn trust(
         .map(|(name, _)| name)
         .collect();
     let encrypt = encrypt.filter(|key| !key.is_empty());
-    if missing.len() == NAMES.len() && domain.is_some() {
-        return invalid(
-            "domain is not supported yet without tls.defaults: so far it is only for the names in certificates",
-        );
-    }
     if encrypt.is_some() && missing.len() < NAMES.len() {
         return invalid(
             "encrypt and tls.defaults are mutually exclusive: both say whom to trust. With certificates, remove encrypt",
@@ -372,20 +396,42 @@ fn trust(
     }
 }
 
-fn domain(setting: Option<&str>) -> Result<Option<String>, ConfigError> {
-    let Some(setting) = setting else { return Ok(None) };
-    let domain = setting.strip_suffix('.').unwrap_or(setting).to_lowercase();
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    if domain.len() > MAX_DOMAIN || !domain.split('.').all(label) {
-        return invalid(format!("domain cannot be {setting:?}. Must be a DNS name"));
+/// Whether two listeners would take the same address.
+fn see_conflicts(dns: &[SocketAddr], http: &[SocketAddr], agents: SocketAddr) -> Result<(), ConfigError> {
+    if let Some(address) = http.iter().find(|address| dns.contains(address)) {
+        return invalid(format!("HTTP address {address} already configured for DNS"));
     }
-    Ok(Some(domain))
+    let meets = |address: &&SocketAddr| {
+        let anywhere = address.ip().is_unspecified() || agents.ip().is_unspecified();
+        address.port() == agents.port() && (anywhere || address.ip() == agents.ip())
+    };
+    match dns.iter().find(meets) {
+        Some(address) => invalid(format!(
+            "DNS address {address} already configured for what agents say to each other (ports.server)"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn output_max(setting: Option<i64>) -> Result<usize, ConfigError> {
+    let Some(setting) = setting else {
+        return Ok(Checks::default().output_max);
+    };
+    match usize::try_from(setting) {
+        Ok(max @ 1..=MAX_OUTPUT_BYTES) => Ok(max),
+        Ok(1..) => invalid(format!(
+            "check_output_max_size cannot be {setting}. Must be at most {MAX_OUTPUT_BYTES}"
+        )),
+        Ok(0) | Err(_) => invalid(
+            "check_output_max_size must be positive, to discard check output use the discard_check_output flag",
+        ),
+    }
+}
+
+/// A limit of which 0 says that there is none.
+fn or_no_limit(setting: Option<u64>, usual: usize) -> Option<usize> {
+    let limit = setting.map_or(usual, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    (limit != 0).then_some(limit)
 }
 
 fn max_connections(setting: Option<i64>) -> Result<Option<u32>, ConfigError> {

@@ -15,6 +15,8 @@
 
 mod address;
 mod build;
+mod definitions;
+mod dns;
 mod duration;
 mod error;
 mod files;
@@ -22,7 +24,9 @@ mod keys;
 mod not_yet;
 mod parsing;
 mod pool;
+mod reload;
 mod settings;
+mod telemetry;
 mod text;
 
 use std::collections::BTreeMap;
@@ -37,9 +41,12 @@ use lictor_machine::NodeId;
 use lictor_transport_quic::{MAX_DATACENTER_BYTES, MAX_NAME_BYTES};
 
 pub use address::{JoinAddress, JoinHost};
+pub use dns::{Dns, RecursorStrategy, Soa, Zone};
 pub use duration::{DurationError, parse_duration};
 pub use error::{ConfigError, Warning};
-pub use settings::{GossipSettings, Settings};
+pub use reload::{Reloaded, Reloader};
+pub use settings::{Definition, GossipSettings, Settings};
+pub use telemetry::Telemetry;
 pub use text::{IllegalBase64, decode_base64, system_error};
 
 /// What the command line gave.
@@ -116,6 +123,10 @@ pub struct Config {
     pub autopilot: Autopilot,
     /// What makes agents trust each other.
     pub trust: Trust,
+    /// The DNS interface.
+    pub dns: Dns,
+    /// The agent's metrics.
+    pub telemetry: Telemetry,
     /// The HTTP API.
     pub http: Http,
     /// Consensus and the requests that wait for it.
@@ -275,6 +286,16 @@ pub struct Http {
     pub response_headers: Vec<(String, String)>,
     /// How many connections one client address may hold; `None`: any number.
     pub max_connections_per_client: Option<u32>,
+    /// How many connections there may be in all; `None`: any number.
+    pub max_connections: Option<usize>,
+    /// How many requests may be handled at a time, without those that wait for a change; `None`: any number.
+    pub max_requests: Option<usize>,
+    /// How many requests may wait for a change; `None`: any number.
+    pub max_blocking_queries: Option<usize>,
+    /// How many bytes all bodies of requests may have together; `None`: any number.
+    pub max_body_bytes: Option<usize>,
+    /// How many bytes of answers clients may not have taken yet; `None`: any number.
+    pub max_answer_bytes: Option<usize>,
     /// The largest value of a key, in bytes.
     pub kv_max_value_size: u64,
     /// The largest body of a transaction, in bytes.
@@ -325,29 +346,46 @@ pub enum LogLevel {
 impl Config {
     /// Reads the files that `flags` names, merges, fills in defaults, and validates. Touches nothing: directories are not
     /// made, sockets not opened, certificates not read.
-    pub fn load(mut flags: Flags) -> Result<(Self, Vec<Warning>), ConfigError> {
+    pub fn load(flags: Flags) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut warnings = Vec::new();
-        let given = &mut flags.settings;
+        let (dev, runtime) = (flags.dev, flags.runtime);
+        let settings = flags.merged(&mut warnings)?;
+        let config = build::build(settings, dev, runtime, &address::Host::discover(), &mut warnings)?;
+        Ok((config, warnings))
+    }
+}
+
+impl Flags {
+    /// What the files say, with the flags on top.
+    fn merged(mut self, warnings: &mut Vec<Warning>) -> Result<Settings, ConfigError> {
+        let given = &mut self.settings;
         let mut merged = Settings {
+            recursors: std::mem::take(&mut given.recursors),
             retry_join: std::mem::take(&mut given.retry_join),
             retry_join_wan: std::mem::take(&mut given.retry_join_wan),
             start_join: std::mem::take(&mut given.start_join),
             start_join_wan: std::mem::take(&mut given.start_join_wan),
             ..Settings::default()
         };
-        files::read_all(
-            &flags.config_paths,
-            flags.config_format.as_deref(),
-            &mut warnings,
-            |settings| {
-                merged.overlay(settings);
-            },
-        )?;
-        merged.overlay(flags.settings);
-        let host = address::Host::discover();
-        let config = build::build(merged, flags.dev, flags.runtime, &host, &mut warnings)?;
-        Ok((config, warnings))
+        let format = self.config_format.as_deref();
+        files::read_all(&self.config_paths, format, warnings, |settings| {
+            merged.overlay(settings);
+        })?;
+        merged.overlay(self.settings);
+        Ok(merged)
     }
+}
+
+/// The services that configuration files define, with whatever is worth a warning. Other keys are read, and count for nothing; whether
+/// the services make sense is not looked at, but for values that cannot be read.
+pub fn read_services(paths: &[PathBuf]) -> Result<(Vec<Definition>, Vec<Warning>), ConfigError> {
+    let mut warnings = Vec::new();
+    let mut services = Vec::new();
+    files::read_all(paths, None, &mut warnings, |settings| {
+        services.extend(settings.services)
+    })?;
+    definitions::see_values(&services)?;
+    Ok((services, warnings))
 }
 
 #[cfg(test)]

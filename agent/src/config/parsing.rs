@@ -85,7 +85,8 @@ impl Parsing {
         found
     }
 
-    fn keep<T>(&mut self, parsed: Result<T, String>) -> Option<T> {
+    /// The value, if there is one; else its problem is noted.
+    pub(super) fn keep<T>(&mut self, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|problem| self.problems.push(problem)).ok()
     }
 }

@@ -2,126 +2,186 @@
 
 use std::collections::BTreeMap;
 
-/// What one source sets. A field that is `None` or empty was not mentioned. The names are those of the
-/// configuration keys; texts are unparsed, so that errors can quote them and name their key.
-#[derive(Clone, Default, PartialEq)]
-pub struct Settings {
-    /// `server`
-    pub server: Option<bool>,
-    /// `bootstrap`
-    pub bootstrap: Option<bool>,
-    /// `bootstrap_expect`
-    pub bootstrap_expect: Option<i64>,
-    /// `node_name`
-    pub node_name: Option<String>,
-    /// `node_id`
-    pub node_id: Option<String>,
-    /// `datacenter`
-    pub datacenter: Option<String>,
-    /// `domain`
-    pub domain: Option<String>,
-    /// `data_dir`
-    pub data_dir: Option<String>,
-    /// `pid_file`
-    pub pid_file: Option<String>,
-    /// `bind_addr`
-    pub bind_addr: Option<String>,
-    /// `advertise_addr`
-    pub advertise_addr: Option<String>,
-    /// `advertise_addr_wan`
-    pub advertise_addr_wan: Option<String>,
-    /// `client_addr`: one address, or several with spaces between them
-    pub client_addr: Option<String>,
-    /// `addresses.http`: as `client_addr`
-    pub addresses_http: Option<String>,
-    /// `ports.http`: zero or less turns the listener off
-    pub ports_http: Option<i64>,
-    /// `ports.server`
-    pub ports_server: Option<i64>,
-    /// `ports.serf_lan`
-    pub ports_serf_lan: Option<i64>,
-    /// `ports.serf_wan`
-    pub ports_serf_wan: Option<i64>,
-    /// `start_join`
-    pub start_join: Vec<String>,
-    /// `start_join_wan`
-    pub start_join_wan: Vec<String>,
-    /// `retry_join`
-    pub retry_join: Vec<String>,
-    /// `retry_join_wan`
-    pub retry_join_wan: Vec<String>,
-    /// `retry_interval`
-    pub retry_interval: Option<String>,
-    /// `retry_interval_wan`
-    pub retry_interval_wan: Option<String>,
-    /// `retry_max`
-    pub retry_max: Option<i64>,
-    /// `retry_max_wan`
-    pub retry_max_wan: Option<i64>,
-    /// `rejoin_after_leave`
-    pub rejoin_after_leave: Option<bool>,
-    /// `leave_on_terminate`
-    pub leave_on_terminate: Option<bool>,
-    /// `skip_leave_on_interrupt`
-    pub skip_leave_on_interrupt: Option<bool>,
-    /// `performance.leave_drain_time`
-    pub leave_drain_time: Option<String>,
-    /// `reconnect_timeout`
-    pub reconnect_timeout: Option<String>,
-    /// `reconnect_timeout_wan`
-    pub reconnect_timeout_wan: Option<String>,
-    /// `disable_coordinates`
-    pub disable_coordinates: Option<bool>,
-    /// `gossip_lan`
-    pub gossip_lan: GossipSettings,
-    /// `gossip_wan`
-    pub gossip_wan: GossipSettings,
-    /// `node_meta`
-    pub node_meta: BTreeMap<String, String>,
-    /// `primary_datacenter`
-    pub primary_datacenter: Option<String>,
-    /// `autopilot.cleanup_dead_servers`
-    pub autopilot_cleanup_dead_servers: Option<bool>,
-    /// `autopilot.last_contact_threshold`
-    pub autopilot_last_contact_threshold: Option<String>,
-    /// `autopilot.max_trailing_logs`
-    pub autopilot_max_trailing_logs: Option<i64>,
-    /// `autopilot.min_quorum`
-    pub autopilot_min_quorum: Option<u64>,
-    /// `autopilot.server_stabilization_time`
-    pub autopilot_server_stabilization_time: Option<String>,
-    /// `encrypt`: a secret
-    pub encrypt: Option<String>,
-    /// `tls.defaults.ca_file`
-    pub tls_ca_file: Option<String>,
-    /// `tls.defaults.cert_file`
-    pub tls_cert_file: Option<String>,
-    /// `tls.defaults.key_file`
-    pub tls_key_file: Option<String>,
-    /// `log_level`
-    pub log_level: Option<String>,
-    /// `log_json`
-    pub log_json: Option<bool>,
-    /// `performance.raft_multiplier`
-    pub raft_multiplier: Option<i64>,
-    /// `performance.rpc_hold_timeout`
-    pub rpc_hold_timeout: Option<String>,
-    /// `raft_trailing_logs`
-    pub raft_trailing_logs: Option<i64>,
-    /// `limits.http_max_conns_per_client`
-    pub http_max_conns_per_client: Option<i64>,
-    /// `limits.kv_max_value_size`
-    pub kv_max_value_size: Option<u64>,
-    /// `limits.txn_max_req_len`
-    pub txn_max_req_len: Option<u64>,
-    /// `default_query_time`
-    pub default_query_time: Option<String>,
-    /// `max_query_time`
-    pub max_query_time: Option<String>,
-    /// `disable_http_unprintable_char_filter`
-    pub disable_http_unprintable_char_filter: Option<bool>,
-    /// `http_config.response_headers`
-    pub response_headers: BTreeMap<String, String>,
+use serde_json::{Map, Value};
+
+/// A service or a check as a file defines it, in the spelling of the API: what it would be registered with there. Its values have the
+/// right types; nothing else is known of them.
+pub type Definition = Map<String, Value>;
+
+/// Something of which a later source can say more.
+trait Layered: PartialEq {
+    /// Lays `over` on top.
+    fn overlay(&mut self, over: Self);
+}
+
+/// A single value: the later one wins.
+impl<T: PartialEq> Layered for Option<T> {
+    fn overlay(&mut self, over: Self) {
+        if over.is_some() {
+            *self = over;
+        }
+    }
+}
+
+/// A list: the later one is appended.
+impl<T: PartialEq> Layered for Vec<T> {
+    fn overlay(&mut self, over: Self) {
+        self.extend(over);
+    }
+}
+
+/// A map: the later one wins key by key.
+impl<T: PartialEq> Layered for BTreeMap<String, T> {
+    fn overlay(&mut self, over: Self) {
+        self.extend(over);
+    }
+}
+
+/// Declares what sources can set: for each configuration key the field that holds it.
+macro_rules! layered {
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident {
+            $($(#[$more:meta])* $key:literal => $field:ident: $kind:ty,)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Default, PartialEq)]
+        pub struct $name {
+            $(
+                #[doc = concat!("`", $key, "`")]
+                ///
+                $(#[$more])*
+                pub $field: $kind,
+            )*
+        }
+
+        impl Layered for $name {
+            fn overlay(&mut self, over: Self) {
+                $(Layered::overlay(&mut self.$field, over.$field);)*
+            }
+        }
+
+        impl $name {
+            /// Every key with whether `other` says the same of it.
+            fn same(&self, other: &Self) -> Vec<(&'static str, bool)> {
+                vec![$(($key, self.$field == other.$field),)*]
+            }
+        }
+    };
+}
+
+layered! {
+    /// What one source sets. A field that is `None` or empty was not mentioned. Texts are unparsed, so that errors can quote them and
+    /// name their key.
+    pub struct Settings {
+        "server" => server: Option<bool>,
+        "bootstrap" => bootstrap: Option<bool>,
+        "bootstrap_expect" => bootstrap_expect: Option<i64>,
+        "node_name" => node_name: Option<String>,
+        "node_id" => node_id: Option<String>,
+        "datacenter" => datacenter: Option<String>,
+        "domain" => domain: Option<String>,
+        "data_dir" => data_dir: Option<String>,
+        "pid_file" => pid_file: Option<String>,
+        "bind_addr" => bind_addr: Option<String>,
+        "advertise_addr" => advertise_addr: Option<String>,
+        "advertise_addr_wan" => advertise_addr_wan: Option<String>,
+        /// One address, or several with spaces between them.
+        "client_addr" => client_addr: Option<String>,
+        /// As `client_addr`.
+        "addresses.http" => addresses_http: Option<String>,
+        /// Zero or less turns the listener off.
+        "ports.http" => ports_http: Option<i64>,
+        "ports.server" => ports_server: Option<i64>,
+        "ports.serf_lan" => ports_serf_lan: Option<i64>,
+        "ports.serf_wan" => ports_serf_wan: Option<i64>,
+        "start_join" => start_join: Vec<String>,
+        "start_join_wan" => start_join_wan: Vec<String>,
+        "retry_join" => retry_join: Vec<String>,
+        "retry_join_wan" => retry_join_wan: Vec<String>,
+        "retry_interval" => retry_interval: Option<String>,
+        "retry_interval_wan" => retry_interval_wan: Option<String>,
+        "retry_max" => retry_max: Option<i64>,
+        "retry_max_wan" => retry_max_wan: Option<i64>,
+        "rejoin_after_leave" => rejoin_after_leave: Option<bool>,
+        "leave_on_terminate" => leave_on_terminate: Option<bool>,
+        "skip_leave_on_interrupt" => skip_leave_on_interrupt: Option<bool>,
+        "performance.leave_drain_time" => leave_drain_time: Option<String>,
+        "reconnect_timeout" => reconnect_timeout: Option<String>,
+        "reconnect_timeout_wan" => reconnect_timeout_wan: Option<String>,
+        "disable_coordinates" => disable_coordinates: Option<bool>,
+        "gossip_lan" => gossip_lan: GossipSettings,
+        "gossip_wan" => gossip_wan: GossipSettings,
+        "node_meta" => node_meta: BTreeMap<String, String>,
+        "primary_datacenter" => primary_datacenter: Option<String>,
+        "autopilot.cleanup_dead_servers" => autopilot_cleanup_dead_servers: Option<bool>,
+        "autopilot.last_contact_threshold" => autopilot_last_contact_threshold: Option<String>,
+        "autopilot.max_trailing_logs" => autopilot_max_trailing_logs: Option<i64>,
+        "autopilot.min_quorum" => autopilot_min_quorum: Option<u64>,
+        "autopilot.server_stabilization_time" => autopilot_server_stabilization_time: Option<String>,
+        /// A secret.
+        "encrypt" => encrypt: Option<String>,
+        "tls.defaults.ca_file" => tls_ca_file: Option<String>,
+        "tls.defaults.cert_file" => tls_cert_file: Option<String>,
+        "tls.defaults.key_file" => tls_key_file: Option<String>,
+        "log_level" => log_level: Option<String>,
+        "log_json" => log_json: Option<bool>,
+        "performance.raft_multiplier" => raft_multiplier: Option<i64>,
+        "performance.rpc_hold_timeout" => rpc_hold_timeout: Option<String>,
+        "raft_trailing_logs" => raft_trailing_logs: Option<i64>,
+        "limits.http_max_conns_per_client" => http_max_conns_per_client: Option<i64>,
+        "limits.http_max_conns" => http_max_conns: Option<u64>,
+        "limits.http_max_requests" => http_max_requests: Option<u64>,
+        "limits.http_max_blocking_queries" => http_max_blocking_queries: Option<u64>,
+        "limits.http_max_body_bytes" => http_max_body_bytes: Option<u64>,
+        "limits.http_max_answer_bytes" => http_max_answer_bytes: Option<u64>,
+        "limits.kv_max_value_size" => kv_max_value_size: Option<u64>,
+        "limits.txn_max_req_len" => txn_max_req_len: Option<u64>,
+        "default_query_time" => default_query_time: Option<String>,
+        "max_query_time" => max_query_time: Option<String>,
+        "disable_http_unprintable_char_filter" => disable_http_unprintable_char_filter: Option<bool>,
+        "http_config.response_headers" => response_headers: BTreeMap<String, String>,
+        "check_output_max_size" => check_output_max_size: Option<i64>,
+        "check_update_interval" => check_update_interval: Option<String>,
+        "discard_check_output" => discard_check_output: Option<bool>,
+        "enable_script_checks" => enable_script_checks: Option<bool>,
+        "enable_local_script_checks" => enable_local_script_checks: Option<bool>,
+        /// Those of `service` too.
+        "services" => services: Vec<Definition>,
+        /// Those of `check` too.
+        "checks" => checks: Vec<Definition>,
+        /// As `client_addr`.
+        "addresses.dns" => addresses_dns: Option<String>,
+        /// Zero or less turns the listeners off.
+        "ports.dns" => ports_dns: Option<i64>,
+        "alt_domain" => alt_domain: Option<String>,
+        "recursors" => recursors: Vec<String>,
+        "dns_config.a_record_limit" => dns_a_record_limit: Option<i64>,
+        "dns_config.allow_stale" => dns_allow_stale: Option<bool>,
+        "dns_config.disable_compression" => dns_disable_compression: Option<bool>,
+        "dns_config.enable_additional_node_meta_txt" => dns_enable_additional_node_meta_txt: Option<bool>,
+        "dns_config.enable_truncate" => dns_enable_truncate: Option<bool>,
+        "dns_config.max_stale" => dns_max_stale: Option<String>,
+        "dns_config.node_ttl" => dns_node_ttl: Option<String>,
+        "dns_config.only_passing" => dns_only_passing: Option<bool>,
+        "dns_config.recursor_strategy" => dns_recursor_strategy: Option<String>,
+        "dns_config.recursor_timeout" => dns_recursor_timeout: Option<String>,
+        "dns_config.service_ttl" => dns_service_ttl: BTreeMap<String, String>,
+        "dns_config.soa.expire" => dns_soa_expire: Option<u32>,
+        "dns_config.soa.min_ttl" => dns_soa_min_ttl: Option<u32>,
+        "dns_config.soa.refresh" => dns_soa_refresh: Option<u32>,
+        "dns_config.soa.retry" => dns_soa_retry: Option<u32>,
+        "dns_config.srv_priority_meta" => dns_srv_priority_meta: Option<String>,
+        "dns_config.udp_answer_limit" => dns_udp_answer_limit: Option<i64>,
+        "dns_config.zone_meta" => dns_zone_meta: Option<String>,
+        "dns_config.zone_min_instances" => dns_zone_min_instances: Option<i64>,
+        "telemetry.disable_hostname" => telemetry_disable_hostname: Option<bool>,
+        "telemetry.filter_default" => telemetry_filter_default: Option<bool>,
+        "telemetry.metrics_prefix" => telemetry_metrics_prefix: Option<String>,
+        "telemetry.prefix_filter" => telemetry_prefix_filter: Vec<String>,
+        "telemetry.prometheus_retention_time" => telemetry_prometheus_retention_time: Option<String>,
+    }
 }
 
 /// What one source sets about the timing of one pool, under `gossip_lan` or `gossip_wan`.
@@ -141,7 +201,7 @@ pub struct GossipSettings {
     pub suspicion_mult: Option<i64>,
 }
 
-impl GossipSettings {
+impl Layered for GossipSettings {
     fn overlay(&mut self, over: Self) {
         let Self {
             gossip_interval,
@@ -151,154 +211,24 @@ impl GossipSettings {
             retransmit_mult,
             suspicion_mult,
         } = over;
-        replace(&mut self.gossip_interval, gossip_interval);
-        replace(&mut self.gossip_nodes, gossip_nodes);
-        replace(&mut self.probe_interval, probe_interval);
-        replace(&mut self.probe_timeout, probe_timeout);
-        replace(&mut self.retransmit_mult, retransmit_mult);
-        replace(&mut self.suspicion_mult, suspicion_mult);
+        self.gossip_interval.overlay(gossip_interval);
+        self.gossip_nodes.overlay(gossip_nodes);
+        self.probe_interval.overlay(probe_interval);
+        self.probe_timeout.overlay(probe_timeout);
+        self.retransmit_mult.overlay(retransmit_mult);
+        self.suspicion_mult.overlay(suspicion_mult);
     }
 }
 
 impl Settings {
     /// Lays `over` on top: its scalars win, its lists are appended, its maps win key by key.
     pub(super) fn overlay(&mut self, over: Self) {
-        // Named one by one, so that a new field cannot be forgotten here.
-        let Self {
-            server,
-            bootstrap,
-            bootstrap_expect,
-            node_name,
-            node_id,
-            datacenter,
-            domain,
-            data_dir,
-            pid_file,
-            bind_addr,
-            advertise_addr,
-            advertise_addr_wan,
-            client_addr,
-            addresses_http,
-            ports_http,
-            ports_server,
-            ports_serf_lan,
-            ports_serf_wan,
-            start_join,
-            start_join_wan,
-            retry_join,
-            retry_join_wan,
-            retry_interval,
-            retry_interval_wan,
-            retry_max,
-            retry_max_wan,
-            rejoin_after_leave,
-            leave_on_terminate,
-            skip_leave_on_interrupt,
-            leave_drain_time,
-            reconnect_timeout,
-            reconnect_timeout_wan,
-            disable_coordinates,
-            gossip_lan,
-            gossip_wan,
-            node_meta,
-            primary_datacenter,
-            autopilot_cleanup_dead_servers,
-            autopilot_last_contact_threshold,
-            autopilot_max_trailing_logs,
-            autopilot_min_quorum,
-            autopilot_server_stabilization_time,
-            encrypt,
-            tls_ca_file,
-            tls_cert_file,
-            tls_key_file,
-            log_level,
-            log_json,
-            raft_multiplier,
-            rpc_hold_timeout,
-            raft_trailing_logs,
-            http_max_conns_per_client,
-            kv_max_value_size,
-            txn_max_req_len,
-            default_query_time,
-            max_query_time,
-            disable_http_unprintable_char_filter,
-            response_headers,
-        } = over;
-        replace(&mut self.server, server);
-        replace(&mut self.bootstrap, bootstrap);
-        replace(&mut self.bootstrap_expect, bootstrap_expect);
-        replace(&mut self.node_name, node_name);
-        replace(&mut self.node_id, node_id);
-        replace(&mut self.datacenter, datacenter);
-        replace(&mut self.domain, domain);
-        replace(&mut self.data_dir, data_dir);
-        replace(&mut self.pid_file, pid_file);
-        replace(&mut self.bind_addr, bind_addr);
-        replace(&mut self.advertise_addr, advertise_addr);
-        replace(&mut self.advertise_addr_wan, advertise_addr_wan);
-        replace(&mut self.client_addr, client_addr);
-        replace(&mut self.addresses_http, addresses_http);
-        replace(&mut self.ports_http, ports_http);
-        replace(&mut self.ports_server, ports_server);
-        replace(&mut self.ports_serf_lan, ports_serf_lan);
-        replace(&mut self.ports_serf_wan, ports_serf_wan);
-        self.start_join.extend(start_join);
-        self.start_join_wan.extend(start_join_wan);
-        self.retry_join.extend(retry_join);
-        self.retry_join_wan.extend(retry_join_wan);
-        replace(&mut self.retry_interval, retry_interval);
-        replace(&mut self.retry_interval_wan, retry_interval_wan);
-        replace(&mut self.retry_max, retry_max);
-        replace(&mut self.retry_max_wan, retry_max_wan);
-        replace(&mut self.rejoin_after_leave, rejoin_after_leave);
-        replace(&mut self.leave_on_terminate, leave_on_terminate);
-        replace(&mut self.skip_leave_on_interrupt, skip_leave_on_interrupt);
-        replace(&mut self.leave_drain_time, leave_drain_time);
-        replace(&mut self.reconnect_timeout, reconnect_timeout);
-        replace(&mut self.reconnect_timeout_wan, reconnect_timeout_wan);
-        replace(&mut self.disable_coordinates, disable_coordinates);
-        self.gossip_lan.overlay(gossip_lan);
-        self.gossip_wan.overlay(gossip_wan);
-        self.node_meta.extend(node_meta);
-        replace(&mut self.primary_datacenter, primary_datacenter);
-        replace(
-            &mut self.autopilot_cleanup_dead_servers,
-            autopilot_cleanup_dead_servers,
-        );
-        replace(
-            &mut self.autopilot_last_contact_threshold,
-            autopilot_last_contact_threshold,
-        );
-        replace(&mut self.autopilot_max_trailing_logs, autopilot_max_trailing_logs);
-        replace(&mut self.autopilot_min_quorum, autopilot_min_quorum);
-        replace(
-            &mut self.autopilot_server_stabilization_time,
-            autopilot_server_stabilization_time,
-        );
-        replace(&mut self.encrypt, encrypt);
-        replace(&mut self.tls_ca_file, tls_ca_file);
-        replace(&mut self.tls_cert_file, tls_cert_file);
-        replace(&mut self.tls_key_file, tls_key_file);
-        replace(&mut self.log_level, log_level);
-        replace(&mut self.log_json, log_json);
-        replace(&mut self.raft_multiplier, raft_multiplier);
-        replace(&mut self.rpc_hold_timeout, rpc_hold_timeout);
-        replace(&mut self.raft_trailing_logs, raft_trailing_logs);
-        replace(&mut self.http_max_conns_per_client, http_max_conns_per_client);
-        replace(&mut self.kv_max_value_size, kv_max_value_size);
-        replace(&mut self.txn_max_req_len, txn_max_req_len);
-        replace(&mut self.default_query_time, default_query_time);
-        replace(&mut self.max_query_time, max_query_time);
-        replace(
-            &mut self.disable_http_unprintable_char_filter,
-            disable_http_unprintable_char_filter,
-        );
-        self.response_headers.extend(response_headers);
+        Layered::overlay(self, over);
     }
-}
 
-fn replace<T>(slot: &mut Option<T>, over: Option<T>) {
-    if over.is_some() {
-        *slot = over;
+    /// The keys that `other` sets otherwise.
+    pub(super) fn changed_keys(&self, other: &Self) -> impl Iterator<Item = &'static str> + use<> {
+        let keys = self.same(other).into_iter();
+        keys.filter(|(_, same)| !same).map(|(key, _)| key)
     }
 }
