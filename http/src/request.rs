@@ -1,6 +1,8 @@
 //! One request on its way through an endpoint.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_io::Timer;
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use futures_lite::{AsyncReadExt as _, FutureExt as _};
 use lictor_catalog::{Found, Query};
 use lictor_machine::Index;
-use trillium::{Conn, Headers, KnownHeaderName, Status};
+use trillium::{Conn, Headers, KnownHeaderName, Status, Transport};
 
 use crate::api::Api;
 use crate::backend::{ReadOptions, Reading, WriteOptions};
@@ -17,6 +19,7 @@ use crate::load::Held;
 use crate::offload::offload;
 use crate::params::Params;
 use crate::reply::{Content, Fault, Reply};
+use crate::transport::Connection;
 
 /// Where the limits on a request's size are documented; error texts point there, and clients match on them.
 const OPTIONS_PAGE: &str = "https://www.consul.io/docs/agent/options.html";
@@ -120,7 +123,18 @@ impl Request<'_> {
             stopping.shutting_down().await;
             None
         });
-        let waited = self.conn.cancel_on_disconnect(waiting).await;
+        let mut waiting = pin!(waiting);
+        let transport: &mut trillium_http::Conn<Box<dyn Transport>> = self.conn.as_mut();
+        let mut connection = Connection::of(transport.transport_mut());
+        let waited = poll_fn(|cx| {
+            if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(Some(waited));
+            }
+            // On a server of another kind nobody is known to leave.
+            let left = connection.as_mut().map_or(Poll::Pending, |it| it.poll_left(cx));
+            left.map(|()| None)
+        });
+        let waited = waited.await;
         waited.ok_or_else(|| Fault::new(Status::RequestTimeout, "The client left").closing())
     }
 

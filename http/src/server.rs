@@ -14,15 +14,15 @@ use std::time::Duration;
 use async_io::Timer;
 use async_net::TcpListener;
 use async_net::unix::UnixListener;
-use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, FutureExt as _};
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use lictor_metrics::Registry;
 use lictor_runtime::Runtime;
-use trillium::{Conn, Handler, Info, Upgrade};
+use trillium::{Conn, Handler, Info, Transport, Upgrade};
 use trillium_http::h1::{H1Connection, H1ConnectionResult};
 use trillium_http::{HttpConfig, HttpContext, Swansong};
 
 use crate::admission::{Admission, Place, Refusal};
-use crate::transport::{Patience, Patient};
+use crate::transport::{Connection, Patience, Patient, Stream};
 
 /// How long a peer may go on sending after an answer that ends its connection. What it sends is thrown away; a
 /// connection closed earlier would be reset, and the answer lost with it.
@@ -141,7 +141,12 @@ impl Server {
         metrics: &Registry,
         mut handler: impl Handler,
     ) -> Self {
-        let config = HttpConfig::default().with_head_max_len(limits.head_bytes);
+        // Room for what requests and answers mostly have: trillium's own guess takes some kilobytes of each connection.
+        let config = HttpConfig::default()
+            .with_head_max_len(limits.head_bytes)
+            .with_request_buffer_initial_len(512)
+            .with_request_header_initial_capacity(8)
+            .with_response_header_initial_capacity(8);
         let mut info = Info::from(HttpContext::new().with_config(config));
         handler.init(&mut info).await;
         let context = HttpContext::from(info);
@@ -209,10 +214,6 @@ struct Shared<H> {
     handler: H,
 }
 
-/// Anything that bytes go through both ways.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static> Stream for S {}
-
 impl<H: Handler> Shared<H> {
     async fn accept_tcp(self: &Arc<Self>, listener: TcpListener) {
         while let Some(accepted) = self.context.swansong().interrupt(listener.accept()).await {
@@ -248,7 +249,7 @@ impl<H: Handler> Shared<H> {
                 let abort = self.abort.clone();
                 let connection = async move {
                     // Cut or served to its end, all the same.
-                    let _ = abort.interrupt(pin!(shared.serve(stream, client))).await;
+                    let _ = abort.interrupt(pin!(shared.serve(Box::new(stream), client))).await;
                     drop(place);
                 };
                 self.runtime.spawn(connection).detach();
@@ -261,17 +262,22 @@ impl<H: Handler> Shared<H> {
         }
     }
 
-    async fn serve<S: Stream>(&self, stream: S, client: Option<IpAddr>) {
-        let stream = Patient::new(stream, self.patience);
+    async fn serve(&self, stream: Box<dyn Stream>, client: Option<IpAddr>) {
+        // As trillium hands it to handlers, so that it need not be wrapped for each request.
+        let transport: Box<dyn Transport> = Box::new(Patient::new(stream, self.patience));
         let handler = &self.handler;
-        let result = H1Connection::new(Arc::clone(&self.context), stream)
+        let result = H1Connection::new(Arc::clone(&self.context), transport)
             .run(|mut conn| async move {
                 conn.set_peer_ip(client);
-                conn.transport_mut().handling();
+                if let Some(connection) = Connection::of(conn.transport_mut()) {
+                    connection.handling();
+                }
                 let conn = handler.run(Conn::from(conn)).await;
                 let conn = handler.before_send(conn).await;
-                let mut conn = conn.into_inner::<Patient<S>>();
-                conn.transport_mut().handled();
+                let mut conn = conn.into_inner::<Box<dyn Transport>>();
+                if let Some(connection) = Connection::of(conn.transport_mut()) {
+                    connection.handled();
+                }
                 conn
             })
             .await;
@@ -283,7 +289,9 @@ impl<H: Handler> Shared<H> {
                 .await;
         } else if let H1ConnectionResult::Upgrade(mut upgrade) = result {
             // The answer goes on for as long as there is something to say, and no request follows.
-            upgrade.transport_mut().handling();
+            if let Some(connection) = Connection::of(upgrade.transport_mut()) {
+                connection.handling();
+            }
             let upgrade = Upgrade::from(upgrade);
             if handler.has_upgrade(&upgrade) {
                 handler.upgrade(upgrade).await;

@@ -1,5 +1,6 @@
 //! A stream that does not wait for its peer for ever.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -23,6 +24,24 @@ pub(crate) struct Patience {
 /// How many bytes a peer must take in a second, in the long run.
 const BYTES_A_SECOND: f64 = 4096.0;
 
+/// How many bytes a peer may send while a request of its is handled: part of the next one.
+const AHEAD: usize = 512;
+
+/// Anything that bytes go through both ways.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static> Stream for S {}
+
+/// What a server's connections are, to whom they are only transports.
+pub(crate) type Connection = Patient<Box<dyn Stream>>;
+
+impl Connection {
+    /// The connection that a transport is; `None` if it belongs to a server of another kind.
+    pub(crate) fn of(transport: &mut Box<dyn Transport>) -> Option<&mut Self> {
+        let transport: &mut dyn Any = &mut **transport;
+        transport.downcast_mut()
+    }
+}
+
 /// Which part of the exchange is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -42,6 +61,8 @@ pub(crate) struct Patient<S> {
     stream: S,
     patience: Patience,
     phase: Phase,
+    /// What the peer sent while its last request was handled.
+    ahead: Vec<u8>,
     /// How much longer the peer may take none of an answer.
     write_patience: Duration,
     /// Since when a write waits.
@@ -56,6 +77,7 @@ impl<S> Patient<S> {
             stream,
             patience,
             phase: Phase::Idle(None),
+            ahead: Vec::new(),
             write_patience: patience.write,
             write_waits: None,
             alarm: Alarm::default(),
@@ -77,7 +99,11 @@ impl<S> Patient<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let read = if this.ahead.is_empty() {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        } else {
+            Poll::Ready(Ok(this.take_ahead(buf)))
+        };
         match (this.phase, &read) {
             (Phase::Handling, _) | (Phase::Head(_), Poll::Ready(_)) => read,
             (Phase::Idle(_), Poll::Ready(_)) => {
@@ -96,6 +122,39 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
                 .poll(cx, due)
                 .map(|()| Err(io::ErrorKind::TimedOut.into())),
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Patient<S> {
+    /// Ready once the peer has left, while a request of its is handled. One that has ended its side of the stream counts as gone. One
+    /// that sends much ahead of its turn is not read from any more, and so is not known to be gone before its turn comes.
+    ///
+    /// Unlike trillium's own way, this takes no memory of those who wait in silence, as those do who wait for a change.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; AHEAD];
+        loop {
+            let room = &mut scratch[self.ahead.len()..];
+            if room.is_empty() {
+                return Poll::Pending;
+            }
+            match Pin::new(&mut self.stream).poll_read(cx, room) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(read)) => self.ahead.extend_from_slice(&room[..read]),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Hands out what was read ahead.
+    fn take_ahead(&mut self, buf: &mut [u8]) -> usize {
+        let taken = self.ahead.len().min(buf.len());
+        buf[..taken].copy_from_slice(&self.ahead[..taken]);
+        if taken == self.ahead.len() {
+            self.ahead = Vec::new();
+        } else {
+            self.ahead.drain(..taken);
+        }
+        taken
     }
 }
 
@@ -257,6 +316,61 @@ mod tests {
             write: SOON,
         });
         timed_out(block_on(near.write_all(&vec![0; 16 << 20])));
+    }
+
+    #[test]
+    fn who_leaves_is_noticed_and_what_came_before_is_not_lost() {
+        let (mut near, mut far) = pair(Patience {
+            idle: NEVER,
+            head: NEVER,
+            write: NEVER,
+        });
+        near.handling();
+        block_on(async {
+            let mut left = async |near: &mut Patient<_>| {
+                std::future::poll_fn(|cx| Poll::Ready(near.poll_left(cx).is_ready())).await
+            };
+            assert!(!left(&mut near).await);
+            assert_eq!(near.ahead.capacity(), 0, "silence takes no memory");
+            far.write_all(b"GET /next").await.unwrap();
+            while near.ahead.len() < 9 {
+                assert!(!left(&mut near).await);
+            }
+            near.handled();
+            let mut buf = [0; 6];
+            assert_eq!(near.read(&mut buf).await.unwrap(), 6);
+            assert_eq!(&buf, b"GET /n");
+            assert_eq!(near.read(&mut buf).await.unwrap(), 3);
+            assert_eq!((&buf[..3], near.ahead.capacity()), (&b"ext"[..], 0));
+
+            near.handling();
+            drop(far);
+            std::future::poll_fn(|cx| near.poll_left(cx)).await;
+        });
+    }
+
+    #[test]
+    fn who_sends_much_ahead_of_its_turn_is_not_listened_to() {
+        let (mut near, mut far) = pair(Patience {
+            idle: NEVER,
+            head: NEVER,
+            write: NEVER,
+        });
+        near.handling();
+        block_on(async {
+            far.write_all(&[7; 3 * AHEAD]).await.unwrap();
+            drop(far);
+            while near.ahead.len() < AHEAD {
+                let left = std::future::poll_fn(|cx| Poll::Ready(near.poll_left(cx))).await;
+                assert!(left.is_pending());
+            }
+            let left = std::future::poll_fn(|cx| Poll::Ready(near.poll_left(cx))).await;
+            assert!(left.is_pending(), "it may have left, but has its turn first");
+            near.handled();
+            let mut all = Vec::new();
+            near.read_to_end(&mut all).await.unwrap();
+            assert_eq!(all, [7; 3 * AHEAD]);
+        });
     }
 
     /// Takes so many bytes now and then.

@@ -101,6 +101,8 @@ where
         shared: Some(Arc::clone(&shared)),
     };
     let ending = Ending(shared);
+    // What follows would hold the future itself three times: as what it is given, as what it calls, and as what that pins.
+    let future = Box::pin(future);
     let body = async move {
         // The future is dropped inside, so that a panic of its destructor is caught too, and so that whoever waits
         // for the end finds that it has let go of everything.
@@ -267,6 +269,16 @@ mod tests {
         let (task, body) = prepare(async { panic!("it was cancelled") });
         drop(task);
         block_on(body);
+    }
+
+    #[test]
+    fn a_task_is_hardly_larger_than_its_future() {
+        let (_task, body) = prepare(async {
+            let large = [0_u8; 4096];
+            pending::<()>().await;
+            drop(large);
+        });
+        assert!(size_of_val(&body) < 512, "{} bytes beside the future", size_of_val(&body));
     }
 
     #[test]
