@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{
+    Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+};
 use lictor_http::{
     Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
     UserEvent, WriteOptions,
@@ -72,6 +74,21 @@ impl Backend for ServerBackend {
                     .await
             }
             None => self.server.write(action).await,
+        }
+    }
+
+    async fn renew_session(
+        &self,
+        session: SessionId,
+        mut options: WriteOptions,
+    ) -> Result<Option<Arc<Session>>, Failure> {
+        let wanted = options.datacenter.take();
+        match self.far(wanted.as_deref()) {
+            Some(far) => {
+                let question = Question::RenewSession { session, options };
+                self.others.ask(Some(far), question).await
+            }
+            None => self.server.renew_session(session).await,
         }
     }
 

@@ -1,9 +1,12 @@
 //! The HTTP API's questions at an agent in client mode: what it knows itself, and what it asks the servers.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{
+    Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+};
 use lictor_http::{
     Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
     UserEvent, WriteOptions,
@@ -39,6 +42,16 @@ impl Backend for ClientBackend {
     async fn write(&self, action: Action, mut options: WriteOptions) -> Result<Outcome, Failure> {
         let datacenter = options.datacenter.take();
         let question = Question::Write { action, options };
+        self.servers.ask(datacenter.as_deref(), question).await
+    }
+
+    async fn renew_session(
+        &self,
+        session: SessionId,
+        mut options: WriteOptions,
+    ) -> Result<Option<Arc<Session>>, Failure> {
+        let datacenter = options.datacenter.take();
+        let question = Question::RenewSession { session, options };
         self.servers.ask(datacenter.as_deref(), question).await
     }
 

@@ -61,6 +61,7 @@ impl Handle {
             // The loop may have ended after it was proposed, and others may carry it out.
             Request::Write(_) | Request::Operator(OperatorRequest::Remove(_)) => RequestError::LeadershipLost,
             Request::Read(_)
+            | Request::RenewSession(_)
             | Request::TransferLeadership(_)
             | Request::Operator(OperatorRequest::Servers { .. } | OperatorRequest::Health) => stopped.clone(),
         };

@@ -262,7 +262,12 @@ fn read_call(peer: &Identity, request: &[u8]) -> Result<Call, String> {
         Call::Hello(_) | Call::Found(_) | Call::Adopt(_) if peer.role != Role::Server => {
             Err("it greets as a server, and its certificate is not a server's".to_owned())
         }
-        Call::Hello(_) | Call::Found(_) | Call::Adopt(_) | Call::Write(_) | Call::Operator(_) => Ok(call),
+        Call::Hello(_)
+        | Call::Found(_)
+        | Call::Adopt(_)
+        | Call::Write(_)
+        | Call::Operator(_)
+        | Call::RenewSession(_) => Ok(call),
     }
 }
 
@@ -280,7 +285,8 @@ fn read_reply(peer: &Identity, answer: &[u8]) -> Result<Reply, String> {
         | Reply::NotLeader(_)
         | Reply::Failed(_)
         | Reply::Adopted(_)
-        | Reply::Operator(_) => Ok(reply),
+        | Reply::Operator(_)
+        | Reply::Renewed(_) => Ok(reply),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
-use lictor_catalog::{Action, Found, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{Action, Found, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult};
 use lictor_http::{
     Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerHealth, ServerRef, ServersHealth,
 };
@@ -16,15 +16,17 @@ use lictor_raft::{self as raft, Role};
 use lictor_runtime::{Clock as _, SystemClock};
 
 use crate::handle::Handle;
+use crate::metrics::RequestCounts;
 use crate::storage::Space;
 use crate::view::View;
 
 /// A server, as its own data center sees it. Data centers in options are not looked at.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) view: Arc<View>,
     pub(crate) handle: Handle,
     pub(crate) space: Space,
+    pub(crate) counts: Arc<RequestCounts>,
 }
 
 /// How good an answer is.
@@ -37,6 +39,8 @@ struct Freshness {
 impl Server {
     /// See [`lictor_http::Backend::read`].
     pub(crate) async fn read(&self, query: Query, options: ReadOptions) -> Result<Reading<Found>, Failure> {
+        self.counts.requests.increment();
+        self.counts.queries.increment();
         let fresh = self.gate(options.mode).await?;
         let answer = |(index, value)| {
             let Freshness {
@@ -86,6 +90,8 @@ impl Server {
         ops: Vec<TxnOp>,
         options: ReadOptions,
     ) -> Result<Reading<Result<Vec<TxnResult>, Vec<TxnError>>>, Failure> {
+        self.counts.requests.increment();
+        self.counts.queries.increment();
         let Freshness {
             known_leader,
             last_contact,
@@ -102,13 +108,36 @@ impl Server {
 
     /// See [`lictor_http::Backend::write`].
     pub(crate) async fn write(&self, action: Action) -> Result<Outcome, Failure> {
+        self.counts.requests.increment();
+        let (start, of, leading) = (std::time::Instant::now(), self.counts.of(&action), self.leads());
         match self.handle.request(Request::Write(action)).await {
-            Answer::Written { outcome, .. } => Ok(outcome),
+            Answer::Written { outcome, .. } => {
+                self.counts.written(of, start, leading);
+                Ok(outcome)
+            }
             other @ (Answer::Readable { .. }
+            | Answer::Transferred
+            | Answer::Operator(_)
+            | Answer::Renewed(_)
+            | Answer::Failed(_)) => Err(self.unanswered(other)),
+        }
+    }
+
+    /// See [`lictor_http::Backend::renew_session`].
+    pub(crate) async fn renew_session(&self, session: SessionId) -> Result<Option<Arc<Session>>, Failure> {
+        match self.handle.request(Request::RenewSession(session)).await {
+            Answer::Renewed(session) => Ok(session),
+            other @ (Answer::Written { .. }
+            | Answer::Readable { .. }
             | Answer::Transferred
             | Answer::Operator(_)
             | Answer::Failed(_)) => Err(self.unanswered(other)),
         }
+    }
+
+    /// Whether this server is the leader, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.view.standing().role == Role::Leader
     }
 
     /// Where the leader is, if there is one.
@@ -166,6 +195,7 @@ impl Server {
             other @ (Answer::Written { .. }
             | Answer::Readable { .. }
             | Answer::Transferred
+            | Answer::Renewed(_)
             | Answer::Failed(_)) => Err(self.unanswered(other)),
         }
     }
@@ -175,9 +205,11 @@ impl Server {
         match answer {
             Answer::Failed(error) => self.failure(error),
             // The node answers what it was asked.
-            Answer::Written { .. } | Answer::Readable { .. } | Answer::Transferred | Answer::Operator(_) => {
-                Failure::Stopping
-            }
+            Answer::Written { .. }
+            | Answer::Readable { .. }
+            | Answer::Transferred
+            | Answer::Operator(_)
+            | Answer::Renewed(_) => Failure::Stopping,
         }
     }
 
@@ -210,7 +242,7 @@ impl Server {
             match self.handle.request(Request::Read(mode)).await {
                 Answer::Readable { .. } => {}
                 Answer::Failed(error) => return Err(self.failure(error)),
-                Answer::Written { .. } | Answer::Transferred | Answer::Operator(_) => {
+                Answer::Written { .. } | Answer::Transferred | Answer::Operator(_) | Answer::Renewed(_) => {
                     return Err(Failure::Stopping);
                 }
             }
@@ -340,6 +372,7 @@ mod tests {
             view: Arc::new(View::new(State::new(), nobody())),
             handle: Handle::new(inbox, completions),
             space,
+            counts: Arc::new(RequestCounts::new(&lictor_metrics::Registry::new())),
         };
         let node = async {
             let mut asked = BTreeSet::<Token>::new();

@@ -13,7 +13,7 @@ use uuid::{Builder, Uuid};
 use crate::backend::{Backend, Failure};
 use crate::load::{Held, Load};
 use crate::log_lines::LogLines;
-use crate::metrics::Timers;
+use crate::metrics::{MetricNames, Timers};
 use crate::params::{self, Params, Waits};
 use crate::renderings::Renderings;
 use crate::reply::{Content, Fault, Reply};
@@ -21,10 +21,7 @@ use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, ROUTES, Route, Routed, route};
 use crate::server::Limits;
 use crate::this_agent::ThisAgent;
-use crate::{
-    acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator,
-    status, txn,
-};
+use crate::{acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator, session, status, txn};
 
 /// What can be set about the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +32,8 @@ pub struct Config {
     pub allow_unprintable: bool,
     /// How many bytes the value of a key may have (`limits.kv_max_value_size`).
     pub kv_max_value_size: usize,
+    /// The shortest TTL that a session may have (`session_ttl_min`).
+    pub session_ttl_min: Duration,
     /// How many bytes the request of a transaction may have (`limits.txn_max_req_len`). If `kv_max_value_size` is larger,
     /// that counts.
     pub txn_max_req_len: usize,
@@ -51,6 +50,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Whether metrics are told to Prometheus (a `telemetry.prometheus_retention_time` above 0).
     pub prometheus: bool,
+    /// What metrics are called.
+    pub metric_names: MetricNames,
     /// What is too much at once. Those of connections are the server's.
     pub limits: Limits,
     /// Where the randomness of blocking queries' waits and of events' names comes from.
@@ -63,6 +64,7 @@ impl Default for Config {
             always_pretty: false,
             allow_unprintable: false,
             kv_max_value_size: 512 << 10,
+            session_ttl_min: Duration::from_secs(10),
             txn_max_req_len: 512 << 10,
             default_query_time: Duration::from_mins(5),
             max_query_time: Duration::from_mins(10),
@@ -70,6 +72,7 @@ impl Default for Config {
             coordinates: true,
             body_timeout: Duration::from_mins(1),
             prometheus: false,
+            metric_names: MetricNames::default(),
             limits: Limits::default(),
             seed: 0,
         }
@@ -226,6 +229,12 @@ impl Api {
             Endpoint::Join => agent::join(&request).await,
             Endpoint::Leave => agent::leave(&request).await,
             Endpoint::ForceLeave => agent::force_leave(&request).await,
+            Endpoint::SessionCreate => session::create(&mut request).await,
+            Endpoint::SessionDestroy => session::destroy(&mut request).await,
+            Endpoint::SessionRenew => session::renew(&mut request).await,
+            Endpoint::SessionInfo => session::info(&mut request).await,
+            Endpoint::SessionNode => session::node(&mut request).await,
+            Endpoint::SessionList => session::list(&mut request).await,
             Endpoint::EventFire => event::fire(&mut request).await,
             Endpoint::EventList => event::list(&mut request).await,
             Endpoint::CoordinateDatacenters => coordinate::datacenters(&request).await,

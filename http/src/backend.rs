@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lictor_catalog::{Action, Found, NodeCoordinate, Outcome, Query, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{
+    Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+};
 use lictor_machine::Index;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +36,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Commits a change and says what became of it. After [`Failure::LeadershipLost`] it may have happened, and after
     /// [`Failure::Unreachable`], if another agent was asked; after every other failure it has not.
     async fn write(&self, action: Action, options: WriteOptions) -> Result<Outcome, Failure>;
+
+    /// Gives a session its time anew, and says what it is; `None` if there is none of this name.
+    async fn renew_session(
+        &self,
+        session: SessionId,
+        options: WriteOptions,
+    ) -> Result<Option<Arc<Session>>, Failure>;
 
     /// The address of the leader's servers' plane; `None` while there is no known leader. `datacenter`: another one
     /// than the agent's own.

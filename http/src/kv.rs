@@ -127,7 +127,7 @@ async fn put(request: &mut Request<'_>) -> Result<Reply, Fault> {
     } else {
         (KvWrite::Set(pair), false)
     };
-    let outcome = request.api.backend.write(Action::Kv(write), options).await?;
+    let outcome = request.write(Action::Kv(write), options).await?;
     changed(request, outcome, conditional)
 }
 
@@ -144,7 +144,7 @@ async fn delete(request: &mut Request<'_>) -> Result<Reply, Fault> {
             None => (KvWrite::Delete(key), false),
         }
     };
-    let outcome = request.api.backend.write(Action::Kv(write), options).await?;
+    let outcome = request.write(Action::Kv(write), options).await?;
     changed(request, outcome, conditional)
 }
 

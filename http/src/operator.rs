@@ -78,10 +78,10 @@ async fn set_autopilot(request: &mut Request<'_>) -> Result<Reply, Fault> {
         config,
         cas: cas.map(Index),
     };
-    match request.api.backend.write(action, options).await? {
+    match request.write(action, options).await? {
         Outcome::Done(done) => Ok(request.json(&done, 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) => Err(unexpected()),
+        Outcome::Txn(_) | Outcome::Session(_) => Err(unexpected()),
     }
 }
 

@@ -37,6 +37,18 @@ pub(crate) enum Endpoint {
     Leave,
     /// `/v1/agent/force-leave/NODE`
     ForceLeave,
+    /// `/v1/session/create`
+    SessionCreate,
+    /// `/v1/session/destroy/SESSION`
+    SessionDestroy,
+    /// `/v1/session/renew/SESSION`
+    SessionRenew,
+    /// `/v1/session/info/SESSION`
+    SessionInfo,
+    /// `/v1/session/node/NODE`
+    SessionNode,
+    /// `/v1/session/list`
+    SessionList,
     /// `/v1/event/fire/NAME`
     EventFire,
     /// `/v1/event/list`
@@ -204,6 +216,12 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::new("/v1/agent/join/", Endpoint::Join, PUT),
     Route::new("/v1/agent/leave", Endpoint::Leave, PUT),
     Route::new("/v1/agent/force-leave/", Endpoint::ForceLeave, PUT),
+    Route::new("/v1/session/create", Endpoint::SessionCreate, PUT),
+    Route::new("/v1/session/destroy/", Endpoint::SessionDestroy, PUT),
+    Route::new("/v1/session/renew/", Endpoint::SessionRenew, PUT),
+    Route::new("/v1/session/info/", Endpoint::SessionInfo, GET),
+    Route::new("/v1/session/node/", Endpoint::SessionNode, GET),
+    Route::new("/v1/session/list", Endpoint::SessionList, GET),
     Route::new("/v1/event/fire/", Endpoint::EventFire, PUT),
     Route::new("/v1/event/list", Endpoint::EventList, GET),
     Route::new("/v1/coordinate/datacenters", Endpoint::CoordinateDatacenters, GET),

@@ -147,6 +147,10 @@ impl Service {
                 options.datacenter = None;
                 answer(backend.remove_raft_server(server, options).await)
             }
+            Question::RenewSession { session, mut options } => {
+                options.datacenter = None;
+                answer(backend.renew_session(session, options).await)
+            }
             Question::ServersHealth { mut options } => {
                 options.datacenter = None;
                 answer(backend.servers_health(options).await)

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use lictor_catalog::{
-    Action, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, TxnError,
-    TxnOp, TxnResult,
+    Action, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, Session,
+    SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
@@ -148,6 +148,10 @@ impl Backend for Fake {
 
     async fn write(&self, _: Action, _: WriteOptions) -> Result<Outcome, Failure> {
         self.act().await.map(|_| Outcome::Done(true))
+    }
+
+    async fn renew_session(&self, _: SessionId, _: WriteOptions) -> Result<Option<Arc<Session>>, Failure> {
+        self.act().await.map(|_| None)
     }
 
     async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {
@@ -335,6 +339,7 @@ impl Agent {
             plane,
             Duration::from_secs(7),
             runtime(),
+            crate::metrics::CallCounts::new(&lictor_metrics::Registry::new()),
         )
     }
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use lictor_catalog::{
-    Action, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Query, TxnError, TxnOp, TxnResult,
+    Action, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Query, SessionId, TxnError, TxnOp,
+    TxnResult,
 };
 use lictor_http::{Failure, ReadMode, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
 use lictor_machine::Index;
@@ -89,6 +90,13 @@ pub enum Question {
         /// How to read.
         options: ReadOptions,
     },
+    /// Answered with an `Option<Arc<Session>>`.
+    RenewSession {
+        /// Which.
+        session: SessionId,
+        /// How.
+        options: WriteOptions,
+    },
 }
 
 impl Question {
@@ -104,8 +112,11 @@ impl Question {
             | Self::WanCoordinates
             | Self::UpdateCoordinate { .. }
             | Self::RaftServers { .. }
-            | Self::ServersHealth { .. } => true,
-            Self::Write { .. } | Self::FireEvent { .. } | Self::RemoveRaftServer { .. } => false,
+            | Self::ServersHealth { .. }
+            | Self::RenewSession { .. } => true,
+            // What has an idempotency key is carried out once, however often it is asked for.
+            Self::Write { action, .. } => matches!(action, Action::Once(_)),
+            Self::FireEvent { .. } | Self::RemoveRaftServer { .. } => false,
         }
     }
 
@@ -114,7 +125,7 @@ impl Question {
     pub fn is_for_leader(&self) -> bool {
         let fresh = |options: &ReadOptions| !matches!(options.mode, ReadMode::Stale { .. });
         match self {
-            Self::Write { .. } | Self::RemoveRaftServer { .. } => true,
+            Self::Write { .. } | Self::RemoveRaftServer { .. } | Self::RenewSession { .. } => true,
             Self::Read { options, .. } => fresh(options) && options.min_index == Index::ZERO,
             Self::ReadTxn { options, .. }
             | Self::RaftServers { options }
@@ -145,7 +156,8 @@ impl Question {
             | Self::UpdateCoordinate { .. }
             | Self::RaftServers { .. }
             | Self::RemoveRaftServer { .. }
-            | Self::ServersHealth { .. } => Duration::ZERO,
+            | Self::ServersHealth { .. }
+            | Self::RenewSession { .. } => Duration::ZERO,
         }
     }
 
@@ -173,7 +185,8 @@ impl Question {
                 | Self::UpdateCoordinate { .. }
                 | Self::RaftServers { .. }
                 | Self::RemoveRaftServer { .. }
-                | Self::ServersHealth { .. } => 0,
+                | Self::ServersHealth { .. }
+                | Self::RenewSession { .. } => 0,
             }
     }
 }

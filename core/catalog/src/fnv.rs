@@ -49,10 +49,3 @@ impl Fnv128 {
         self.0
     }
 }
-
-/// A hash of a list of texts, to tell requests apart. Equal lists have equal hashes, on every server and for ever.
-pub fn fingerprint(texts: &[&[u8]]) -> u64 {
-    let mut hash = Fnv64::new();
-    texts.iter().for_each(|text| hash.bytes(text));
-    hash.finish()
-}

@@ -305,7 +305,10 @@ impl Builder {
             let detail = "the session that holds its lock is missing";
             return Err(misfit(Misfit(Table::Kv, key.clone(), detail)));
         }
-        let staging = self.staged.finish().map_err(|(key, detail)| misfit(Misfit(Table::Staged, key, detail)))?;
+        let staging = self
+            .staged
+            .finish()
+            .map_err(|(key, detail)| misfit(Misfit(Table::Staged, key, detail)))?;
         Ok(State {
             applied,
             kv: self.kv,

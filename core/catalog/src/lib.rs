@@ -44,6 +44,7 @@ mod chunk;
 mod codec;
 mod command;
 mod coordinate;
+mod counts;
 mod discovery;
 mod edit;
 mod export;
@@ -78,6 +79,7 @@ pub use coordinate::{
     COORDINATE_DIMENSIONS, Coordinate, CoordinateEntry, InvalidCoordinate, MAX_COORDINATE_NAME_BYTES,
     MAX_COORDINATE_UPDATES, NodeCoordinate,
 };
+pub use counts::Counts;
 pub use discovery::{
     CatalogChange, CheckDef, CheckDefinition, CheckRecord, ConnectDef, Deregistration, Instance, Labels,
     MAX_CATALOG_CHANGES, MAX_CHECKS, MAX_LABELS, MAX_NAME_BYTES, MAX_OUTPUT_BYTES, MAX_PROXY_BYTES, MAX_TAGS,
@@ -87,7 +89,6 @@ pub use discovery::{
 };
 pub use edit::{Touch, Touched};
 pub use export::{Cursor, Export};
-pub use fnv::fingerprint;
 pub use import::{Builder, RowError};
 pub use kv::KvEntry;
 pub use locks::{LockDelay, MAX_LOCK_DELAYS};

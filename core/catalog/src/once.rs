@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::codec::DecodeError;
 use crate::command::{Action, Key, Outcome};
 use crate::edit::Edit;
-use crate::fnv::Fnv128;
+use crate::fnv::{Fnv64, Fnv128};
 use crate::row::{Table, ValueError, decode, encode};
+use crate::session::{SessionDef, SessionId};
 use crate::size::size;
 use crate::state::State;
 
@@ -59,19 +60,31 @@ impl IdempotencyKey {
 pub struct Once {
     /// The key.
     pub key: IdempotencyKey,
-    /// A hash of the request. Another request under the same key is refused.
-    pub request: u64,
+    /// A hash of what is asked for. Another request under the same key is refused.
+    request: u64,
     /// The change, encoded: so that none can hold another, and that one a third, to no end.
     action: Bytes,
 }
 
 impl Once {
     /// This change under this key, if it is one that takes a key: a change of keys, of the catalog, of sessions, or of settings.
-    pub fn new(key: IdempotencyKey, request: u64, action: &Action) -> Option<Self> {
+    pub fn new(key: IdempotencyKey, action: &Action) -> Option<Self> {
         if !takes_key(action) {
             return None;
         }
-        let action = postcard::to_allocvec(action).ok()?.into();
+        let encoded = postcard::to_allocvec(action).ok()?;
+        let request = if let Action::CreateSession(def) = action {
+            // Its name is drawn anew each time, and not asked for.
+            let unnamed = SessionDef {
+                id: SessionId::default(),
+                ..SessionDef::clone(def)
+            };
+            let unnamed = Action::CreateSession(Box::new(unnamed));
+            fingerprint(&postcard::to_allocvec(&unnamed).ok()?)
+        } else {
+            fingerprint(&encoded)
+        };
+        let action = encoded.into();
         Some(Self { key, request, action })
     }
 
@@ -194,7 +207,9 @@ impl State {
     pub(crate) fn once(&mut self, edit: &mut Edit, once: &Once) -> Outcome {
         if let Some(receipt) = self.receipts.get(once.key) {
             if receipt.request != once.request {
-                return refused("the idempotency key was used for another request before: each needs its own");
+                return refused(
+                    "the idempotency key was used for another request before: each needs its own",
+                );
             }
             return receipt.outcome.clone();
         }
@@ -247,6 +262,12 @@ const fn takes_key(action: &Action) -> bool {
         | Action::ForgetReceipts(_)
         | Action::Restore(_) => false,
     }
+}
+
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hash = Fnv64::new();
+    hash.bytes(bytes);
+    hash.finish()
 }
 
 fn refused(why: &str) -> Outcome {

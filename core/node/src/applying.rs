@@ -96,12 +96,14 @@ impl Node {
             self.applying.applied = entry.id;
             if std::mem::take(&mut changes.replaced) {
                 self.store_whole();
+                self.drop_terms();
             }
         }
         self.applying
             .log_sizes
             .push_back((self.applying.applied.index, size));
         self.applying.log_bytes += size;
+        self.keep_terms(&changes.rows);
         self.keep_rows(changes.rows);
         self.publish(changes.touched);
         let through = self.applying.applied.index;

@@ -45,6 +45,8 @@ pub struct Config {
     pub tombstone_ttl: Duration,
     /// How often tombstones are looked through.
     pub tombstone_interval: Duration,
+    /// How long the answer to a change under an idempotency key is kept, at least.
+    pub receipt_ttl: Duration,
     /// How often the leader looks whether the right servers are in the configuration.
     pub autopilot_interval: Duration,
     /// How the leader cares for the configuration, until an operator says otherwise.
@@ -77,6 +79,7 @@ impl Config {
             chunk_bytes: 512 << 10,
             tombstone_ttl: Duration::from_mins(15),
             tombstone_interval: Duration::from_secs(30),
+            receipt_ttl: Duration::from_mins(10),
             autopilot_interval: Duration::from_secs(1),
             autopilot: AutopilotConfig::default(),
             requests_max: 100_000,

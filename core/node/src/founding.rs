@@ -517,6 +517,7 @@ impl Node {
             Call::Found(founding) => self.handle_found(id, from, founding),
             Call::Write(action) => self.handle_call_request(id, Request::Write(action)),
             Call::Operator(request) => self.handle_call_request(id, Request::Operator(request)),
+            Call::RenewSession(session) => self.handle_call_request(id, Request::RenewSession(session)),
             Call::Adopt(cluster) => self.handle_adopt(id, cluster),
         }
     }

@@ -1,10 +1,11 @@
 //! What goes into a node and what comes out of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use core::time::Duration;
 
-use lictor_catalog::{Action, Export, Outcome, State, Touched};
+use lictor_catalog::{Action, Export, Outcome, Session, SessionId, State, Touched};
 use lictor_gossip::MemberState;
 use lictor_machine::{Index, Instant, NodeId, Token};
 use lictor_raft::{
@@ -115,6 +116,8 @@ pub enum Request {
     TransferLeadership(Option<NodeId>),
     /// What operators want to know or to have done.
     Operator(OperatorRequest),
+    /// Give this session its time anew.
+    RenewSession(SessionId),
 }
 
 /// What operators want of a cluster's servers.
@@ -206,6 +209,8 @@ pub enum Answer {
     Transferred,
     /// To an operator.
     Operator(OperatorAnswer),
+    /// The session was renewed, and is this; `None`: there is no such session.
+    Renewed(Option<Arc<Session>>),
     /// It did not work.
     Failed(RequestError),
 }
@@ -271,6 +276,8 @@ pub enum Call {
     Adopt(ClusterId),
     /// "Do this for an operator." Only a leader does.
     Operator(OperatorRequest),
+    /// "Give this session its time anew." Only a leader does.
+    RenewSession(SessionId),
 }
 
 /// The reply to a [`Call`].
@@ -287,14 +294,16 @@ pub enum Reply {
         /// What became of it.
         outcome: Outcome,
     },
-    /// To `Write` and `Operator`: not the leader; nothing was changed. Try this one.
+    /// To `Write`, `Operator` and `RenewSession`: not the leader; nothing was changed. Try this one.
     NotLeader(Option<NodeId>),
-    /// To `Write` and `Operator`: it did not work.
+    /// To `Write`, `Operator` and `RenewSession`: it did not work.
     Failed(RequestError),
     /// To `Adopt`: agreed, and durable; or why not.
     Adopted(Result<(), FoundRefusal>),
     /// To `Operator`.
     Operator(OperatorAnswer),
+    /// To `RenewSession`: the session was renewed, and is this; `None`: there is no such session.
+    Renewed(Option<Arc<Session>>),
 }
 
 /// Why a server does not agree to found a cluster.
@@ -492,4 +501,6 @@ pub enum Timer {
     Tombstones,
     /// The leader looks whether the right servers are in the configuration.
     Autopilot,
+    /// The leader looks for what has run out: sessions, lock delays, answers that were kept for long enough.
+    Terms,
 }

@@ -111,7 +111,8 @@ impl Node {
                 | Reply::Written { .. }
                 | Reply::NotLeader(_)
                 | Reply::Failed(_)
-                | Reply::Operator(_),
+                | Reply::Operator(_)
+                | Reply::Renewed(_),
             )
             | Err(_) => Err(None),
         };

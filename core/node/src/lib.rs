@@ -9,6 +9,7 @@
 //! - `applying`: committed entries into the state, rows into the store, the log trimmed behind it;
 //! - `snapshots`: serving and receiving the state as chunks of rows;
 //! - `restore`: taking in an archive, a step at a time;
+//! - `terms`: the leader's clock, for sessions, lock delays, and answers that are kept for a while;
 //! - `founding`: how servers find each other and found one cluster, exactly once;
 //! - `joining`: how a server comes to belong to a cluster that was founded without it;
 //! - `autopilot`: the leader's care for who is in the configuration;
@@ -32,6 +33,7 @@ mod requests;
 mod restore;
 mod snapshots;
 pub mod store;
+mod terms;
 pub mod wire;
 
 pub use lictor_local as local;

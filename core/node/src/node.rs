@@ -14,6 +14,7 @@ use crate::io::{Answer, Effect, Event, Input, Reply, Request, RequestError, Stan
 use crate::requests::Requests;
 use crate::snapshots::{Receiving, Serving};
 use crate::store::{LogBoot, StateMark, StoreError};
+use crate::terms::Terms;
 
 /// One agent, without its sockets and disks. See the crate's documentation.
 ///
@@ -31,6 +32,7 @@ pub struct Node {
     pub(crate) receiving: Receiving,
     pub(crate) society: Society,
     pub(crate) autopilot: Autopilot,
+    pub(crate) terms: Terms,
     pub(crate) next_token: u64,
     out: VecDeque<Effect>,
     /// Messages leave last: nobody may hear of a commit, and show it to a reader, before this node's own readers see it or have
@@ -153,6 +155,7 @@ impl Node {
             receiving: Receiving::default(),
             society: Society::new(notes, now.mono, &mut rng),
             autopilot: Autopilot::default(),
+            terms: Terms::default(),
             next_token: 0,
             out: VecDeque::new(),
             sends: VecDeque::new(),
@@ -262,6 +265,7 @@ impl Node {
             Request::Read(mode) => self.read(token, mode),
             Request::TransferLeadership(to) => self.transfer(token, to),
             Request::Operator(request) => self.operator(token, request),
+            Request::RenewSession(id) => self.renew(token, id),
         }
     }
 
@@ -334,6 +338,9 @@ impl Node {
                         self.leader_changed(leader.is_some());
                         self.watch_tombstones();
                         self.autopilot_leads(*leader == Some(self.config.id));
+                        if *leader != Some(self.config.id) {
+                            self.drop_terms();
+                        }
                     }
                     raft::Event::Members(_) | raft::Event::Removed => {
                         self.part_with_the_removed();
@@ -355,6 +362,7 @@ impl Node {
         let role = self.raft.role();
         if role == Role::Leader {
             self.led = Some(self.now());
+            self.look_at_lease();
         }
         // One who led a moment ago was in the best of contacts.
         let contact = self.raft.leader_contact().max(self.led);
@@ -481,6 +489,7 @@ impl Machine for Node {
                 Timer::Hello => self.greet(),
                 Timer::Tombstones => self.look_for_tombstones(),
                 Timer::Autopilot => self.look_after_servers(),
+                Timer::Terms => self.look_for_ends(),
             }
         }
     }
@@ -536,6 +545,7 @@ impl Node {
             (Some(self.society.hello_at()), Timer::Hello),
             (self.applying.tombstones_at(), Timer::Tombstones),
             (self.autopilot.at(), Timer::Autopilot),
+            (self.terms.at(), Timer::Terms),
         ];
         let offered = deadlines
             .into_iter()

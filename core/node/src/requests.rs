@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lictor_catalog::{Action, Command, Outcome};
+use lictor_catalog::{Action, Command, Outcome, SessionId};
 use lictor_machine::{Index, Instant, NodeId, Token};
 use lictor_raft::{self as raft, ReadMode};
 
@@ -102,6 +102,10 @@ impl Node {
         self.accept(Asker::Local(token), Request::Read(mode));
     }
 
+    pub(crate) fn renew(&mut self, token: Token, session: SessionId) {
+        self.accept(Asker::Local(token), Request::RenewSession(session));
+    }
+
     pub(crate) fn transfer(&mut self, token: Token, to: Option<NodeId>) {
         self.accept(Asker::Local(token), Request::TransferLeadership(to));
     }
@@ -160,19 +164,26 @@ impl Node {
                 let request = request.clone();
                 self.operate_now(asker, &request);
             }
-            (Request::Write(_) | Request::Operator(_), Some(leader)) => match asker {
-                Asker::Local(_) => {
-                    let call = match &open.request {
-                        Request::Operator(request) => Call::Operator(request.clone()),
-                        Request::Write(action) => Call::Write(action.clone()),
-                        Request::Read(_) | Request::TransferLeadership(_) => return,
-                    };
-                    self.forward(asker, leader, call);
+            (Request::RenewSession(session), Some(leader)) if leader == me => {
+                let session = *session;
+                self.renew_here(asker, session);
+            }
+            (Request::Write(_) | Request::Operator(_) | Request::RenewSession(_), Some(leader)) => {
+                match asker {
+                    Asker::Local(_) => {
+                        let call = match &open.request {
+                            Request::RenewSession(session) => Call::RenewSession(*session),
+                            Request::Operator(request) => Call::Operator(request.clone()),
+                            Request::Write(action) => Call::Write(action.clone()),
+                            Request::Read(_) | Request::TransferLeadership(_) => return,
+                        };
+                        self.forward(asker, leader, call);
+                    }
+                    // A request travels at most once; its sender asks on.
+                    Asker::Inbound(id) => self.not_leader(asker, id, Some(leader)),
                 }
-                // A request travels at most once; its sender asks on.
-                Asker::Inbound(id) => self.not_leader(asker, id, Some(leader)),
-            },
-            (Request::Write(_) | Request::Operator(_), None) => match asker {
+            }
+            (Request::Write(_) | Request::Operator(_) | Request::RenewSession(_), None) => match asker {
                 Asker::Local(_) => self.park(asker),
                 Asker::Inbound(id) => self.not_leader(asker, id, None),
             },
@@ -197,6 +208,34 @@ impl Node {
                     }
                 }
             }
+        }
+    }
+
+    /// Renews a session at this node, which leads: at once under its lease, otherwise after a quorum has confirmed it.
+    fn renew_here(&mut self, asker: Asker, session: SessionId) {
+        let now = self.now();
+        let leased = self.raft.lease_until().is_some_and(|until| now < until);
+        if leased && self.leads_up_to_date() {
+            let renewed = self.renew_session(session);
+            self.finish(asker, Answer::Renewed(renewed));
+            return;
+        }
+        let token = self.token();
+        let mode = ReadMode::Lease;
+        match self.raft_input(raft::Input::Read { token, mode }) {
+            Ok(()) => self.wait_for_raft(asker, token),
+            Err(raft::Reject::Busy) => self.finish(asker, Answer::Failed(RequestError::Busy)),
+            Err(_) => self.park(asker),
+        }
+    }
+
+    /// The state may be read as of now: that is what a renewal waited for, if this node still leads.
+    fn renew_confirmed(&mut self, asker: Asker, session: SessionId) {
+        if self.leads_up_to_date() {
+            let renewed = self.renew_session(session);
+            self.finish(asker, Answer::Renewed(renewed));
+        } else {
+            self.park(asker);
         }
     }
 
@@ -304,6 +343,7 @@ impl Node {
                 let reply = match answer {
                     Answer::Written { index, outcome } => Reply::Written { index, outcome },
                     Answer::Operator(answer) => Reply::Operator(answer),
+                    Answer::Renewed(session) => Reply::Renewed(session),
                     Answer::Failed(error) => Reply::Failed(error),
                     // Other requests do not come from other agents.
                     Answer::Readable { .. } | Answer::Transferred => return,
@@ -348,7 +388,9 @@ impl Node {
             };
             let error = match &open.request {
                 _ if open.may_come_to_pass() => RequestError::LeadershipLost,
-                Request::Write(_) | Request::Read(_) | Request::Operator(_) => RequestError::NoLeader,
+                Request::Write(_) | Request::Read(_) | Request::Operator(_) | Request::RenewSession(_) => {
+                    RequestError::NoLeader
+                }
                 Request::TransferLeadership(_) => RequestError::NotTransferred("it took too long".into()),
             };
             match open.stage {
@@ -377,7 +419,10 @@ impl Node {
             return;
         };
         match outcome {
-            raft::Outcome::Read { index } => self.finish(asker, Answer::Readable { index }),
+            raft::Outcome::Read { index } => match self.renewal_of(asker) {
+                Some(session) => self.renew_confirmed(asker, session),
+                None => self.finish(asker, Answer::Readable { index }),
+            },
             raft::Outcome::ReadFailed => self.park(asker),
             // It was never applied, so it may be tried again.
             raft::Outcome::Lost => match asker {
@@ -397,6 +442,17 @@ impl Node {
         }
     }
 
+    /// The session that a request wants to renew.
+    fn renewal_of(&self, asker: Asker) -> Option<SessionId> {
+        let open = self.requests.open.get(&asker)?;
+        match open.request {
+            Request::RenewSession(session) => Some(session),
+            Request::Write(_) | Request::Read(_) | Request::TransferLeadership(_) | Request::Operator(_) => {
+                None
+            }
+        }
+    }
+
     /// The leader has answered a forwarded request, or nobody has.
     pub(crate) fn forwarded(&mut self, id: CallId, result: Result<Reply, CallFailure>) {
         let Some(asker) = self.requests.by_call.remove(&id) else {
@@ -405,11 +461,14 @@ impl Node {
         match result {
             Ok(Reply::Written { index, outcome }) => self.finish(asker, Answer::Written { index, outcome }),
             Ok(Reply::Operator(answer)) => self.finish(asker, Answer::Operator(answer)),
+            Ok(Reply::Renewed(session)) => self.finish(asker, Answer::Renewed(session)),
             Ok(Reply::Failed(error)) => self.finish(asker, Answer::Failed(error)),
             Ok(Reply::NotLeader(_))
             | Err(CallFailure {
                 maybe_sent: false, ..
             }) => self.park(asker),
+            // Renewing twice is as good as once.
+            Err(_) if self.renewal_of(asker).is_some() => self.park(asker),
             Ok(Reply::Hello(_) | Reply::Found(_) | Reply::Adopted(_))
             | Err(CallFailure { maybe_sent: true, .. }) => {
                 self.finish(asker, Answer::Failed(RequestError::LeadershipLost));

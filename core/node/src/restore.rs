@@ -115,9 +115,11 @@ impl Restoring {
             } => return Progress::Failed(RestoreError::Refused(why)),
             Answer::Failed(error) => error,
             // Not answers to a step.
-            Answer::Written { .. } | Answer::Readable { .. } | Answer::Transferred | Answer::Operator(_) => {
-                RequestError::LeadershipLost
-            }
+            Answer::Written { .. }
+            | Answer::Readable { .. }
+            | Answer::Transferred
+            | Answer::Operator(_)
+            | Answer::Renewed(_) => RequestError::LeadershipLost,
         };
         let passing = match error {
             RequestError::NoLeader | RequestError::LeadershipLost | RequestError::Busy => true,

@@ -53,10 +53,10 @@ pub(crate) async fn deregister(request: &mut Request<'_>) -> Result<Reply, Fault
 }
 
 async fn change(request: &Request<'_>, action: Action, options: WriteOptions) -> Result<Reply, Fault> {
-    match request.api.backend.write(action, options).await? {
+    match request.write(action, options).await? {
         Outcome::Done(_) => Ok(request.json(&true, 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) => Err(unexpected()),
+        Outcome::Txn(_) | Outcome::Session(_) => Err(unexpected()),
     }
 }
 
@@ -141,7 +141,7 @@ fn registration(mut fields: Fields) -> Result<Registration, Fault> {
 }
 
 /// A node's id as text; empty is none.
-fn node_id(text: &str) -> Result<Option<NodeId>, &'static str> {
+pub(crate) fn node_id(text: &str) -> Result<Option<NodeId>, &'static str> {
     if text.is_empty() {
         return Ok(None);
     }

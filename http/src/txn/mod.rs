@@ -32,7 +32,7 @@ pub(crate) async fn handle(request: &mut Request<'_>) -> Result<Reply, Fault> {
         let options = request.params.lenient_write_options(request.headers());
         let answer = match errors {
             Some(errors) => Err(errors),
-            None => match backend.write(Action::Txn(ops), options).await? {
+            None => match request.write(Action::Txn(ops), options).await? {
                 Outcome::Txn(answer) => answer,
                 Outcome::Refused(why) => return Err(Fault::internal(why)),
                 Outcome::Done(_) | Outcome::Session(_) => return Err(unexpected()),

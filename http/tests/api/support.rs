@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use event_listener::Event;
 use futures_lite::FutureExt as _;
 use lictor_catalog::{
-    Action, Changes, Command, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, State, TxnError, TxnOp,
-    TxnResult,
+    Action, Changes, Command, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, Session, SessionId,
+    State, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
 use lictor_http::{
@@ -242,6 +242,16 @@ impl Backend for Memory {
         *self.last_write.lock().unwrap() = Some(options);
         self.check()?;
         Ok(self.apply(action))
+    }
+
+    async fn renew_session(
+        &self,
+        session: SessionId,
+        options: WriteOptions,
+    ) -> Result<Option<Arc<Session>>, Failure> {
+        *self.last_write.lock().unwrap() = Some(options);
+        self.check()?;
+        Ok(self.state.lock().unwrap().session(session).cloned())
     }
 
     async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {

@@ -111,6 +111,20 @@ impl Discovery {
         self.hosts.len()
     }
 
+    /// How many services there are, by name.
+    pub(crate) fn service_names(&self) -> usize {
+        self.services.by_name.len()
+    }
+
+    /// How many instances and checks there are on all nodes.
+    pub(crate) fn instances_and_checks(&self) -> (usize, usize) {
+        let counts = self
+            .hosts
+            .values()
+            .map(|host| (host.services.len(), host.checks.len()));
+        counts.fold((0, 0), |(services, checks), of| (services + of.0, checks + of.1))
+    }
+
     /// Whether there is a node at `at`, its name in lower case.
     pub(crate) fn has_node(&self, at: &Key) -> bool {
         self.hosts.contains_key(at)

@@ -25,7 +25,8 @@ impl Discovery {
         edit: &mut Edit,
         verb: &TxnVerb<NodeDef>,
     ) -> Result<Option<Arc<NodeRecord>>, String> {
-        let stale = |what: &str, name: &str| format!("failed to {what} node {}, index is stale", quoted(name));
+        let stale =
+            |what: &str, name: &str| format!("failed to {what} node {}, index is stale", quoted(name));
         let found = |discovery: &Self, name: &str| Some(Arc::clone(&discovery.txn_host(name)?.record));
         match verb {
             TxnVerb::Get(name) => found(self, name).map(Some).ok_or_else(|| no_node(name)),
@@ -83,7 +84,10 @@ impl Discovery {
             }
             TxnVerb::Cas(def, expected) => {
                 let def = named_service(def);
-                if !may_set(found(self, &def.id).map(|service| service.modify_index), *expected) {
+                if !may_set(
+                    found(self, &def.id).map(|service| service.modify_index),
+                    *expected,
+                ) {
                     return Err(stale("set", &def.id));
                 }
                 self.txn_set_service(edit, &at, &def)?;

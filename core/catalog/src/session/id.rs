@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Key, SessionRef};
 use crate::quote::{is_printable, quote};
+use crate::row::{Row, Table};
 
 /// Names a session: 128 random bits, shown as a UUID in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -59,6 +60,11 @@ impl SessionId {
         let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default();
         let id = digits().fold(0, |id, byte| (id << 4) | u128::from(digit(byte)));
         Ok(Some(Self(id)))
+    }
+
+    /// The session that a row of [`crate::Table::Sessions`] is of.
+    pub fn of_row(row: &Row) -> Option<Self> {
+        Self::of_key(&row.key).filter(|_| row.table == Table::Sessions)
     }
 
     /// The session that holds a lock, by how the lock spells it.

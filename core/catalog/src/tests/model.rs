@@ -87,7 +87,8 @@ impl Model {
             | Action::EndSessions(_)
             | Action::EndLockDelays(_)
             | Action::Once(_)
-            | Action::ForgetReceipts(_) => unreachable!("they have a model of their own"),
+            | Action::ForgetReceipts(_)
+            | Action::Restore(_) => unreachable!("they have a model of their own"),
         }
     }
 

@@ -54,7 +54,10 @@ fn the_format_stands_still() {
         row(Table::Meta, "kv-index", b"\x01\xae\x02"),
     ];
     assert_eq!(rows, expected);
-    assert_eq!(Table::ALL.map(|table| table as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(
+        Table::ALL.map(|table| table as u8),
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+    );
     assert_eq!(
         Table::ALL.map(|table| Table::from_number(table as u8)),
         Table::ALL.map(Some)

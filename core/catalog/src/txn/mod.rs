@@ -77,9 +77,7 @@ fn precheck(state: &State, op: &TxnOp) -> Result<(), String> {
         TxnOp::Service {
             verb: TxnVerb::Set(def) | TxnVerb::Cas(def, _),
             ..
-        } if def.name.is_empty() && !def.id.is_empty() => {
-            Err("Must provide service name with ID".to_owned())
-        }
+        } if def.name.is_empty() && !def.id.is_empty() => Err("Must provide service name with ID".to_owned()),
         TxnOp::Node(TxnVerb::Get(_))
         | TxnOp::NodeById { .. }
         | TxnOp::Service { .. }
@@ -95,12 +93,7 @@ fn node_name(name: &str) -> Result<(), String> {
 }
 
 /// Carries out one operation and appends its results.
-fn step(
-    state: &mut State,
-    edit: &mut Edit,
-    op: &TxnOp,
-    results: &mut Vec<TxnResult>,
-) -> Result<(), String> {
+fn step(state: &mut State, edit: &mut Edit, op: &TxnOp, results: &mut Vec<TxnResult>) -> Result<(), String> {
     let (discovery, coordinates) = (&mut state.discovery, &mut state.coordinates);
     match op {
         TxnOp::Kv(op) => return kv::step(&mut state.kv, edit, &state.sessions, op, results),

@@ -1,0 +1,342 @@
+//! The leader's clock, for whatever the replicated state keeps for a time: sessions until they are renewed no more, locks that are kept
+//! from others, answers under idempotency keys.
+//!
+//! Time passes only here, and only in the memory of the leader; what has run out becomes a command. A renewal is no command: nothing of it is
+//! written down, so a hundred thousand clients renewing cost the log nothing. What a new leader needs to know is which sessions there
+//! are and how long their TTLs are, and that is in the state: it grants every one of them its time anew, in full, as it does for locks
+//! and answers. So whatever the elections, nothing ends before its time.
+//!
+//! **The time that counts for sessions** is that in which the leader held its lease, and so could have answered a renewal: who cannot
+//! be heard is not late. It does not count either while this node itself stands still. A renewal is answered under the lease only, or after a
+//! quorum has confirmed the leader; there is no other leader then that might end the session.
+//!
+//! A session ends when twice its TTL has passed without a renewal. Clients are promised one; the rest is for what keeps a client, the
+//! network or a leader busy.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use lictor_catalog::{
+    Action, Key, LockDelay, MAX_ENDED_SESSIONS, MAX_LOCK_DELAYS, Row, Session, SessionId, State, Table,
+};
+use lictor_machine::{Index, Instant};
+use lictor_raft::Term;
+
+use crate::node::Node;
+
+/// What has run out is looked for this often at most, so that much of it makes few commands.
+const TICK: Duration = Duration::from_millis(100);
+
+/// While there are sessions with a TTL, this node looks at its clock this often at least.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A longer time between two looks counts as this: the node, or the machine it runs on, stood still.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
+/// How long to wait for a command that ends something before it is proposed again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// How often it is noted how far the log is, to know later how old an answer is.
+const NOTE: Duration = Duration::from_secs(30);
+
+/// How many bytes of keys a command that ends lock delays may have.
+const DELAY_BYTES: usize = 256 << 10;
+
+/// Time under the lease, since this node leads.
+type Served = Duration;
+
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// The term in which this node leads and keeps the time.
+    term: Option<Term>,
+    clock: LeaseClock,
+    sessions: BTreeMap<SessionId, Lease>,
+    /// When to look at which session, each once. One that was renewed meanwhile is put back then.
+    queue: BTreeSet<(Served, SessionId)>,
+    delays: BTreeMap<Key, (Index, Instant)>,
+    delay_queue: BTreeSet<(Instant, Key)>,
+    /// How far the state was, and when.
+    notes: VecDeque<(Instant, Index)>,
+    note_at: Option<Instant>,
+    /// When it was last looked for what has run out.
+    ticked: Option<Instant>,
+}
+
+/// How long a session lives.
+#[derive(Debug)]
+struct Lease {
+    ttl: Duration,
+    /// When it ends, if it is not renewed.
+    until: Served,
+    /// Where it is in the queue.
+    queued: Served,
+    /// Its end was proposed.
+    ending: bool,
+}
+
+/// Counts the time under the lease.
+#[derive(Debug, Default)]
+struct LeaseClock {
+    served: Served,
+    /// When it was last looked at, and until when the lease was then known to last.
+    seen: Option<(Instant, Instant)>,
+}
+
+impl LeaseClock {
+    /// Looks at the time. What is between two looks counts as far as the lease was known to last at the first.
+    fn look(&mut self, now: Instant, lease: Option<Instant>) {
+        if let Some((seen, until)) = self.seen {
+            let counted = now.min(until).since(seen);
+            self.served += counted.min(STANDSTILL);
+        }
+        self.seen = lease.map(|until| (now, until));
+    }
+}
+
+impl Lease {
+    fn renew(&mut self, now: Served) {
+        // Twice a day at most, so no sum comes near the end.
+        self.until = now + self.ttl * 2;
+    }
+}
+
+impl Terms {
+    /// Begins to keep the time of everything in this state, anew and in full.
+    fn start(&mut self, term: Term, now: Instant, state: &State) {
+        *self = Self {
+            term: Some(term),
+            note_at: Some(now + NOTE),
+            ..Self::default()
+        };
+        for session in state.sessions() {
+            self.admit(session);
+        }
+        for (key, delay) in state.lock_delays() {
+            self.keep(now, key, delay);
+        }
+    }
+
+    /// Keeps the time of a session, if it has a TTL. One that is known already stays as it is.
+    fn admit(&mut self, session: &Session) {
+        let (id, ttl) = (session.def.id, session.def.ttl);
+        if ttl.is_zero() || self.sessions.contains_key(&id) {
+            return;
+        }
+        let mut lease = Lease {
+            ttl,
+            until: Served::ZERO,
+            queued: Served::ZERO,
+            ending: false,
+        };
+        lease.renew(self.clock.served);
+        lease.queued = lease.until;
+        self.queue.insert((lease.queued, id));
+        self.sessions.insert(id, lease);
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        if let Some(lease) = self.sessions.remove(&id) {
+            self.queue.remove(&(lease.queued, id));
+        }
+    }
+
+    /// Keeps the time of a lock that is kept from everybody.
+    fn keep(&mut self, now: Instant, key: &Key, delay: LockDelay) {
+        if self
+            .delays
+            .get(key)
+            .is_some_and(|(since, _)| *since == delay.since)
+        {
+            return;
+        }
+        self.release(key);
+        // A slice of a large command must not live as long as the delay.
+        let key = Bytes::copy_from_slice(key);
+        let until = now + delay.delay;
+        self.delays.insert(key.clone(), (delay.since, until));
+        self.delay_queue.insert((until, key));
+    }
+
+    fn release(&mut self, key: &Key) {
+        if let Some((_, until)) = self.delays.remove(key) {
+            self.delay_queue.remove(&(until, key.clone()));
+        }
+    }
+
+    /// Gives a session its time anew; false if its end was proposed, or it is not known.
+    fn renew(&mut self, id: SessionId) -> bool {
+        let served = self.clock.served;
+        let lease = self.sessions.get_mut(&id).filter(|lease| !lease.ending);
+        lease.map(|lease| lease.renew(served)).is_some()
+    }
+
+    /// Sessions whose time is over, at most as many as fit into one command.
+    fn sessions_due(&mut self) -> Vec<SessionId> {
+        let served = self.clock.served;
+        let mut due = Vec::new();
+        while let Some((at, id)) = self.queue.first().copied()
+            && at <= served
+            && due.len() < MAX_ENDED_SESSIONS
+        {
+            self.queue.pop_first();
+            let Some(lease) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            if lease.until <= served {
+                lease.ending = true;
+                lease.queued = served + AGAIN;
+                due.push(id);
+            } else {
+                lease.queued = lease.until;
+            }
+            self.queue.insert((lease.queued, id));
+        }
+        due
+    }
+
+    /// Locks that were kept from others for long enough, at most as many as fit into one command.
+    fn delays_due(&mut self, now: Instant) -> Vec<(Key, Index)> {
+        let (mut due, mut bytes) = (Vec::new(), 0);
+        while let Some((at, key)) = self.delay_queue.first()
+            && *at <= now
+            && due.len() < MAX_LOCK_DELAYS
+            && (due.is_empty() || bytes + key.len() <= DELAY_BYTES)
+        {
+            let Some((_, key)) = self.delay_queue.pop_first() else {
+                break;
+            };
+            let Some((since, until)) = self.delays.get_mut(&key) else {
+                continue;
+            };
+            bytes += key.len();
+            *until = now + AGAIN;
+            self.delay_queue.insert((*until, key.clone()));
+            due.push((key, *since));
+        }
+        due
+    }
+
+    /// Up to which revision answers are old enough to be forgotten. Notes how far the state is now.
+    fn receipts_due(&mut self, now: Instant, revision: Index, ttl: Duration) -> Option<Index> {
+        if self.note_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        self.note_at = Some(now + NOTE);
+        self.notes.push_back((now, revision));
+        let mut through = None;
+        while self.notes.front().is_some_and(|(at, _)| now.since(*at) >= ttl) {
+            through = self.notes.pop_front().map(|(_, revision)| revision);
+        }
+        through
+    }
+
+    /// When to look next.
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.term?;
+        let seen = self.clock.seen.map(|(seen, _)| seen).or(self.ticked);
+        let sessions = self.queue.first().map(|(at, _)| {
+            let left = at.saturating_sub(self.clock.served);
+            // Without a lease no time passes, so there is nothing to be early for.
+            let left = if self.clock.seen.is_some() {
+                left.min(LOOK)
+            } else {
+                LOOK
+            };
+            seen.map_or(Instant::ZERO, |seen| seen + left)
+        });
+        let delays = self.delay_queue.first().map(|(at, _)| *at);
+        let first = [sessions, delays, self.note_at].into_iter().flatten().min()?;
+        Some(self.ticked.map_or(first, |ticked| first.max(ticked + TICK)))
+    }
+}
+
+impl Node {
+    /// Commands were applied that changed these rows: keeps the time of what is new in the state, or begins to, if this node has come to
+    /// lead.
+    pub(crate) fn keep_terms(&mut self, rows: &[Row]) {
+        let now = self.now();
+        if !self.leads_up_to_date() {
+            self.terms = Terms::default();
+            return;
+        }
+        let term = self.raft.term();
+        if self.terms.term != Some(term) {
+            self.terms.start(term, now, &self.state);
+            return;
+        }
+        for row in rows {
+            match row.table {
+                Table::Sessions => {
+                    let Some(id) = SessionId::of_row(row) else {
+                        continue;
+                    };
+                    match self.state.session(id) {
+                        Some(session) => self.terms.admit(session),
+                        None => self.terms.forget(id),
+                    }
+                }
+                Table::LockDelays => match self.state.lock_delay(&row.key) {
+                    Some(delay) => self.terms.keep(now, &row.key, delay),
+                    None => self.terms.release(&row.key),
+                },
+                Table::Kv
+                | Table::KvTombstones
+                | Table::Meta
+                | Table::Settings
+                | Table::Coordinates
+                | Table::Nodes
+                | Table::Services
+                | Table::Checks
+                | Table::Marks
+                | Table::SessionMarks
+                | Table::Receipts
+                | Table::Staged => {}
+            }
+        }
+    }
+
+    /// The state was replaced as a whole, or another leads: what was known of its times is void.
+    pub(crate) fn drop_terms(&mut self) {
+        self.terms = Terms::default();
+    }
+
+    /// Takes note of the time, and of the lease.
+    pub(crate) fn look_at_lease(&mut self) {
+        if self.terms.term.is_some() {
+            let (now, lease) = (self.now(), self.raft.lease_until());
+            self.terms.clock.look(now, lease);
+        }
+    }
+
+    /// Renews a session, on a leader that knows itself to be one. `None` if there is no such session, or it ends.
+    pub(crate) fn renew_session(&mut self, id: SessionId) -> Option<Arc<Session>> {
+        let session = self.state.session(id)?;
+        if session.def.ttl.is_zero() || self.terms.renew(id) {
+            return Some(Arc::clone(session));
+        }
+        None
+    }
+
+    /// Ends what has run out.
+    pub(crate) fn look_for_ends(&mut self) {
+        self.look_at_lease();
+        let now = self.now();
+        self.terms.ticked = Some(now);
+        let sessions = self.terms.sessions_due();
+        if !sessions.is_empty() {
+            self.do_duty(Action::EndSessions(sessions));
+        }
+        let delays = self.terms.delays_due(now);
+        if !delays.is_empty() {
+            self.do_duty(Action::EndLockDelays(delays));
+        }
+        let revision = self.state.revision();
+        let through = self.terms.receipts_due(now, revision, self.config.receipt_ttl);
+        if let Some(through) = through.filter(|through| self.state.has_receipts_through(*through)) {
+            self.do_duty(Action::ForgetReceipts(through));
+        }
+    }
+}
