@@ -249,7 +249,9 @@ impl<H: Handler> Shared<H> {
                 let abort = self.abort.clone();
                 let connection = async move {
                     // Cut or served to its end, all the same.
-                    let _ = abort.interrupt(pin!(shared.serve(Box::new(stream), client))).await;
+                    let _ = abort
+                        .interrupt(pin!(shared.serve(Box::new(stream), client)))
+                        .await;
                     drop(place);
                 };
                 self.runtime.spawn(connection).detach();

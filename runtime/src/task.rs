@@ -278,7 +278,11 @@ mod tests {
             pending::<()>().await;
             drop(large);
         });
-        assert!(size_of_val(&body) < 512, "{} bytes beside the future", size_of_val(&body));
+        assert!(
+            size_of_val(&body) < 512,
+            "{} bytes beside the future",
+            size_of_val(&body)
+        );
     }
 
     #[test]
