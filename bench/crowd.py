@@ -94,7 +94,7 @@ class Exchange:
             read = self.socks[fd].recv_into(ROOM)
             answer = self.answers.get(fd)
             if read == 0 or answer is None:
-                raise Broken("the server closed a connection, or said something unasked")
+                raise Broken(f"the server {'closed a connection' if read == 0 else 'said something unasked'}")
             if answer.take(memoryview(ROOM)[:read]):
                 del self.answers[fd]
                 yield fd, answer.status, time.monotonic()
