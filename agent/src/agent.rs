@@ -21,13 +21,14 @@ use lictor_transport_quic::{self as quic, Identity, Plane, Transport};
 use crate::backend::ServerBackend;
 use crate::boot::{self, StartError};
 use crate::client::ClientBackend;
-use crate::config::{Bootstrap, Config, RuntimeKind};
+use crate::config::{Bootstrap, Config, RuntimeKind, Telemetry};
 use crate::coordinates::CoordinateUpdates;
 use crate::ending::{Ending, Gone, Way};
 use crate::gossip::{GossipOutlet, News};
 use crate::handle::{Handle, Posted};
 use crate::local::Local;
 use crate::memory::{self, Keeper};
+use crate::metrics::{self, Autopilot, CallCounts, DiskTimes, MemberCounts, RequestCounts, RoleCounts};
 use crate::network::{self, Network};
 use crate::outlet::{AgentOutlet, ServerOutlet};
 use crate::pools::Pools;
@@ -54,6 +55,7 @@ const SAVE_LIMIT: Duration = Duration::from_secs(20);
 /// Whatever prevents a start, or ends the agent, is said on standard error.
 pub fn run(config: Config) -> ExitCode {
     let log = crate::logging::start(config.log);
+    crate::open_files::allow_all();
     let runtime = match config.runtime {
         RuntimeKind::Smol => lictor_runtime_smol::runtime(),
         RuntimeKind::AsyncStd => lictor_runtime_async_std::runtime(),
@@ -105,10 +107,11 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
     let http_at: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
     banner(&config, id, &http_at)?;
 
+    let metrics = Registry::new();
     let (inbox, completions, mut inputs) = channel::<Posted>(INBOX);
     let handle = Handle::new(inbox, completions);
     let parts = match opened {
-        Some(opened) => Some(start_server(&config, id, opened, &handle)?),
+        Some(opened) => Some(start_server(&config, id, opened, &handle, &metrics)?),
         None => None,
     };
     let (node, server) = match parts {
@@ -128,7 +131,6 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
     let saving = runtime.spawn(saving);
     let running = Arc::new(Running::default());
 
-    let metrics = Registry::new();
     let pools = Arc::new(Pools::default());
     let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
     let (keeper, keeping) = Keeper::new(data_dir);
@@ -149,12 +151,13 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
         events: lictor_http::EventLog::new(),
         running: Arc::clone(&running),
         scripts_from_api: config.checks.scripts_from_api,
-        vitals: crate::vitals::Watch::default(),
+        vitals: crate::vitals::Watch::new(&metrics),
         metrics: metrics.clone(),
         log,
         end: asked_sender.clone(),
         left,
     });
+    metrics::show(&local);
     let gossip = GossipOutlet::new(
         transport.clone(),
         runtime.clone(),
@@ -170,26 +173,43 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
             plane,
             config.raft.rpc_hold_timeout,
             runtime.clone(),
+            CallCounts::new(&metrics),
         )
     };
     let mut tasks: Vec<Task<()>> = vec![
         runtime.spawn(keeping),
-        runtime.spawn(listen_to_news(heard, Arc::clone(&local), Arc::clone(&routes))),
+        runtime.spawn(listen_to_news(
+            heard,
+            Arc::clone(&local),
+            Arc::clone(&routes),
+            MemberCounts::new(&metrics),
+        )),
     ];
     let mut server_outlet = None;
     let (backend, service): (Arc<dyn Backend>, Option<Service>) = if let Some((view, storage)) = server {
         let space = storage.space().clone();
         let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
-        server_outlet = Some(ServerOutlet::new(storage, network, Arc::clone(&view)));
+        server_outlet = Some(ServerOutlet::new(
+            storage,
+            network,
+            Arc::clone(&view),
+            RoleCounts::new(&metrics),
+        ));
         tasks.push(runtime.spawn(Arc::clone(&view).wake_watchers()));
         let coordinates = Arc::new(CoordinateUpdates::default());
         tasks.push(runtime.spawn(Arc::clone(&coordinates).keep_writing(handle.clone(), COORDINATE_PERIOD)));
+        let autopilot = Arc::new(Autopilot::default());
+        metrics::show_server(&metrics, &view, &autopilot);
+        let server = server::Server {
+            view,
+            handle: handle.clone(),
+            space,
+            counts: Arc::new(RequestCounts::new(&metrics)),
+        };
+        let watched = server.clone();
+        tasks.push(runtime.spawn(async move { autopilot.keep_looking(&watched).await }));
         let backend: Arc<dyn Backend> = Arc::new(ServerBackend {
-            server: server::Server {
-                view,
-                handle: handle.clone(),
-                space,
-            },
+            server,
             local: Arc::clone(&local),
             others: caller(Plane::Wan),
             coordinates,
@@ -337,6 +357,7 @@ fn start_server(
     id: NodeId,
     opened: boot::Opened,
     handle: &Handle,
+    metrics: &Registry,
 ) -> Result<ServerParts, StartError> {
     let node = Node::start(
         node_config(config, id)?,
@@ -346,7 +367,7 @@ fn start_server(
     )?;
     let view = Arc::new(View::new(node.state().clone(), nobody()));
     view.set_address(id, config.advertise);
-    let storage = Storage::start(opened.log, opened.state, handle)?;
+    let storage = Storage::start(opened.log, opened.state, handle, DiskTimes::new(metrics))?;
     Ok(ServerParts { node, view, storage })
 }
 
@@ -376,10 +397,18 @@ async fn join(
 }
 
 /// Passes on what happens in the pools.
-async fn listen_to_news(heard: async_channel::Receiver<News>, local: Arc<Local>, routes: Arc<Routes>) {
+async fn listen_to_news(
+    heard: async_channel::Receiver<News>,
+    local: Arc<Local>,
+    routes: Arc<Routes>,
+    counts: MemberCounts,
+) {
     while let Ok(news) = heard.recv().await {
         match news {
-            News::Member(pool, event) => routes.observe(pool, &event),
+            News::Member(pool, event) => {
+                counts.observe(pool, &event);
+                routes.observe(pool, &event);
+            }
             News::UserEvent(event) => match local.receive(&event) {
                 Ok(true) => tracing::info!(name = event.name, time = %event.time, "new event"),
                 Ok(false) => {}
@@ -423,21 +452,45 @@ fn api_config(config: &Config) -> Result<lictor_http::Config, StartError> {
         response_headers: config.http.response_headers.clone(),
         coordinates: config.coordinates,
         limits: http_limits(config),
+        prometheus: !config.telemetry.prometheus_retention.is_zero(),
+        metric_names: metric_names(&config.telemetry),
         seed: u64::from_le_bytes(boot::random()?),
         ..lictor_http::Config::default()
     })
 }
 
+fn metric_names(telemetry: &Telemetry) -> lictor_http::MetricNames {
+    let Telemetry {
+        prometheus_retention: _,
+        disable_hostname,
+        prefix,
+        allowed_prefixes,
+        blocked_prefixes,
+        filter_default,
+    } = telemetry.clone();
+    let hostname = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    lictor_http::MetricNames {
+        prefix,
+        hostname: (!disable_hostname).then(hostname),
+        allowed: allowed_prefixes,
+        blocked: blocked_prefixes,
+        others: filter_default,
+    }
+}
+
 fn http_limits(config: &Config) -> lictor_http::Limits {
-    let per_client = config
-        .http
-        .max_connections_per_client
-        .map_or(0, |limit| limit as usize);
-    let defaults = lictor_http::Limits::default();
+    let http = &config.http;
+    let per_client = http.max_connections_per_client.map(|limit| limit as usize);
+    // There 0 is no limit.
+    let or_none = |limit: Option<usize>| limit.unwrap_or(0);
     lictor_http::Limits {
-        connections_per_client: per_client,
-        connections: defaults.connections.max(per_client),
-        ..defaults
+        connections_per_client: or_none(per_client),
+        connections: or_none(http.max_connections.map(|limit| limit.max(or_none(per_client)))),
+        requests: or_none(http.max_requests),
+        blocking_queries: or_none(http.max_blocking_queries),
+        body_bytes: or_none(http.max_body_bytes),
+        answer_bytes: or_none(http.max_answer_bytes),
+        ..lictor_http::Limits::default()
     }
 }
 

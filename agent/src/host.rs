@@ -26,7 +26,10 @@ pub(crate) fn look(place: Option<&Path>) -> Host {
     }
     match read("/proc/uptime") {
         Ok(text) => {
-            let uptime = text.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok());
+            let uptime = text
+                .split(['.', ' '])
+                .next()
+                .and_then(|seconds| seconds.parse().ok());
             host.system.uptime = uptime.unwrap_or_default();
         }
         Err(error) => note("/proc/uptime", error),
@@ -65,7 +68,10 @@ fn memory(text: &str) -> Memory {
     let (total, free, buffers) = (bytes("MemTotal"), bytes("MemFree"), bytes("Buffers"));
     // What the system itself keeps of files, and would give back, is of the same kind.
     let cached = bytes("Cached") + bytes("SReclaimable");
-    let used = total.saturating_sub(free).saturating_sub(buffers).saturating_sub(cached);
+    let used = total
+        .saturating_sub(free)
+        .saturating_sub(buffers)
+        .saturating_sub(cached);
     Memory {
         total,
         available: bytes("MemAvailable"),
@@ -203,7 +209,11 @@ mod tests {
         assert!(host.disk.total >= host.disk.free + host.disk.used);
         let nowhere = look(Some(Path::new("/no such place")));
         assert_eq!(nowhere.errors.len(), 1);
-        assert!(nowhere.errors[0].starts_with("/no such place: "), "{:?}", nowhere.errors);
+        assert!(
+            nowhere.errors[0].starts_with("/no such place: "),
+            "{:?}",
+            nowhere.errors
+        );
     }
 
     #[test]
@@ -221,7 +231,10 @@ mod tests {
                     processor\t: 1\nstepping\t: unknown\n\nHardware\t: board\n";
         let cpus = cpus(text);
         assert_eq!(cpus.len(), 2);
-        assert_eq!((cpus[0].cache_size, cpus[0].flags.len(), cpus[1].cpu), (260, 2, 1));
+        assert_eq!(
+            (cpus[0].cache_size, cpus[0].flags.len(), cpus[1].cpu),
+            (260, 2, 1)
+        );
         assert!((cpus[0].mhz - 2100.5).abs() < 1e-9);
     }
 }

@@ -17,7 +17,7 @@
 //! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
 //! - `coordinates`: updates of where nodes are, gathered;
 //! - `ending`: how it leaves or stops;
-//! - `host`: the machine that it runs on;
+//! - `host`: the machine that it runs on; `metrics`: what is counted and shown of the agent; `open_files`: how many there may be;
 //! - `logging`, `signals`: what their names say.
 
 #![forbid(unsafe_code)]
@@ -38,7 +38,9 @@ mod joining;
 mod local;
 mod logging;
 mod memory;
+mod metrics;
 mod network;
+mod open_files;
 mod outlet;
 mod pools;
 mod recovery;

@@ -7,7 +7,8 @@ use async_channel::Sender;
 use async_trait::async_trait;
 use lictor_gossip::{self as gossip, Coordinate, Member};
 use lictor_http::{
-    About, DatacenterCoordinates, EventError, EventLog, Failure, Host, LocalService, LogReaders, ThisAgent, UserEvent,
+    About, DatacenterCoordinates, EventError, EventLog, Failure, Host, LocalService, LogReaders, ThisAgent,
+    UserEvent,
 };
 use lictor_local::{LocalView, Request};
 use lictor_machine::{NodeId, Token};

@@ -15,6 +15,7 @@ use lictor_transport_quic::ReplyHandle;
 use crate::gossip::GossipOutlet;
 use crate::handle::Tag;
 use crate::local::Local;
+use crate::metrics::RoleCounts;
 use crate::network::Network;
 use crate::running::LocalOutlet;
 use crate::storage::Storage;
@@ -38,16 +39,18 @@ pub(crate) struct ServerOutlet {
     pub(crate) storage: Storage,
     network: Network,
     view: Arc<View>,
+    roles: RoleCounts,
     requests: HashMap<Token, oneshot::Sender<Answer>>,
     calls: HashMap<InboundId, ReplyHandle>,
 }
 
 impl ServerOutlet {
-    pub(crate) fn new(storage: Storage, network: Network, view: Arc<View>) -> Self {
+    pub(crate) fn new(storage: Storage, network: Network, view: Arc<View>, roles: RoleCounts) -> Self {
         Self {
             storage,
             network,
             view,
+            roles,
             requests: HashMap::new(),
             calls: HashMap::new(),
         }
@@ -66,7 +69,12 @@ impl ServerOutlet {
                 let Published { state, touched } = *published;
                 self.view.publish(state, touched);
             }
-            Effect::Standing(standing) => self.view.set_standing(standing),
+            Effect::Standing(standing) => {
+                if self.view.standing().role != standing.role {
+                    self.roles.entered(standing.role);
+                }
+                self.view.set_standing(standing);
+            }
             Effect::Call {
                 id,
                 to,

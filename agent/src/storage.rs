@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lictor_catalog::Export;
 use lictor_machine::Index;
@@ -14,6 +14,7 @@ use lictor_node::store::{
 use lictor_raft::{Fetch, FetchId, Fetched, LogId, SnapshotMeta, WriteBatch};
 
 use crate::handle::Handle;
+use crate::metrics::DiskTimes;
 
 /// How long to wait before writing again to a disk that was full.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
@@ -124,6 +125,7 @@ impl Storage {
         log: Box<dyn LogStore>,
         state: Box<dyn StateStore>,
         handle: &Handle,
+        times: DiskTimes,
     ) -> std::io::Result<Self> {
         let (log_jobs, state_jobs, reads) = (Queue::new(), Queue::new(), Queue::new());
         let space = Space::default();
@@ -135,6 +137,7 @@ impl Storage {
             log: Arc::clone(&log_jobs),
             space: space.clone(),
             handle: handle.clone(),
+            times: times.clone(),
         };
         let log_writer = LogWriter {
             log,
@@ -142,6 +145,7 @@ impl Storage {
             state: Arc::clone(&state_jobs),
             space: space.clone(),
             handle: handle.clone(),
+            times,
         };
         let (jobs, to) = (Arc::clone(&reads), handle.clone());
         let (running, ended) = mpsc::channel();
@@ -264,6 +268,7 @@ struct LogWriter {
     state: Arc<Queue<StateJob>>,
     space: Space,
     handle: Handle,
+    times: DiskTimes,
 }
 
 impl LogWriter {
@@ -314,7 +319,9 @@ impl LogWriter {
         ) else {
             return Ok(());
         };
+        let start = Instant::now();
         let written = until_not_full(&self.jobs, &self.space, || self.log.write(batches));
+        self.times.log.record_since(start);
         batches.clear();
         self.handle.complete(match &written {
             Ok(()) => Input::Persisted { through: last },
@@ -333,6 +340,7 @@ impl LogWriter {
             state,
             space,
             handle,
+            ..
         } = self;
         match job {
             LogJob::Write(batch) => self.write(&mut vec![*batch])?,
@@ -368,6 +376,7 @@ struct StateWriter {
     log: Arc<Queue<LogJob>>,
     space: Space,
     handle: Handle,
+    times: DiskTimes,
 }
 
 impl StateWriter {
@@ -395,11 +404,14 @@ impl StateWriter {
             jobs,
             log,
             space,
+            times,
             ..
         } = self;
         match job {
             StateJob::Write(batch) => {
+                let start = Instant::now();
                 until_not_full(jobs, space, || state.write(&batch))?;
+                times.state.record_since(start);
                 Ok(batch.applied.index)
             }
             StateJob::Replace(installed) => {
@@ -469,7 +481,8 @@ mod tests {
             assert_eq!(log.load(0).unwrap().raft.boot, 1);
             let (inbox, completions, reports) = channel(8);
             let handle = Handle::new(inbox, completions);
-            let storage = Storage::start(Box::new(log), Box::new(state), &handle).unwrap();
+            let times = DiskTimes::new(&lictor_metrics::Registry::new());
+            let storage = Storage::start(Box::new(log), Box::new(state), &handle, times).unwrap();
             Self {
                 disk,
                 storage,

@@ -123,6 +123,11 @@ impl View {
         self.news.notify(1);
     }
 
+    /// How many wait for changes.
+    pub(crate) fn watching(&self) -> usize {
+        self.watching.load(Ordering::Relaxed)
+    }
+
     /// Waits for changes of what `interest` names, from now on.
     pub(crate) fn watch(self: &Arc<Self>, interest: Interest) -> Result<Watch, WatchesFull> {
         let (sender, woken) = oneshot::channel();

@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use lictor_gossip::{Coordinate, Gossip, Stats};
+use lictor_metrics::Registry;
 use lictor_node::agent::{Agent, Pool};
 use lictor_raft::{Role, Status};
+use lictor_runtime::{Clock as _, SystemClock};
+
+use crate::metrics::{LeaderCounts, PoolCounts};
 
 /// How old what is shown may be while the loop has work.
 const AGE_MAX: Duration = Duration::from_secs(1);
@@ -28,9 +32,9 @@ pub(crate) struct PoolVitals {
     pub(crate) coordinate: Coordinate,
     pub(crate) stats: Stats,
     clocks: [u64; 3],
-    members: usize,
-    failed: usize,
-    left: usize,
+    pub(crate) members: usize,
+    pub(crate) failed: usize,
+    pub(crate) left: usize,
 }
 
 impl PoolVitals {
@@ -68,36 +72,55 @@ impl PoolVitals {
     }
 }
 
-/// Where the last look is found.
-#[derive(Debug, Default)]
-pub(crate) struct Watch(ArcSwapOption<Vitals>);
+/// Where the last look is found. What happened between two looks is counted.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    last: ArcSwapOption<Vitals>,
+    lan: PoolCounts,
+    wan: PoolCounts,
+    leader: LeaderCounts,
+}
 
 impl Watch {
+    /// Nothing was looked at yet.
+    pub(crate) fn new(metrics: &Registry) -> Self {
+        Self {
+            last: ArcSwapOption::empty(),
+            lan: PoolCounts::new(metrics, Pool::Lan),
+            wan: PoolCounts::new(metrics, Pool::Wan),
+            leader: LeaderCounts::new(metrics),
+        }
+    }
+
     /// Takes a look, if the last one is old.
     pub(crate) fn look(&self, agent: &Agent) {
-        if self
-            .0
-            .load()
-            .as_ref()
-            .is_some_and(|last| last.at.elapsed() < AGE_MAX)
-        {
+        let last = self.last.load();
+        if last.as_ref().is_some_and(|last| last.at.elapsed() < AGE_MAX) {
             return;
         }
         let Some(lan) = agent.pool(Pool::Lan) else { return };
-        self.0.store(Some(
-            Vitals {
-                at: Instant::now(),
-                raft: agent.server().map(lictor_node::Node::raft_status),
-                lan: PoolVitals::of(lan),
-                wan: agent.pool(Pool::Wan).map(PoolVitals::of),
-            }
-            .into(),
-        ));
+        let now = Vitals {
+            at: Instant::now(),
+            raft: agent.server().map(lictor_node::Node::raft_status),
+            lan: PoolVitals::of(lan),
+            wan: agent.pool(Pool::Wan).map(PoolVitals::of),
+        };
+        let last = last.as_deref();
+        self.lan.update(last.map(|last| &last.lan.stats), &now.lan.stats);
+        if let Some(wan) = &now.wan {
+            let last = last.and_then(|last| last.wan.as_ref());
+            self.wan.update(last.map(|last| &last.stats), &wan.stats);
+        }
+        if let Some(raft) = &now.raft {
+            let last = last.and_then(|last| last.raft.as_ref());
+            self.leader.update(last, raft, SystemClock.now().mono);
+        }
+        self.last.store(Some(now.into()));
     }
 
     /// The last look; `None` before the loop's first turn.
     pub(crate) fn last(&self) -> Option<std::sync::Arc<Vitals>> {
-        self.0.load_full()
+        self.last.load_full()
     }
 }
 

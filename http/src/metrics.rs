@@ -1,5 +1,6 @@
 //! `/v1/agent/metrics`: what the agent counts about itself, as JSON, or as Prometheus reads it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -17,6 +18,76 @@ use crate::text::format_time;
 
 /// The type of what Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all names begin with that mean what Consul's do, unless something else is wanted.
+const PREFIX: &str = "consul";
+
+/// What metrics are called, and which are told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricNames {
+    /// What names begin with instead of `consul`; empty: with nothing.
+    pub prefix: String,
+    /// What comes behind that in the names of gauges, so that those of many agents in one place are told apart.
+    pub hostname: Option<String>,
+    /// Names that begin with one of these are told of.
+    pub allowed: Vec<String>,
+    /// Names that begin with one of these are not. Of several beginnings the longest counts, and of equal ones this.
+    pub blocked: Vec<String>,
+    /// Whether names are told of that begin with none of these.
+    pub others: bool,
+}
+
+impl Default for MetricNames {
+    fn default() -> Self {
+        Self {
+            prefix: PREFIX.to_owned(),
+            hostname: None,
+            allowed: Vec::new(),
+            blocked: Vec::new(),
+            others: true,
+        }
+    }
+}
+
+impl MetricNames {
+    /// The report under these names.
+    fn apply(&self, mut report: Report) -> Report {
+        report.gauges.retain_mut(|gauge| {
+            gauge.name = self.name(&gauge.name, self.hostname.as_deref());
+            self.tells(&gauge.name)
+        });
+        for all in [&mut report.counters, &mut report.samples] {
+            all.retain_mut(|series| {
+                series.name = self.name(&series.name, None);
+                self.tells(&series.name)
+            });
+        }
+        report
+    }
+
+    fn name(&self, name: &Cow<'static, str>, hostname: Option<&str>) -> Cow<'static, str> {
+        let Some(rest) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('.')) else {
+            return name.clone();
+        };
+        if hostname.is_none() && self.prefix == PREFIX {
+            return name.clone();
+        }
+        let parts = [Some(&*self.prefix), hostname, Some(rest)];
+        let parts: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        parts.join(".").into()
+    }
+
+    fn tells(&self, name: &str) -> bool {
+        let longest = |beginnings: &[String]| {
+            let found = beginnings.iter().filter(|beginning| name.starts_with(&***beginning));
+            found.map(String::len).max()
+        };
+        match (longest(&self.allowed), longest(&self.blocked)) {
+            (None, None) => self.others,
+            (allowed, blocked) => allowed > blocked,
+        }
+    }
+}
 
 /// The methods that are told apart.
 const METHODS: [Method; 6] = [
@@ -80,7 +151,7 @@ pub(crate) fn metrics(request: &Request<'_>) -> Result<Reply, Fault> {
             "Prometheus is not enabled since its retention time is not positive",
         ));
     }
-    let report = request.api.agent.metrics().report();
+    let report = request.api.config.metric_names.apply(request.api.agent.metrics().report());
     if wanted {
         let text = exposition(&report);
         return Ok(Reply::new(Status::Ok, Content::Text(text.into())).with_header("Content-Type", EXPOSITION));
@@ -266,6 +337,57 @@ mod tests {
         assert_eq!(
             name("/v1/agent/members", Method::Put),
             "consul.http.PUT.v1.agent.members"
+        );
+    }
+
+    #[test]
+    fn names_and_filters_are_as_wanted() {
+        let registry = Registry::new();
+        registry.collect(|gauges| {
+            gauges.put("consul.raft.applied_index", 1.0);
+            gauges.put("lictor.watches", 2.0);
+        });
+        registry.counter("consul.rpc.request").increment();
+        registry.counter("consul.rpc.query").increment();
+        registry.sample("consul.kvs.apply").record(1.0);
+        let names = |names: MetricNames| -> Vec<String> {
+            let report = names.apply(registry.report());
+            let gauges = report.gauges.into_iter().map(|gauge| gauge.name);
+            let series = report.counters.into_iter().chain(report.samples);
+            gauges
+                .chain(series.map(|series| series.name))
+                .map(Cow::into_owned)
+                .collect()
+        };
+        assert_eq!(
+            names(MetricNames::default()),
+            [
+                "consul.raft.applied_index",
+                "lictor.watches",
+                "consul.rpc.query",
+                "consul.rpc.request",
+                "consul.kvs.apply"
+            ]
+        );
+        assert_eq!(
+            names(MetricNames {
+                prefix: "disco".to_owned(),
+                hostname: Some("vm".to_owned()),
+                allowed: vec!["disco.rpc.query".to_owned()],
+                blocked: vec!["disco.rpc".to_owned(), "lictor".to_owned()],
+                others: true,
+            }),
+            ["disco.vm.raft.applied_index", "disco.rpc.query", "disco.kvs.apply"]
+        );
+        assert_eq!(
+            names(MetricNames {
+                prefix: String::new(),
+                allowed: vec!["rpc.".to_owned(), "raft".to_owned()],
+                blocked: vec!["rpc.".to_owned()],
+                others: false,
+                ..MetricNames::default()
+            }),
+            ["raft.applied_index"]
         );
     }
 

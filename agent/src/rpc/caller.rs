@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::ticker::Ticker;
 use super::wire::{self, Question};
+use crate::metrics::CallCounts;
 use crate::network::{Complaints, Purpose};
 use crate::routes::{Routes, Server};
 
@@ -51,6 +52,7 @@ pub(crate) struct Caller {
     runtime: Runtime,
     leader: Arc<Mutex<Hint>>,
     complaints: Arc<Complaints>,
+    counts: CallCounts,
 }
 
 /// Who led when this was asked last. To be wrong costs a step more, and nothing else.
@@ -105,8 +107,10 @@ impl Caller {
         plane: Plane,
         hold: Duration,
         runtime: Runtime,
+        counts: CallCounts,
     ) -> Self {
         Self {
+            counts,
             transport,
             routes,
             plane,
@@ -133,7 +137,9 @@ impl Caller {
         };
         let manner = Manner::of(&question);
         let request = Request::Own(&datacenter, question);
-        let answer = self.pass(&datacenter, request, manner).await?;
+        self.counts.made.increment();
+        let answer = self.pass(&datacenter, request, manner).await;
+        let answer = answer.inspect_err(|_| self.counts.failed.increment())?;
         let decoded = offload(answer.len(), move || wire::decode_answer(&answer)).await;
         decoded.map_err(|error| making_call(&format!("the answer cannot be read: {error}")))?
     }
