@@ -16,6 +16,7 @@ import socket
 import sys
 from typing import NamedTuple
 
+import local
 from corpus import AUTOPILOT, CORPUS, FAR_OFF, NEGATIVE, NOWHERE
 from harness import Scene, check, consul, lictor
 
@@ -30,6 +31,7 @@ HEADERS = (
     "X-Consul-Index",
     "X-Consul-Knownleader",
     "X-Consul-Lastcontact",
+    "X-Consul-Reason",
     "X-Consul-Translate-Addresses",
     "X-Content-Type-Options",
 )
@@ -53,6 +55,17 @@ INTENDED = [
     Intended("PUT", "/v1/coordinate/update", FAR_OFF, "coordinates that cannot be"),
     Intended("PUT", "/v1/coordinate/update", NOWHERE, "requests that make Consul drop the connection"),
     Intended("PUT", AUTOPILOT, NEGATIVE, "durations below zero"),
+    Intended(*local.PORT, "ports that are none"),
+    Intended(*local.TWICE, "two checks of one name in one registration"),
+    Intended(*local.NULL_CHECK, "requests that make Consul drop the connection"),
+    Intended(*local.TRUE_TTL, "durations that are none"),
+    *[Intended(*request, "checks of later releases") for request in local.LATER_CHECKS],
+    Intended(*local.OTHER_LETTERS, "", "ids in other letters"),
+    Intended(*local.LONG_TAG, "tags without end"),
+    Intended(*local.NOT_THERE, "", "a word that is asked for as text"),
+    Intended(*local.UNKNOWN_SELECTOR, "", "filters are looked at before what they choose from"),
+    Intended(*local.NO_JSON, "the words of JSON errors"),
+    Intended(*local.ENTRY, "configuration entries"),
 ]
 
 
@@ -106,7 +119,12 @@ class Server:
             return self.exchange("GET", f"/v1/kv/{match[1]}")[1]["X-Consul-Index"]
 
         target = re.sub(r"\{modify:([^}]*)\}", modify, target)
-        return re.sub(r"\{index:([^}]*)\}", index, target)
+        target = re.sub(r"\{index:([^}]*)\}", index, target)
+
+        def content_hash(match):
+            return self.exchange("GET", f"/v1/agent/service/{match[1]}")[1]["X-Consul-Contenthash"]
+
+        return re.sub(r"\{hash:([^}]*)\}", content_hash, target)
 
     def answer(self, request):
         """What it answers, in a form that can be compared, but for the numbers."""
@@ -115,11 +133,13 @@ class Server:
             body = gzip.decompress(body)
         text = body.decode("utf-8", "backslashreplace").replace(self.agent.ip, "ADDRESS")
         text = UUID.sub("UUID", text.replace(f'"{self.agent.name}"', '"NODE"'))
+        text = HASH.sub(r'\1"HASH"', text)
         kept = {name: headers[name].replace(self.agent.ip, "ADDRESS") for name in HEADERS if name in headers}
         return {"status": status, **kept, "body": text}
 
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+HASH = re.compile(r'("ContentHash":\s*)"[0-9a-f]+"')
 NUMBER = re.compile(r'((?:Create|Modify)Index\\?":\s*|modify index )(\d+)')
 
 

@@ -1,14 +1,15 @@
 """The requests that compare.py sends to both servers, in order: each builds on the state that those before it left.
 
 A request is (method, target) or (method, target, body) or (method, target, body, headers). In a target, `{modify:KEY}` stands for
-the key's ModifyIndex, `{index:QUERY}` for the X-Consul-Index of a read of /v1/kv/QUERY, and `{ip}` for the agent's address, each as
-the server asked has it.
+the key's ModifyIndex, `{index:QUERY}` for the X-Consul-Index of a read of /v1/kv/QUERY, `{hash:ID}` for the hash of a service of the agent, and `{ip}` for the
+agent's address, each as the server asked has it.
 """
 
 import base64
 import json
 
 from discovery import DISCOVERY
+from local import LOCAL
 
 
 def b64(text):
@@ -555,4 +556,5 @@ CORPUS = {
     "events": EVENTS,
     "coordinates": COORDINATES,
     "nodes, services and checks": DISCOVERY,
+    **LOCAL,
 }
