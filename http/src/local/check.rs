@@ -42,6 +42,8 @@ pub(super) struct Written {
     interval: Duration,
     timeout: Duration,
     deregister_after: Duration,
+    /// Whether the TTL or the interval is below 0, which is as good as 0, but has been said.
+    below_zero: bool,
     success_before_passing: i64,
     failures_before_warning: i64,
     failures_before_critical: i64,
@@ -87,6 +89,9 @@ impl Written {
         if args.is_empty() {
             args = script_args;
         }
+        let below_zero = ["TTL", "Interval"].into_iter().fold(false, |below, name| {
+            drop_if_below_zero(&mut fields, name) || below
+        });
         let written = Self {
             name: fields.string("Name", "string")?,
             notes: fields.string("Notes", "string")?,
@@ -110,10 +115,11 @@ impl Written {
             tls_server_name: fields.string("TLSServerName", "string")?,
             alias_node: fields.string("AliasNode", "string")?,
             alias_service: fields.string("AliasService", "string")?,
-            ttl: span(&mut fields, "TTL")?,
-            interval: span(&mut fields, "Interval")?,
+            ttl: fields.duration("TTL")?,
+            interval: fields.duration("Interval")?,
             timeout: fields.duration("Timeout")?,
             deregister_after: fields.duration("DeregisterCriticalServiceAfter")?,
+            below_zero,
             success_before_passing: fields.int("SuccessBeforePassing")?,
             failures_before_warning: fields.int("FailuresBeforeWarning")?,
             failures_before_critical: fields.int("FailuresBeforeCritical")?,
@@ -283,17 +289,17 @@ fn at_least_0(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)
 }
 
-/// A duration that must be above 0 wherever it counts, so that one below it is as good as none.
-fn span(fields: &mut Fields, name: &str) -> Result<Duration, String> {
-    let below = |value: &Value| match value {
+/// Takes out a duration that is below 0, and says whether it did.
+fn drop_if_below_zero(fields: &mut Fields, name: &str) -> bool {
+    let below_zero = fields.peek(name).is_some_and(|value| match value {
         Value::String(text) => matches!(parse_duration(text), Ok(Signed::Negative)),
         Value::Number(number) => number.as_f64().is_some_and(|number| number < 0.0),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => false,
-    };
-    if fields.peek(name).is_some_and(below) {
+    });
+    if below_zero {
         fields.take(name);
     }
-    fields.duration(name)
+    below_zero
 }
 
 fn header(fields: &mut Fields) -> Result<Vec<(String, Vec<String>)>, String> {

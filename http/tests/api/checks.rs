@@ -150,6 +150,10 @@ fn checks_that_make_no_sense() {
         let with_name = json!({"Name": "x", "Checks": [body]});
         register_service(&site, &with_name, "").assert_text(400, &format!("Invalid check: {text}"));
     }
+    for ttl in ["-5s".into(), Value::from(-1)] {
+        let body = json!({"Name": "x", "Check": {"TTL": ttl}});
+        register_service(&site, &body, "").assert_text(400, "Invalid check: TTL must be > 0 for TTL checks");
+    }
     let body = json!({"Name": "x", "Check": {"TTL": "5s", "Status": "foo"}});
     register_service(&site, &body, "")
         .assert_text(400, "Status for checks must 'passing', 'warning', 'critical'");
