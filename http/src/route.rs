@@ -1,7 +1,7 @@
 //! From a request's path to its endpoint.
 //!
 //! A path is decoded before it is looked at, so `%2F` is a slash. Exact patterns match themselves; a pattern that ends
-//! in a slash owns everything below it, slashes included.
+//! in a slash owns everything below it, slashes included. The first pattern that fits counts.
 
 use std::borrow::Cow;
 
@@ -382,12 +382,11 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
         if *path == *pattern {
             return Routed::Endpoint(route, Cow::Borrowed(b""));
         }
+        if pattern.strip_suffix(b"/") == Some(&*path) {
+            return Routed::Moved(escape_path(&path) + "/");
+        }
     }
-    if lacks_slash(&path) {
-        Routed::Moved(escape_path(&path) + "/")
-    } else {
-        Routed::Unknown
-    }
+    Routed::Unknown
 }
 
 /// Whether the path is a subtree's pattern but for the slash at the end.
@@ -476,6 +475,9 @@ mod tests {
         for (raw, expected) in [
             ("/v1/kv", "/v1/kv/"),
             ("/v1/agent/join", "/v1/agent/join/"),
+            ("/v1/agent/service", "/v1/agent/service/"),
+            ("/v1/agent/service/deregister", "/v1/agent/service/deregister/"),
+            ("/v1//agent/service/deregister", "/v1/agent/service/deregister/"),
             ("/v1/coordinate/node", "/v1/coordinate/node/"),
             ("/v1/event/fire//a", "/v1/event/fire/a"),
             ("/v1/kv//a%20b%3Fc%2Fd/%3C", "/v1/kv/a%20b%3Fc/d/%3C"),
@@ -506,6 +508,8 @@ mod tests {
             "/v1/coordinate/datacenters/",
             "/v1/operator/raft",
             "/v1/txnx",
+            "/v1/agent/health/service/",
+            "/v1/agent/check/",
         ] {
             assert_eq!(route(raw, false), Routed::Unknown, "{raw}");
         }
@@ -538,6 +542,28 @@ mod tests {
                 panic!("{path}")
             };
             assert_eq!((found, &rest[..]), (expected, argument.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn names_of_their_own_are_no_arguments() {
+        let endpoint = |path| {
+            let Routed::Endpoint(route, rest) = route(path, false) else {
+                panic!("{path}")
+            };
+            (route.endpoint, rest)
+        };
+        for (path, expected, rest) in [
+            ("/v1/agent/service/register", Endpoint::RegisterService, ""),
+            ("/v1/agent/service/register/", Endpoint::LocalService, "register/"),
+            ("/v1/agent/service/deregister/a", Endpoint::DeregisterService, "a"),
+            ("/v1/connect/intentions/match", Endpoint::IntentionMatch, ""),
+            ("/v1/connect/intentions/x", Endpoint::Intention, "x"),
+            ("/v1/connect/intentions", Endpoint::Intentions, ""),
+            ("/v1/config", Endpoint::SetConfig, ""),
+            ("/v1/config/", Endpoint::Config, ""),
+        ] {
+            assert_eq!(endpoint(path), (expected, Cow::Borrowed(rest.as_bytes())), "{path}");
         }
     }
 
