@@ -21,7 +21,7 @@ use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, ROUTES, Route, Routed, route};
 use crate::server::Limits;
 use crate::this_agent::ThisAgent;
-use crate::{acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator, session, status, txn};
+use crate::{acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator, session, snapshot, status, txn};
 
 /// What can be set about the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +224,7 @@ impl Api {
             Endpoint::About => agent::about(&request).await,
             Endpoint::Members => agent::members(&request).await,
             Endpoint::Metrics => metrics::metrics(&request),
-            Endpoint::Monitor => monitor::monitor(&request).await,
+            Endpoint::Monitor => monitor::monitor(&request),
             Endpoint::Host => host::host(&request).await,
             Endpoint::Join => agent::join(&request).await,
             Endpoint::Leave => agent::leave(&request).await,
@@ -237,6 +237,7 @@ impl Api {
             Endpoint::SessionList => session::list(&mut request).await,
             Endpoint::EventFire => event::fire(&mut request).await,
             Endpoint::EventList => event::list(&mut request).await,
+            Endpoint::Snapshot => snapshot::snapshot(&mut request).await,
             Endpoint::CoordinateDatacenters => coordinate::datacenters(&request).await,
             Endpoint::CoordinateNodes => coordinate::nodes(&mut request).await,
             Endpoint::CoordinateNode => coordinate::node(&mut request).await,

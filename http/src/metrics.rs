@@ -53,24 +53,24 @@ impl MetricNames {
     /// The report under these names.
     fn apply(&self, mut report: Report) -> Report {
         report.gauges.retain_mut(|gauge| {
-            gauge.name = self.name(&gauge.name, self.hostname.as_deref());
+            gauge.name = self.name(std::mem::take(&mut gauge.name), self.hostname.as_deref());
             self.tells(&gauge.name)
         });
         for all in [&mut report.counters, &mut report.samples] {
             all.retain_mut(|series| {
-                series.name = self.name(&series.name, None);
+                series.name = self.name(std::mem::take(&mut series.name), None);
                 self.tells(&series.name)
             });
         }
         report
     }
 
-    fn name(&self, name: &Cow<'static, str>, hostname: Option<&str>) -> Cow<'static, str> {
+    fn name(&self, name: Cow<'static, str>, hostname: Option<&str>) -> Cow<'static, str> {
         let Some(rest) = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('.')) else {
-            return name.clone();
+            return name;
         };
         if hostname.is_none() && self.prefix == PREFIX {
-            return name.clone();
+            return name;
         }
         let parts = [Some(&*self.prefix), hostname, Some(rest)];
         let parts: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();

@@ -16,7 +16,7 @@ use crate::request::Request;
 const READ_AHEAD_MAX: usize = 4 << 10;
 
 /// Begins to read along.
-pub(crate) async fn monitor(request: &Request<'_>) -> Result<Reply, Fault> {
+pub(crate) fn monitor(request: &Request<'_>) -> Result<Reply, Fault> {
     let level = match request.params.text("loglevel") {
         None => LogLevel::Info,
         Some(name) if name.is_empty() => LogLevel::Info,

@@ -63,7 +63,7 @@ impl Serialize for ServiceView<'_> {
 }
 
 impl ServiceView<'_> {
-    fn with_tags<S: Serializer>(&self, tags: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
+    fn with_tags<S: Serializer>(self, tags: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct View<'a, T> {
@@ -195,7 +195,7 @@ impl Serialize for CheckView<'_> {
 }
 
 impl CheckView<'_> {
-    fn with_tags<S: Serializer>(&self, tags: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
+    fn with_tags<S: Serializer>(self, tags: impl Serialize, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct View<'a, T> {

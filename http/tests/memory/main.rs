@@ -64,7 +64,6 @@ fn an_idle_watch_takes_little() {
     let before = memory();
     let clients = wait(&site, COUNT);
     let each = memory().saturating_sub(before) / COUNT;
-    println!("an idle watch takes {each} bytes");
     assert!(each <= BYTES_MAX, "an idle watch takes {each} bytes, and {BYTES_MAX} are allowed");
     drop(clients);
 }
