@@ -1,7 +1,7 @@
 //! The log: on standard output, as text or as one JSON object per line; and for those who read along through the API.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::SystemTime;
 
 use lictor_http::{LogLevel as ReadLevel, LogReaders, LogRecord};
@@ -11,7 +11,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, callsite};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt as format};
+use tracing_subscriber::{EnvFilter, Registry, fmt as format, reload};
 
 use crate::config::{Log, LogLevel};
 
@@ -22,31 +22,43 @@ static READERS: LazyLock<Arc<LogReaders>> =
 /// What the names of this program's own parts begin with.
 const OURS: &str = "lictor";
 
+/// What is written down, once logging was started.
+static WRITTEN: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Starts logging. The first call counts. Gives those who read along.
 pub(crate) fn start(log: Log) -> Arc<LogReaders> {
-    let level = match log.level {
-        LogLevel::Trace => "trace",
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    };
-    // Libraries speak only of trouble, unless everything is wanted.
-    let directives = match log.level {
-        LogLevel::Trace => "trace".to_owned(),
-        LogLevel::Debug | LogLevel::Info | LogLevel::Warn => format!("warn,{OURS}={level}"),
-        LogLevel::Error => level.to_owned(),
-    };
+    let (written, handle) = reload::Layer::new(written_at(log.level));
     let out = format::layer().with_ansi(false);
     let out: Box<dyn Layer<_> + Send + Sync> = if log.json { out.json().boxed() } else { out.boxed() };
     let started = tracing_subscriber::registry()
-        .with(out.with_filter(EnvFilter::new(directives)))
+        .with(out.with_filter(written))
         .with(reading_along(Arc::clone(&READERS)))
         .try_init();
-    if let Err(error) = started {
-        tracing::debug!(%error, "logging was started before");
+    match started {
+        Ok(()) => _ = WRITTEN.set(handle),
+        Err(error) => tracing::debug!(%error, "logging was started before"),
     }
     Arc::clone(&READERS)
+}
+
+/// From now on what is of this level, or more important, is written down.
+pub(crate) fn set_level(level: LogLevel) {
+    // Whoever has a log of their own in this process has a level of their own too.
+    let changed = WRITTEN.get().map(|handle| handle.reload(written_at(level)));
+    if let Some(Err(error)) = changed {
+        tracing::error!(%error, "the level of the log could not be changed");
+    }
+}
+
+/// What is written down at a level. Libraries speak only of trouble, unless everything is wanted.
+fn written_at(level: LogLevel) -> EnvFilter {
+    EnvFilter::new(match level {
+        LogLevel::Trace => "trace".to_owned(),
+        LogLevel::Debug => format!("warn,{OURS}=debug"),
+        LogLevel::Info => format!("warn,{OURS}=info"),
+        LogLevel::Warn => "warn".to_owned(),
+        LogLevel::Error => "error".to_owned(),
+    })
 }
 
 /// Gives those who read along what they want, and does nothing while nobody does.
@@ -209,6 +221,42 @@ mod tests {
             let mut trace = readers.read(ReadLevel::Trace, LogFormat::Text).unwrap();
             say();
             assert_eq!(next(&mut trace).lines().count(), 3);
+        });
+    }
+
+    #[test]
+    fn the_level_may_change_while_the_program_runs() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        struct Count(Arc<AtomicUsize>);
+        impl<S: Subscriber> Layer<S> for Count {
+            fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let count = Arc::new(AtomicUsize::new(0));
+        let (written, handle) = reload::Layer::new(written_at(LogLevel::Info));
+        let subscriber = tracing_subscriber::registry().with(Count(Arc::clone(&count)).with_filter(written));
+        tracing::subscriber::with_default(subscriber, || {
+            // At each level: of this program, and of a library.
+            for (level, seen) in [
+                (LogLevel::Info, 4),
+                (LogLevel::Error, 2),
+                (LogLevel::Warn, 3),
+                (LogLevel::Debug, 5),
+                (LogLevel::Trace, 7),
+            ] {
+                handle.reload(written_at(level)).unwrap();
+                count.store(0, Ordering::Relaxed);
+                tracing::error!(target: "lictor_agent::checks", "one");
+                tracing::error!(target: "quinn::connection", "two");
+                tracing::warn!(target: "quinn::connection", "three");
+                tracing::info!(target: "lictor_agent::checks", "four");
+                tracing::debug!(target: "lictor_agent::checks", "five");
+                tracing::debug!(target: "quinn::connection", "six");
+                tracing::trace!(target: "lictor_agent::checks", "seven");
+                assert_eq!(count.load(Ordering::Relaxed), seen, "{level:?}");
+            }
         });
     }
 
