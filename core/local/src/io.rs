@@ -141,6 +141,21 @@ pub enum Request {
     Sync,
 }
 
+impl Request {
+    /// Whether it changes what is registered, which is kept over a restart.
+    pub(super) const fn registers(&self) -> bool {
+        match self {
+            Self::RegisterService { .. }
+            | Self::DeregisterService(_)
+            | Self::RegisterCheck(_)
+            | Self::DeregisterCheck(_)
+            | Self::Maintain { .. }
+            | Self::SetDefinitions(_) => true,
+            Self::UpdateTtl { .. } | Self::SetNode(_) | Self::Sync => false,
+        }
+    }
+}
+
 /// What configuration files define.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Definitions {

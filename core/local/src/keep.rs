@@ -2,6 +2,7 @@
 //!
 //! A status that was found a moment before the agent stopped still says more than nothing, so a restart turns nothing critical. Statuses
 //! are written when they change; that they still hold is said for all of them at once, by a record of when this agent was up.
+//! What a full disk does not take is written once it takes something again.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,17 +75,32 @@ pub(super) struct Keeping {
     recalled: BTreeMap<Text, StoredStatus>,
     /// When this agent was last up, before it was started.
     last_up: UnixMillis,
-    /// What the disk holds, as far as it was written.
+    /// What the disk is to hold.
     kept: BTreeSet<RecordKey>,
+    /// What it holds, as far as it has said so.
+    stored: BTreeSet<RecordKey>,
     /// Changes of this turn, and who waits for them.
     changes: Vec<Change>,
     askers: Vec<Token>,
-    /// Writes that are under way, and who waits for them.
-    saves: VecDeque<(SaveId, Vec<Token>)>,
+    /// Writes that are under way.
+    saves: VecDeque<Save>,
+    /// What the disk did not take: it goes along with the next write. Of each record the latest.
+    unsaved: BTreeMap<RecordKey, Option<Bytes>>,
+    /// When that is tried again, if nothing else is written before.
+    retry_at: Instant,
     /// Statuses that are to be written, and when.
     statuses: BTreeSet<Text>,
     statuses_at: Option<Instant>,
     seen_at: Instant,
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+struct Save {
+    id: SaveId,
+    changes: Vec<Change>,
+    /// Who waits for it.
+    askers: Vec<Token>,
 }
 
 impl Memory {
@@ -123,9 +139,12 @@ impl Keeping {
             recalled: BTreeMap::new(),
             last_up,
             kept: BTreeSet::new(),
+            stored: BTreeSet::new(),
             changes: Vec::new(),
             askers: Vec::new(),
             saves: VecDeque::new(),
+            unsaved: BTreeMap::new(),
+            retry_at: Instant::ZERO,
             statuses: BTreeSet::new(),
             statuses_at: None,
             seen_at: Instant::ZERO,
@@ -147,6 +166,30 @@ impl Keeping {
             self.changes.push(Change { key, content: None });
         }
     }
+
+    fn stored(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            if change.content.is_some() {
+                self.stored.insert(change.key);
+            } else {
+                self.stored.remove(&change.key);
+            }
+        }
+    }
+
+    /// The disk did not take these changes. They are tried again, unless a later one, which is under way, replaces them; but what never got
+    /// to the disk need not be removed from it.
+    fn not_stored(&mut self, changes: Vec<Change>, retry_at: Instant) {
+        let later = self.saves.iter().flat_map(|save| &save.changes);
+        let later: BTreeSet<&RecordKey> = later.map(|change| &change.key).collect();
+        for Change { key, content } in changes {
+            let moot = content.is_none() && !self.stored.contains(&key);
+            if !later.contains(&key) && !moot {
+                self.unsaved.insert(key, content);
+            }
+        }
+        self.retry_at = retry_at;
+    }
 }
 
 impl Local {
@@ -162,6 +205,7 @@ impl Local {
         kept.extend(services.keys().cloned().map(RecordKey::Service));
         kept.extend(checks.keys().cloned().map(RecordKey::Check));
         kept.extend(statuses.keys().cloned().map(RecordKey::Status));
+        self.keeping.stored.clone_from(kept);
         self.keeping.recalled = statuses;
         self.set_definitions(definitions)?;
         for spec in services.into_values() {
@@ -197,16 +241,25 @@ impl Local {
         (age <= good_for.max(GOOD_FOR)).then_some(known)
     }
 
-    /// Answers a request, once what it changed is durable.
-    pub(super) fn answer(&mut self, token: Token, result: Result<(), Error>) {
-        let waits = result.is_ok() && self.config.keeps && !self.keeping.changes.is_empty();
+    /// Answers a request to register, once what is registered is durable. If it has changed nothing, somebody else may have asked for the
+    /// same, and the disk may not have it yet.
+    pub(super) fn answer_durably(&mut self, token: Token, result: Result<(), Error>) {
+        let waits = result.is_ok() && self.config.keeps;
         #[cfg(feature = "sabotage")]
         let waits = waits && !self.sabotaged(crate::Sabotage::AnswerBeforeSaved);
-        if waits {
-            self.keeping.askers.push(token);
+        let keeping = &mut self.keeping;
+        if waits && !(keeping.changes.is_empty() && keeping.unsaved.is_empty()) {
+            keeping.askers.push(token);
+        } else if let Some(last) = keeping.saves.back_mut().filter(|_| waits) {
+            last.askers.push(token);
         } else {
-            self.answers.push_back(Effect::Answer { token, result });
+            self.answer(token, result);
         }
+    }
+
+    /// Answers a request at the end of this turn.
+    pub(super) fn answer(&mut self, token: Token, result: Result<(), Error>) {
+        self.answers.push_back(Effect::Answer { token, result });
     }
 
     pub(super) fn keep_service(&mut self, id: &Text) {
@@ -266,7 +319,8 @@ impl Local {
             return None;
         }
         let seen = (!self.checks.is_empty()).then_some(keeping.seen_at);
-        [seen, keeping.statuses_at].into_iter().flatten().min()
+        let retry = (!keeping.unsaved.is_empty()).then_some(keeping.retry_at);
+        [seen, retry, keeping.statuses_at].into_iter().flatten().min()
     }
 
     /// Writes what is due. Statuses wait while another write is under way: a slow disk gets fewer of them, not more.
@@ -279,13 +333,24 @@ impl Local {
         if self.save_at().is_some_and(|at| at <= now) {
             self.put_statuses();
         }
-        let changes = std::mem::take(&mut self.keeping.changes);
-        if !changes.is_empty() {
-            let id = SaveId(self.id());
-            let askers = std::mem::take(&mut self.keeping.askers);
-            self.keeping.saves.push_back((id, askers));
-            self.out.push_back(Effect::Save { id, changes });
+        if self.keeping.changes.is_empty() && self.keeping.askers.is_empty() {
+            return;
         }
+        let id = SaveId(self.id());
+        let keeping = &mut self.keeping;
+        let new = std::mem::take(&mut keeping.changes);
+        for change in &new {
+            keeping.unsaved.remove(&change.key);
+        }
+        let again = std::mem::take(&mut keeping.unsaved).into_iter();
+        let again = again.map(|(key, content)| Change { key, content });
+        let changes: Vec<Change> = again.chain(new).collect();
+        keeping.saves.push_back(Save {
+            id,
+            changes: changes.clone(),
+            askers: std::mem::take(&mut keeping.askers),
+        });
+        self.out.push_back(Effect::Save { id, changes });
     }
 
     fn put_statuses(&mut self) {
@@ -308,16 +373,23 @@ impl Local {
     }
 
     pub(super) fn saved(&mut self, id: SaveId, result: Result<(), String>) -> Result<(), Reject> {
-        let first = self.keeping.saves.pop_front_if(|(first, _)| *first == id);
-        let (_, askers) = first.ok_or(Reject::Unasked)?;
-        if let (Err(reason), true) = (&result, askers.is_empty()) {
-            self.event(Event::Trouble(format!(
-                "how the checks are could not be written to the data directory: {reason}"
-            )));
+        let first = self.keeping.saves.pop_front_if(|first| first.id == id);
+        let Save { changes, askers, .. } = first.ok_or(Reject::Unasked)?;
+        match &result {
+            Ok(()) => self.keeping.stored(changes),
+            Err(reason) => {
+                self.keeping
+                    .not_stored(changes, self.clock.latest() + SEEN_INTERVAL);
+                if askers.is_empty() {
+                    self.event(Event::Trouble(format!(
+                        "how the checks are could not be written to the data directory: {reason}"
+                    )));
+                }
+            }
         }
         for token in askers {
             let result = result.clone().map_err(Error::NotSaved);
-            self.answers.push_back(Effect::Answer { token, result });
+            self.answer(token, result);
         }
         Ok(())
     }

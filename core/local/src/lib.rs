@@ -273,8 +273,13 @@ impl Machine for Local {
         self.wall = now.wall;
         match input {
             Input::Request { token, request } => {
+                let registers = request.registers();
                 let result = self.request(request);
-                self.answer(token, result);
+                if registers {
+                    self.answer_durably(token, result);
+                } else {
+                    self.answer(token, result);
+                }
             }
             Input::Probed { run, status, output } => self.probed(run, status, &output)?,
             Input::Answered { id, result } => self.answered(id, result)?,

@@ -81,6 +81,8 @@ pub struct Desk {
     pub disk: BTreeMap<RecordKey, Bytes>,
     /// While set, saves wait here.
     pub held: Option<Vec<SaveId>>,
+    /// The disk takes nothing.
+    pub full: bool,
     pub events: Vec<Event>,
     /// Statuses that were written to the catalog.
     pub written: Vec<(Text, Status)>,
@@ -122,6 +124,7 @@ impl Desk {
             finds: None,
             disk: BTreeMap::new(),
             held: None,
+            full: false,
             events: Vec::new(),
             written: Vec::new(),
             next: 0,
@@ -222,6 +225,11 @@ impl Desk {
                     let result = if self.deaf { lost } else { served };
                     let answer = Input::Answered { id, result };
                     self.local.handle(time(self.now), answer).unwrap();
+                }
+                Effect::Save { id, .. } if self.full => {
+                    let result = Err("no space".to_owned());
+                    let saved = Input::Saved { id, result };
+                    self.local.handle(time(self.now), saved).unwrap();
                 }
                 Effect::Save { id, changes } => {
                     for change in changes {
