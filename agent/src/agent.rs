@@ -21,7 +21,7 @@ use lictor_transport_quic::{self as quic, Identity, Plane, Transport};
 use crate::backend::ServerBackend;
 use crate::boot::{self, StartError};
 use crate::client::ClientBackend;
-use crate::config::{Bootstrap, Config, RuntimeKind, Telemetry};
+use crate::config::{Bootstrap, Config, Reloader, RuntimeKind, Telemetry};
 use crate::coordinates::CoordinateUpdates;
 use crate::ending::{Ending, Gone, Way};
 use crate::gossip::{GossipOutlet, News};
@@ -32,14 +32,16 @@ use crate::metrics::{self, Autopilot, CallCounts, DiskTimes, MemberCounts, Reque
 use crate::network::{self, Network};
 use crate::outlet::{AgentOutlet, ServerOutlet};
 use crate::pools::Pools;
+use crate::reload::Reload;
 use crate::routes::Routes;
 use crate::rpc::caller::Caller;
 use crate::rpc::service::Service;
 use crate::running::{self, LocalOutlet, Running, Shelf};
 use crate::signals;
+use crate::snapshot::Archives;
 use crate::storage::Storage;
 use crate::view::View;
-use crate::{community, joining, recovery, server};
+use crate::{community, joining, recovery, server, snapshot};
 
 /// How many inputs may wait for the loop before senders wait.
 const INBOX: usize = 8192;
@@ -52,15 +54,15 @@ const SAVE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs one agent until it is told to stop, and says how that went: success after an orderly end.
 ///
-/// Whatever prevents a start, or ends the agent, is said on standard error.
-pub fn run(config: Config) -> ExitCode {
+/// `reloader` reads the configuration again when that is asked for. Whatever prevents a start, or ends the agent, is said on standard error.
+pub fn run(config: Config, reloader: Reloader) -> ExitCode {
     let log = crate::logging::start(config.log);
     crate::open_files::allow_all();
     let runtime = match config.runtime {
         RuntimeKind::Smol => lictor_runtime_smol::runtime(),
         RuntimeKind::AsyncStd => lictor_runtime_async_std::runtime(),
     };
-    match runtime.clone().block_on(serve(config, runtime, log)) {
+    match runtime.clone().block_on(serve(config, reloader, runtime, log)) {
         Ok(code) => code,
         Err(error) => {
             // Nothing better can be done if even this cannot be said.
@@ -77,7 +79,12 @@ struct ServerParts {
     storage: Storage,
 }
 
-async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result<ExitCode, StartError> {
+async fn serve(
+    config: Config,
+    reloader: Reloader,
+    runtime: Runtime,
+    log: Arc<LogReaders>,
+) -> Result<ExitCode, StartError> {
     let data_dir = boot::data_dir(&config)?;
     let trust = boot::trust(&config, data_dir)?;
     let mut opened = config.server.then(|| boot::open_stores(data_dir)).transpose()?;
@@ -130,6 +137,7 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
     let mut machine = machine.with_local(residents);
     let saving = runtime.spawn(saving);
     let running = Arc::new(Running::default());
+    let reload = Arc::new(Reload::new(reloader, handle.clone()));
 
     let pools = Arc::new(Pools::default());
     let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
@@ -150,6 +158,7 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
         pools: Arc::clone(&pools),
         events: lictor_http::EventLog::new(),
         running: Arc::clone(&running),
+        reload: Arc::clone(&reload),
         scripts_from_api: config.checks.scripts_from_api,
         vitals: crate::vitals::Watch::new(&metrics),
         metrics: metrics.clone(),
@@ -204,6 +213,7 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
             view,
             handle: handle.clone(),
             space,
+            archives: Arc::new(archives(&config, id)),
             counts: Arc::new(RequestCounts::new(&metrics)),
         };
         let watched = server.clone();
@@ -218,6 +228,7 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
             Arc::clone(&backend),
             caller(Plane::Wan),
             config.datacenter.to_lowercase(),
+            id,
             runtime.clone(),
         );
         (backend, Some(service))
@@ -273,6 +284,7 @@ async fn serve(config: Config, runtime: Runtime, log: Arc<LogReaders>) -> Result
     let mut driving = std::pin::pin!(driving);
     let mut looking = std::pin::pin!(looking);
     let ending = Ending {
+        reload,
         asked,
         handle: handle.clone(),
         gone,
@@ -492,6 +504,12 @@ fn http_limits(config: &Config) -> lictor_http::Limits {
         answer_bytes: or_none(http.max_answer_bytes),
         ..lictor_http::Limits::default()
     }
+}
+
+/// Where archives are kept until they have been checked, and how large they may be.
+fn archives(config: &Config, id: NodeId) -> Archives {
+    let command_bytes_max = lictor_node::Config::new(id, "", config.advertise, 0).command_bytes_max;
+    Archives::new(config.data_dir.clone(), snapshot::Limits::default(), command_bytes_max)
 }
 
 fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {

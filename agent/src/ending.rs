@@ -4,6 +4,7 @@
 //! ends with success. One that *stops* is expected back: a server hands over what it leads, and the exit code says that
 //! the others were not told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_channel::Receiver;
@@ -13,6 +14,7 @@ use lictor_node::agent::Input;
 
 use crate::config::Leave;
 use crate::handle::Handle;
+use crate::reload::Reload;
 use crate::signals::Asked;
 
 /// How long a leave may take.
@@ -47,11 +49,13 @@ pub(crate) enum Gone {
 /// Sees an agent to its end.
 #[derive(Debug)]
 pub(crate) struct Ending {
+    /// For a reload, which is asked for in the same ways.
+    pub(crate) reload: Arc<Reload>,
     /// What people and supervisors ask for.
     pub(crate) asked: Receiver<Asked>,
     pub(crate) handle: Handle,
     /// Notified when the agent's machine has left, or stopped.
-    pub(crate) gone: std::sync::Arc<Signal>,
+    pub(crate) gone: Arc<Signal>,
     /// Which signals make the agent leave.
     pub(crate) leave: Leave,
 }
@@ -63,9 +67,9 @@ impl Ending {
         loop {
             match self.asked.recv().await {
                 Ok(Asked::Reload) => {
-                    tracing::warn!(
-                        "reloading the configuration is not supported yet: restart the agent to change it"
-                    );
+                    if let Err(reason) = self.reload.run().await {
+                        tracing::error!(%reason, "the configuration stays as it was");
+                    }
                 }
                 Ok(Asked::Leave) => return Way::Leave,
                 Ok(Asked::Interrupt) => return way(self.leave.on_interrupt),
@@ -145,6 +149,7 @@ mod tests {
     use lictor_runtime::channel;
 
     use super::*;
+    use crate::config::{Flags, Reloader};
     use crate::handle::Posted;
 
     struct Scene {
@@ -156,10 +161,18 @@ mod tests {
     fn scene(on_terminate: bool, on_interrupt: bool) -> Scene {
         let (inbox, completions, inputs) = channel(8);
         let (ask, asked) = async_channel::unbounded();
+        let handle = Handle::new(inbox, completions);
+        // What it reads does not exist.
+        let flags = Flags {
+            dev: true,
+            ..Flags::default()
+        };
+        let (reloader, _, _) = Reloader::load(flags).unwrap();
         let ending = Ending {
+            reload: Arc::new(Reload::new(reloader, handle.clone())),
             asked,
-            handle: Handle::new(inbox, completions),
-            gone: std::sync::Arc::default(),
+            handle,
+            gone: Arc::default(),
             leave: Leave {
                 on_terminate,
                 on_interrupt,

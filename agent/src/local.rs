@@ -21,6 +21,7 @@ use crate::handle::Handle;
 use crate::host;
 use crate::joining;
 use crate::pools::Pools;
+use crate::reload::Reload;
 use crate::running::{self, Running};
 use crate::signals::Asked;
 use crate::vitals::Watch;
@@ -40,6 +41,7 @@ pub(crate) struct Local {
     pub(crate) pools: Arc<Pools>,
     pub(crate) events: EventLog,
     pub(crate) running: Arc<Running>,
+    pub(crate) reload: Arc<Reload>,
     /// Whether checks that run programs may be registered through the API.
     pub(crate) scripts_from_api: bool,
     pub(crate) vitals: Watch,
@@ -215,7 +217,7 @@ impl ThisAgent for Local {
     }
 
     async fn reload(&self) -> Result<(), Failure> {
-        Err(Failure::Refused("not yet".to_owned()))
+        self.reload.run().await.map_err(Failure::Refused)
     }
 }
 

@@ -1,0 +1,58 @@
+//! Reading the configuration again, and doing what it says now.
+
+use std::sync::Arc;
+
+use async_lock::Mutex;
+use lictor_local::Request;
+
+use crate::config::{Reloaded, Reloader};
+use crate::handle::Handle;
+use crate::logging;
+
+/// Does what the configuration's files say now, as far as that can be done without a restart.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    reloader: Arc<Reloader>,
+    handle: Handle,
+    /// One at a time: what was read last counts.
+    turn: Mutex<()>,
+}
+
+impl Reload {
+    pub(crate) fn new(reloader: Reloader, handle: Handle) -> Self {
+        Self {
+            reloader: Arc::new(reloader),
+            handle,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Done when what is to run on this agent has been changed. `Err`: why not, for people; then nothing was.
+    pub(crate) async fn run(&self) -> Result<(), String> {
+        let _alone = self.turn.lock().await;
+        tracing::info!("reading the configuration again");
+        let reloader = Arc::clone(&self.reloader);
+        let read = blocking::unblock(move || reloader.reload()).await;
+        let Reloaded {
+            definitions,
+            log_level,
+            needs_restart,
+            warnings,
+        } = read.map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        let set = self.handle.local(Request::SetDefinitions(definitions)).await;
+        set.ok_or("the agent is shutting down")?
+            .map_err(|error| error.to_string())?;
+        logging::set_level(log_level);
+        if !needs_restart.is_empty() {
+            tracing::warn!(
+                keys = needs_restart.join(", "),
+                "these keys have changed, and take effect when the agent is restarted"
+            );
+        }
+        tracing::info!("the configuration was read again");
+        Ok(())
+    }
+}
