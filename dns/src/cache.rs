@@ -19,6 +19,9 @@ const SHARDS: usize = 16;
 /// What a place takes besides its answer, about.
 const PLACE_BYTES: usize = 256;
 
+/// No catalog has this index.
+const NEVER: u64 = u64::MAX;
+
 /// What an answer was made of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Witnesses {
@@ -42,12 +45,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(encoded: Encoded, witnesses: Witnesses, epoch: u64, state: Option<&Snapshot>) -> Self {
+    pub(crate) fn new(encoded: Encoded, witnesses: Witnesses, epoch: u64) -> Self {
         Self {
             encoded,
             witnesses,
             epoch,
-            checked: AtomicU64::new(state.map_or(0, |snapshot| snapshot.state.index().0)),
+            checked: AtomicU64::new(NEVER),
         }
     }
 
@@ -156,7 +159,7 @@ mod tests {
 
     fn entry() -> Arc<Entry> {
         let encoded = Encoded::new(&Answer::only(ResponseCode::NoError), b"\0", true);
-        Arc::new(Entry::new(encoded, Witnesses::default(), 0, None))
+        Arc::new(Entry::new(encoded, Witnesses::default(), 0))
     }
 
     #[test]

@@ -292,6 +292,7 @@ mod tests {
         ours("_web._tcp.consul", service("web", None, None));
         ours("_web._tcp.dc2.consul", service("web", None, Some("dc2")));
         ours("_web._tcp.alt.test", service("web", None, None));
+        ours("_web._tcp._x.consul", service("web", None, Some("_x")));
         ours("_web.service.consul", service("_web", None, None));
         ours("_a._b._c.service.consul", service("_c", Some("_a._b"), None));
         ours("_._tcp.service.consul", service("_tcp", Some("_"), None));
@@ -350,7 +351,6 @@ mod tests {
             "web.service.nope.dc1.consul",
             "web.virtual.consul",
             "web.ingress.consul",
-            "_a._b._c.consul",
         ] {
             ours(name, Ours::Missing);
         }

@@ -4,7 +4,7 @@
 //! no way over the network. When nobody can be reached, what is kept is still said, as long as it is not too old.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -66,12 +66,14 @@ pub(crate) struct Slot {
     version: AtomicUsize,
     /// When it was last wanted.
     wanted: AtomicU64,
-    /// When the answer was last known to be right.
+    /// When somebody last said that it is right; 0 if there is none.
     confirmed: AtomicU64,
-    /// When nobody could be asked, if that was after [`Self::confirmed`].
+    /// How long before that whoever said so had heard the leader, in milliseconds.
+    lag: AtomicU64,
+    /// When last nobody could be asked; 0 if somebody could be since then.
     failed: AtomicU64,
     /// Whether somebody has promised to say when it changes.
-    watched: AtomicU64,
+    watched: AtomicBool,
     /// Held by the one who fetches the first answer.
     fetching: AsyncMutex<()>,
 }
@@ -132,16 +134,13 @@ impl Kept {
             return Ok(kept);
         }
         match self.0.source.find(key.ask(Index::ZERO, max)).await {
+            Ok(reading) if reading.age > max => Err(too_old(reading.age, max)),
             Ok(reading) => {
                 let watchable = is_worth_watching(&reading.found);
-                let age = reading.age;
                 let kept = self.0.store(&slot, reading);
                 drop(fetching);
                 if watchable {
                     self.0.watch(&key, &slot);
-                }
-                if age > max {
-                    return Err(too_old(age, max));
                 }
                 Ok(kept)
             }
@@ -223,8 +222,9 @@ impl Shared {
             version: AtomicUsize::new(0),
             wanted: AtomicU64::new(now),
             confirmed: AtomicU64::new(0),
+            lag: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            watched: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
             fetching: AsyncMutex::new(()),
         });
         let place = Place {
@@ -254,7 +254,7 @@ impl Shared {
     fn store(&self, slot: &Arc<Slot>, reading: Reading) -> (Arc<Found>, KeptWitness) {
         let now = self.now();
         let found = Arc::clone(&reading.found);
-        let age = u64::try_from(reading.age.as_millis()).unwrap_or(u64::MAX);
+        let lag = u64::try_from(reading.age.as_millis()).unwrap_or(u64::MAX);
         let mut current = slot.lock();
         let same = current.as_ref().is_some_and(|kept| kept.found == found);
         *current = Some(reading);
@@ -263,8 +263,9 @@ impl Shared {
         } else {
             slot.version.fetch_add(1, Ordering::AcqRel) + 1
         };
-        slot.confirmed
-            .store(now.saturating_sub(age).max(1), Ordering::Release);
+        slot.lag.store(lag, Ordering::Release);
+        slot.confirmed.store(now, Ordering::Release);
+        slot.failed.store(0, Ordering::Release);
         drop(current);
         let witness = KeptWitness {
             slot: Arc::clone(slot),
@@ -286,7 +287,7 @@ impl Shared {
 
     /// Ends the watching of a slot.
     fn unwatch(&self, key: &Key, slot: &Arc<Slot>) {
-        slot.watched.store(0, Ordering::Release);
+        slot.watched.store(false, Ordering::Release);
         let mut places = self.places();
         let forgotten = match places.get(key) {
             Some(place) if Arc::ptr_eq(&place.slot, slot) => places.remove(key),
@@ -302,23 +303,30 @@ impl Slot {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How old the answer is: since then it may have changed.
     fn age(&self, now: u64) -> Duration {
-        Duration::from_millis(now.saturating_sub(self.confirmed.load(Ordering::Acquire)))
+        let since = if self.watched.load(Ordering::Acquire) {
+            0
+        } else {
+            now.saturating_sub(self.confirmed.load(Ordering::Acquire))
+        };
+        let lag = self.lag.load(Ordering::Acquire);
+        Duration::from_millis(since.saturating_add(lag))
     }
 
     /// Whether the answer is as good as a new one.
     fn is_current(&self, now: u64) -> bool {
-        self.watched.load(Ordering::Acquire) != 0 || self.age(now) <= MOMENT
+        let since = now.saturating_sub(self.confirmed.load(Ordering::Acquire));
+        self.watched.load(Ordering::Acquire) || Duration::from_millis(since) <= MOMENT
     }
 
     /// Whether to say it without asking anybody.
     fn is_usable(&self, now: u64, max: Duration) -> bool {
-        if self.confirmed.load(Ordering::Acquire) == 0 {
-            return false;
-        }
         let failed = self.failed.load(Ordering::Acquire);
-        let just_failed = failed != 0 && now.saturating_sub(failed) <= RETRY.1.as_millis() as u64;
-        self.is_current(now) || (just_failed && self.age(now) <= max)
+        let just_failed = failed != 0 && Duration::from_millis(now.saturating_sub(failed)) <= RETRY.1;
+        self.confirmed.load(Ordering::Acquire) != 0
+            && self.age(now) <= max
+            && (self.is_current(now) || just_failed)
     }
 }
 
@@ -331,7 +339,7 @@ async fn keep_watching(shared: Weak<Shared>, key: Key, slot: Arc<Slot>) {
         PAUSE
     };
     let mut failing = false;
-    slot.watched.store(1, Ordering::Release);
+    slot.watched.store(true, Ordering::Release);
     loop {
         let Some(alive) = shared.upgrade() else { return };
         let unwanted = alive.now().saturating_sub(slot.wanted.load(Ordering::Relaxed));
@@ -350,12 +358,11 @@ async fn keep_watching(shared: Weak<Shared>, key: Key, slot: Arc<Slot>) {
             Ok(reading) => {
                 let worth = is_worth_watching(&reading.found);
                 alive.store(&slot, reading);
-                slot.failed.store(0, Ordering::Release);
                 if !worth {
                     alive.unwatch(&key, &slot);
                     return;
                 }
-                slot.watched.store(1, Ordering::Release);
+                slot.watched.store(true, Ordering::Release);
                 retry = RETRY.0;
                 drop(alive);
                 if !std::mem::take(&mut failing) {
@@ -365,7 +372,7 @@ async fn keep_watching(shared: Weak<Shared>, key: Key, slot: Arc<Slot>) {
             Err(failure) => {
                 tracing::debug!(query = ?key.query, %failure, "a kept answer is not vouched for");
                 slot.failed.store(alive.now(), Ordering::Release);
-                slot.watched.store(0, Ordering::Release);
+                slot.watched.store(false, Ordering::Release);
                 failing = true;
                 drop(alive);
                 runtime.sleep(retry).await;

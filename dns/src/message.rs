@@ -12,7 +12,7 @@ use crate::request::{Edns, HEADER_BYTES, Request, flags};
 pub(crate) struct Room {
     /// The message's bytes.
     pub(crate) bytes: usize,
-    /// Records in the section of answers, if that is limited.
+    /// Records in the section of answers, if these are interchangeable and that is limited.
     pub(crate) answers: Option<usize>,
     /// Whether to tell the client of anything that had to be left out.
     pub(crate) tell: bool,
@@ -59,7 +59,12 @@ impl Desk {
             name: request.written_name(),
             serial,
         };
-        let (answers, mut left_out) = self.put_items(answer, room.answers, limit, fill);
+        let (answers, mut left_out) = self.put_items(
+            answer,
+            room.answers.filter(|_| answer.interchangeable),
+            limit,
+            fill,
+        );
         let mut authorities = 0;
         if self.message.len() + Encoded::length(answer.authority, None) <= limit {
             answer.put(answer.authority, None, fill, &mut self.message);

@@ -298,7 +298,7 @@ impl Service {
         let (witnesses, keep) = (lookup.witnesses, lookup.keep);
         let compress = !settings.config.disable_compression;
         let encoded = Encoded::new(&answer, request.name(), compress);
-        let entry = Arc::new(Entry::new(encoded, witnesses, settings.epoch, snapshot));
+        let entry = Arc::new(Entry::new(encoded, witnesses, settings.epoch));
         if keep {
             self.cache.insert(request.key(), Arc::clone(&entry));
         }
@@ -320,7 +320,7 @@ fn foreign(request: &Request, settings: &Settings) -> Arc<Entry> {
 
 fn bare(settings: &Settings, code: ResponseCode) -> Arc<Entry> {
     let encoded = Encoded::new(&Answer::only(code), b"\0", true);
-    Arc::new(Entry::new(encoded, Witnesses::default(), settings.epoch, None))
+    Arc::new(Entry::new(encoded, Witnesses::default(), settings.epoch))
 }
 
 /// How much the answer to a request may be.

@@ -145,8 +145,9 @@ impl Connection {
         let mut chunk = vec![0; 4096];
         let mut due = Instant::now() + self.limits.stall;
         loop {
-            if self.look()? {
+            while self.look()? {
                 due = Instant::now() + self.limits.stall;
+                self.send().await?;
             }
             self.send().await?;
             let (may_read, waits) = (self.late.len() < self.limits.pipelined, !self.late.is_empty());
@@ -187,7 +188,7 @@ impl Connection {
         }
     }
 
-    /// Looks at whole queries, as many as may be under way, and says whether there were any.
+    /// Looks at whole queries, until there are none, too many are under way, or much is to be sent. Says whether there were any.
     fn look(&mut self) -> io::Result<bool> {
         let mut used = 0;
         while let Some((head, rest)) = self.received[used..].split_first_chunk::<2>() {

@@ -20,7 +20,7 @@ fn populate(world: &World) {
     );
     world.node("with.dot", "10.9.0.2", &[]);
     world.node("six", "fd00::1", &[]);
-    world.node("nowhere", "", &[]);
+    world.node("nowhere", "x..y", &[]);
     world.service(
         "bar",
         "10.9.0.3",

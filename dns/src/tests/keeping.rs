@@ -175,7 +175,7 @@ fn only_so_much_is_kept() {
 #[test]
 fn what_nobody_wants_any_more_is_forgotten() {
     let scene = Scene::with(World::new(false), |config| {
-        config.limits.keep_refreshing = Duration::ZERO
+        config.limits.keep_refreshing = Duration::ZERO;
     });
     scene.world.service("n1", "10.0.0.1", service("web", 80));
     assert_eq!(scene.ask(NAME, RecordType::A).answers.len(), 1);
