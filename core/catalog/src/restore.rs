@@ -131,6 +131,12 @@ impl State {
         }
     }
 
+    /// Whether it is as [`Self::for_archive`] makes it, and so may be restored.
+    pub fn is_for_archive(&self) -> bool {
+        let highest = self.applied.max(Index(self.kv.locks.last_fence));
+        self.staging.is_none() && self.lineage.is_none() && highest <= MAX_ARCHIVE_INDEX
+    }
+
     /// Below this no answer's index is.
     pub(crate) fn floor(&self) -> Index {
         self.lineage.map_or(Index::ZERO, |lineage| lineage.floor)
@@ -271,11 +277,11 @@ impl Staging {
             builder
         };
         let state = builder.finish(self.index)?;
-        let fence = Index(state.kv.locks.last_fence);
-        if state.staging.is_some() || state.lineage.is_some() || fence > MAX_ARCHIVE_INDEX {
-            return Err(StagedError::Foreign);
+        if state.is_for_archive() {
+            Ok(state)
+        } else {
+            Err(StagedError::Foreign)
         }
-        Ok(state)
     }
 
     /// The row of this name, if it is one.

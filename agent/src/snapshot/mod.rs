@@ -1,0 +1,92 @@
+//! Archives of a data center's state: made, checked, passed on, and restored.
+//!
+//! - [`archive`]: the file: a compressed tar of what Consul's archives have as well, but for the state itself;
+//! - [`state`]: the state within, as a stream of rows;
+//! - `save`: from the published state to a stream of bytes;
+//! - `restore`: from a stream of bytes into the catalog;
+//! - `passing`: both by way of another server, a piece at a time.
+
+pub mod archive;
+pub mod passing;
+mod restore;
+mod save;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_lock::{Mutex, Semaphore};
+use bytes::Bytes;
+use futures_lite::AsyncReadExt as _;
+use lictor_http::{Archive, Failure};
+
+/// How many archives a server makes at once. Each keeps the state as it was when it began.
+const SAVES_MAX: usize = 4;
+
+/// What an agent puts up with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest archive that is taken in, in bytes. It is kept in a file until it has been checked.
+    pub archive_bytes: u64,
+    /// The largest state that is unpacked from one, in bytes. It has to fit into the memory of every server.
+    pub state_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            archive_bytes: 4 << 30,
+            state_bytes: 16 << 30,
+        }
+    }
+}
+
+/// A server's care for archives.
+#[derive(Debug)]
+pub(crate) struct Archives {
+    /// Where archives are kept until they have been checked; `None`: where the system keeps such files.
+    directory: Option<PathBuf>,
+    limits: Limits,
+    /// The largest command that the log takes.
+    command_bytes_max: usize,
+    saves: Arc<Semaphore>,
+    /// Held while one is taken in.
+    restore: Mutex<()>,
+}
+
+impl Archives {
+    pub(crate) fn new(directory: Option<PathBuf>, limits: Limits, command_bytes_max: usize) -> Self {
+        Self {
+            directory,
+            limits,
+            command_bytes_max,
+            saves: Arc::new(Semaphore::new(SAVES_MAX)),
+            restore: Mutex::new(()),
+        }
+    }
+}
+
+/// The next bytes of an archive, as many as these if there are as many; none at its end.
+async fn next_piece(archive: &mut Archive<'_>, bytes: usize) -> io::Result<Bytes> {
+    let mut piece = Vec::with_capacity(bytes);
+    archive.take(bytes as u64).read_to_end(&mut piece).await?;
+    Ok(piece.into())
+}
+
+/// What is said when an archive does not come to its end.
+fn not_received(error: &io::Error) -> Failure {
+    Failure::Refused(format!(
+        "the snapshot could not be received, and nothing was changed: {error}"
+    ))
+}
+
+fn busy(limit: &'static str) -> Failure {
+    Failure::Busy {
+        limit: limit.into(),
+        retry_after: Duration::from_secs(1),
+    }
+}

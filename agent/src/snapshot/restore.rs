@@ -1,0 +1,185 @@
+//! From a stream of bytes into the catalog: kept in a file, checked from end to end, and only then asked of the servers, a step at a time.
+
+use std::fs::File;
+use std::io::{self, BufReader, Seek as _, Write as _};
+use std::time::Duration;
+
+use async_channel::Receiver;
+use bytes::Bytes;
+use lictor_catalog::{Builder, RestoreId, decode_chunk};
+use lictor_http::{Archive, Failure};
+use lictor_machine::Index;
+use lictor_node::{Progress, Request, RestoreError, Restoring};
+use lictor_runtime::{Clock as _, SystemClock};
+
+use super::archive::{self, ArchiveError, Within};
+use super::{Archives, Limits};
+use crate::boot;
+use crate::server::Server;
+
+/// How many bytes are taken in at a time.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// How long to wait before a step is asked for again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a step needs beside its rows, in bytes; much more than it is.
+const STEP_BYTES: usize = 1 << 10;
+
+/// An archive that has been checked.
+struct Checked {
+    file: File,
+    index: Index,
+    chunks: u64,
+}
+
+impl Server {
+    /// See [`lictor_http::Backend::restore`].
+    pub(crate) async fn restore(&self, archive: Archive<'_>) -> Result<(), Failure> {
+        let archives = &self.archives;
+        let _alone = archives
+            .restore
+            .try_lock()
+            .ok_or_else(|| super::busy("restores"))?;
+        let file = keep(archives, archive).await?;
+        let (limits, chunk_max) = (archives.limits, archives.chunk_max());
+        let checked = blocking::unblock(move || check(file, limits, chunk_max)).await;
+        let checked = checked.map_err(|error| Failure::Refused(error.to_string()))?;
+        tracing::warn!(index = %checked.index, "restoring an archive: it takes the place of everything");
+        let restored = self.bring_in(checked).await;
+        match &restored {
+            Ok(()) => tracing::info!("the archive is restored"),
+            Err(error) => tracing::error!(%error, "the archive is not restored"),
+        }
+        restored
+    }
+
+    async fn bring_in(&self, checked: Checked) -> Result<(), Failure> {
+        let Checked { file, index, chunks } = checked;
+        let id = boot::random().map_err(|error| Failure::Storage(error.to_string()))?;
+        let id = RestoreId(u128::from_le_bytes(id));
+        let rows = read_again(file, self.archives.limits, self.archives.chunk_max());
+        let now = || SystemClock.now().mono;
+        let mut restoring = Restoring::new(id, index, chunks, now());
+        let mut wanted: Option<(u64, Bytes)> = None;
+        loop {
+            let number = restoring.wanted();
+            if wanted.as_ref().map(|(number, _)| *number) != number {
+                wanted = match number {
+                    None => None,
+                    Some(number) => match rows.recv().await {
+                        Ok(Ok(rows)) => Some((number, rows)),
+                        Ok(Err(error)) => return self.give_up(&restoring, Failure::Refused(error.to_string())).await,
+                        Err(_) => {
+                            let ended = Failure::Refused("the archive ended before its end".to_owned());
+                            return self.give_up(&restoring, ended).await;
+                        }
+                    },
+                };
+            }
+            let rows = wanted.as_ref().map_or_else(Bytes::new, |(_, rows)| rows.clone());
+            let answer = self.handle.request(Request::Write(restoring.next(rows))).await;
+            match restoring.answered(now(), answer) {
+                Progress::Next => {}
+                Progress::Again => {
+                    async_io::Timer::after(PAUSE).await;
+                }
+                Progress::Restored => return Ok(()),
+                Progress::Failed(error @ RestoreError::Unknown(_)) => {
+                    return Err(Failure::Unreachable(error.to_string()));
+                }
+                Progress::Failed(error) => {
+                    return self.give_up(&restoring, Failure::Refused(error.to_string())).await;
+                }
+            }
+        }
+    }
+
+    /// Has the servers drop what has come. If they do not hear of it, the leader does so in time.
+    async fn give_up(&self, restoring: &Restoring, why: Failure) -> Result<(), Failure> {
+        self.handle.request(Request::Write(restoring.abandon())).await;
+        Err(why)
+    }
+}
+
+/// Keeps an archive in a file that nobody else sees, and that is gone when it is closed.
+async fn keep(archives: &Archives, mut archive: Archive<'_>) -> Result<File, Failure> {
+    let directory = archives.directory.clone();
+    let created = blocking::unblock(move || match directory {
+        Some(directory) => tempfile::tempfile_in(directory),
+        None => tempfile::tempfile(),
+    });
+    let mut file = created.await.map_err(|error| not_kept(&error))?;
+    let limit = archives.limits.archive_bytes;
+    let mut bytes = 0;
+    loop {
+        let piece = super::next_piece(&mut archive, PIECE_BYTES).await;
+        let piece = piece.map_err(|error| super::not_received(&error))?;
+        if piece.is_empty() {
+            return Ok(file);
+        }
+        bytes += piece.len() as u64;
+        if bytes > limit {
+            let error = ArchiveError::TooLarge {
+                what: "the archive",
+                limit,
+            };
+            return Err(Failure::Refused(error.to_string()));
+        }
+        let written = blocking::unblock(move || file.write_all(&piece).map(|()| file));
+        file = written.await.map_err(|error| not_kept(&error))?;
+    }
+}
+
+fn not_kept(error: &io::Error) -> Failure {
+    Failure::Storage(format!("the snapshot could not be kept, and nothing was changed: {error}"))
+}
+
+/// Reads the whole archive, and builds the state that it is going to be, to see whether that can be.
+fn check(mut file: File, limits: Limits, chunk_max: usize) -> Result<Checked, ArchiveError> {
+    file.rewind().map_err(ArchiveError::Io)?;
+    let mut builder = Builder::new();
+    let mut chunks = 0;
+    let rows = |error: String| ArchiveError::Rows(error);
+    let mut sink = |chunk: Bytes| {
+        chunks += 1;
+        let chunk = decode_chunk(&chunk).map_err(|error| rows(error.to_string()))?;
+        let mut added = chunk.into_iter().map(|row| builder.add(row));
+        added.try_for_each(|added| added.map_err(|error| rows(error.to_string())))
+    };
+    let within = Within::Ours(chunk_max, &mut sink);
+    let meta = archive::read(BufReader::new(&file), limits.state_bytes, within)?;
+    let index = Index(meta.index);
+    let state = builder.finish(index).map_err(|error| rows(error.to_string()))?;
+    if !state.is_for_archive() || index > lictor_catalog::MAX_ARCHIVE_INDEX {
+        return Err(rows("it holds what no archive should".to_owned()));
+    }
+    Ok(Checked { file, index, chunks })
+}
+
+/// Reads it once more, and gives its chunks one by one.
+fn read_again(mut file: File, limits: Limits, chunk_max: usize) -> Receiver<Result<Bytes, ArchiveError>> {
+    let (sender, chunks) = async_channel::bounded(1);
+    blocking::unblock(move || {
+        let gone = || ArchiveError::Io(io::ErrorKind::BrokenPipe.into());
+        let mut sink = |chunk| sender.send_blocking(Ok(chunk)).map_err(|_| gone());
+        let within = Within::Ours(chunk_max, &mut sink);
+        let read = file
+            .rewind()
+            .map_err(ArchiveError::Io)
+            .and_then(|()| archive::read(BufReader::new(&file), limits.state_bytes, within));
+        if let Err(error) = read {
+            // Whoever has gone does not mind.
+            let _ = sender.send_blocking(Err(error));
+        }
+    })
+    .detach();
+    chunks
+}
+
+impl Archives {
+    /// The largest chunk that goes into one command.
+    const fn chunk_max(&self) -> usize {
+        self.command_bytes_max.saturating_sub(STEP_BYTES)
+    }
+}
