@@ -47,6 +47,14 @@ impl World<'_> {
         indexes.max().unwrap_or_default()
     }
 
+    /// Whether there are nodes of agents that are no more.
+    pub(super) fn has_remains(&self) -> bool {
+        let expected = self.expected();
+        let servers = self.up().into_iter().filter(|at| self.seats[*at].server);
+        let mut nodes = servers.flat_map(|at| self.seats[at].published.nodes());
+        nodes.any(|node| !expected.contains_key(&node.def.name))
+    }
+
     /// How many services run on agents that are up.
     pub(super) fn services(&self) -> u64 {
         let locals = self.up().into_iter().filter_map(|at| self.agent(at)?.local());

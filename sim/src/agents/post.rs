@@ -232,10 +232,10 @@ impl World<'_> {
         {
             return Ok(());
         }
-        let request = wish
-            .request()
-            .unwrap_or_else(|| Request::SetDefinitions(post.files.clone()));
-        self.demand(at, wish, request)
+        match wish.request() {
+            Some(request) => self.demand(at, wish, request),
+            None => Ok(()),
+        }
     }
 
     /// The files of an agent say this from now on. Whether it is told so, or reads them at its next start only.
@@ -246,7 +246,8 @@ impl World<'_> {
             return Ok(());
         }
         post.roll.files(&post.files, false);
-        self.wish(at, Wish::Reload)
+        let files = post.files.clone();
+        self.wish(at, Wish::Reload(files))
     }
 
     fn demand(&mut self, at: usize, wish: Wish, request: Request) -> Check {
@@ -284,7 +285,7 @@ impl World<'_> {
                 self.tally.not_saved += u64::from(!durable);
             }
             // What files say need not be saved.
-            Wish::Reload => post.roll.files(&post.files, true),
+            Wish::Reload(files) => post.roll.files(&files, true),
             Wish::Tell => {}
         }
         Ok(())

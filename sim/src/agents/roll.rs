@@ -33,8 +33,8 @@ pub(super) enum Entry {
 pub(super) enum Wish {
     /// That something be as said, or not be there.
     Set(Thing, Option<Entry>),
-    /// That the files be read again.
-    Reload,
+    /// That the files be read again, which say this.
+    Reload(Definitions),
     /// That a check take note. There may be none.
     Tell,
 }
@@ -71,7 +71,8 @@ impl Wish {
                 enable: entry.is_some(),
                 reason: Text::default(),
             },
-            Self::Reload | Self::Tell => return None,
+            Self::Reload(files) => Request::SetDefinitions(files.clone()),
+            Self::Tell => return None,
         };
         Some(request)
     }

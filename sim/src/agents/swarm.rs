@@ -191,7 +191,7 @@ impl Options {
         let rng = &mut rng;
         let hours = |hours| Duration::from_hours(hours);
         let faults = vec![
-            (Fault::Crash, hours(one_of(rng, &[2, 4, 8]))),
+            (Fault::Crash, hours(one_of(rng, &[1, 2, 4]))),
             (Fault::Move, hours(one_of(rng, &[8, 16]))),
             (Fault::PowerCut, hours(one_of(rng, &[48, 120]))),
             (Fault::Freeze, hours(one_of(rng, &[4, 16]))),
@@ -235,7 +235,7 @@ impl Options {
             pace: Pace::slow(),
             faults,
             deeds,
-            ask_interval: hours(1),
+            ask_interval: Duration::from_mins(5),
             faults_for: Duration::from_hours(24) * days / spells,
             spells,
             broken_for: Duration::from_mins(one_of(rng, &[10, 40, 120])),
