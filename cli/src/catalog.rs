@@ -1,8 +1,11 @@
 //! `lictor catalog`: what is registered.
 
-use crate::client::{self, Client};
+mod datacenters;
+mod nodes;
+mod services;
+
 use crate::command::{Action, Command};
-use crate::console::{Console, Failure};
+use crate::console::Failure;
 use crate::flags::Args;
 
 pub(crate) const COMMAND: Command = Command {
@@ -10,78 +13,39 @@ pub(crate) const COMMAND: Command = Command {
     summary: "Interact with the catalog",
     usage: "<subcommand> [options] [args]",
     about: "
-Reads the catalog, in which everything that the cluster knows is registered:
+Reads the catalog, in which everything that the cluster knows is registered.
 
-    $ lictor catalog datacenters",
-    action: Action::Group(&[DATACENTERS], &["nodes", "services"]),
+List all datacenters:
+
+    $ lictor catalog datacenters
+
+List all nodes:
+
+    $ lictor catalog nodes
+
+List all services:
+
+    $ lictor catalog services",
+    action: Action::Group(&[datacenters::COMMAND, nodes::COMMAND, services::COMMAND], &[]),
 };
 
-const DATACENTERS: Command = Command {
-    name: "datacenters",
-    summary: "Lists all known data centers",
-    usage: "[options]",
-    about: "
-Lists the data centers whose servers can be reached, one a line: the nearest
-first, by the estimated round-trip time to their servers.
-
-    $ lictor catalog datacenters",
-    action: Action::Run {
-        flags: &[client::TOPIC, client::QUERY_TOPIC],
-        not_yet: &[],
-        run: datacenters,
-    },
-};
-
-fn datacenters(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
-    if !args.operands.is_empty() {
-        return Err(Failure::new(format!(
-            "Too many arguments (expected 0, got {})",
-            args.operands.len()
-        )));
+/// These commands take flags alone.
+fn no_operands(args: &Args) -> Result<(), Failure> {
+    if args.operands.is_empty() {
+        return Ok(());
     }
-    let names: Option<Vec<String>> = Client::new(args, console)?
-        .read("catalog/datacenters", Vec::new())
-        .map_err(|error| Failure::new(format!("Error listing datacenters: {error}")))?;
-    for name in names.unwrap_or_default() {
-        console.line(name)?;
-    }
-    Ok(())
+    Err(Failure::new(format!(
+        "Too many arguments (expected 0, got {})",
+        args.operands.len()
+    )))
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::console::testing::{Ran, run};
-    use crate::fake::ask;
-
-    #[test]
-    fn datacenters_keep_their_order() {
-        let line = ["catalog", "datacenters"];
-        assert_eq!(
-            ask(200, r#"["dc2","dc1"]"#, &line),
-            (
-                Ran::ok("dc2\ndc1\n"),
-                vec!["GET /v1/catalog/datacenters".to_owned()]
-            )
-        );
-        assert_eq!(ask(200, "[]", &line).0, Ran::ok(""));
-        assert_eq!(ask(200, "null", &line).0, Ran::ok(""));
-        assert_eq!(
-            ask(500, "x", &line).0,
-            Ran::error("Error listing datacenters: Unexpected response code: 500 (x)")
-        );
-        assert_eq!(
-            ask(200, "[]", &["catalog", "datacenters", "x"]),
-            (Ran::error("Too many arguments (expected 0, got 1)"), vec![])
-        );
-    }
-
-    #[test]
-    fn what_is_not_built_is_said() {
-        let ran = run(&["catalog", "nodes"]);
-        assert_eq!((ran.code, ran.out.as_str()), (1, ""));
-        assert!(
-            ran.err
-                .starts_with("The command \"lictor catalog nodes\" is not supported yet.\n\nUsage: ")
-        );
-    }
+/// What `-node-meta` asks for, as the API takes it.
+fn node_meta(args: &Args) -> Result<Vec<String>, Failure> {
+    // Of several values for one key the last counts.
+    let pairs: std::collections::BTreeMap<_, _> = args.pairs("node-meta")?.into_iter().collect();
+    Ok(pairs
+        .into_iter()
+        .map(|(key, value)| format!("{key}:{value}"))
+        .collect())
 }

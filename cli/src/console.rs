@@ -16,6 +16,8 @@ pub(crate) struct Console<'a> {
     pub(crate) env: &'a dyn Fn(&str) -> Option<String>,
     /// Where files are made that have no path.
     pub(crate) directory: &'a Path,
+    /// Makes an interruption from now on the way in which the command ends with success.
+    pub(crate) succeed_on_interrupt: &'a dyn Fn(),
 }
 
 /// Why a command did not succeed.
@@ -154,6 +156,7 @@ pub(crate) mod testing {
             err: &mut err,
             env: &env,
             directory,
+            succeed_on_interrupt: &|| {},
         };
         let code = crate::command::run(&argv, &mut console);
         Ran {

@@ -1,6 +1,8 @@
 //! Command-line flags in the syntax of Go's `flag` package, which Consul's users and scripts write: `-name value`,
 //! `-name=value`, one dash or two, flags before operands.
 
+use crate::console::Failure;
+
 /// A flag that a command understands.
 pub(crate) struct Flag {
     /// Its name without dashes.
@@ -124,6 +126,18 @@ impl Args {
             Given::Switch(_) | Given::Int(_) | Given::Uint(_) => None,
         })
         .collect()
+    }
+
+    /// All keys and values given for a flag as `key=value`.
+    pub(crate) fn pairs(&self, name: &str) -> Result<Vec<(String, String)>, Failure> {
+        let texts = self.texts(name).into_iter();
+        let pairs = texts.map(|text| match text.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => Err(Failure::misuse(format!(
+                "invalid value {text:?} for flag -{name}: Missing \"=\" value in argument: {text}"
+            ))),
+        });
+        pairs.collect()
     }
 
     /// The last integer given for a flag.

@@ -18,10 +18,14 @@ mod join;
 mod keygen;
 mod kv;
 mod leave;
+mod maint;
 mod members;
+mod monitor;
 mod operator;
 mod pattern;
+mod reload;
 mod rtt;
+mod services;
 mod table;
 mod tls;
 mod validate;
@@ -32,6 +36,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use console::Console;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 /// Servers allocate and free on several threads at a high rate, for which the system's allocator is slow.
 #[global_allocator]
@@ -54,6 +60,19 @@ fn main() -> ExitCode {
         err: &mut io::stderr(),
         env: &|name| std::env::var(name).ok(),
         directory: Path::new("."),
+        succeed_on_interrupt: &succeed_on_interrupt,
     };
     ExitCode::from(command::run(&argv, &mut console))
+}
+
+/// From now on SIGINT and SIGTERM end the process, with success.
+fn succeed_on_interrupt() {
+    // Where that is not possible, they end it all the same, with the shell's code for that.
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
+        std::thread::spawn(move || {
+            if signals.forever().next().is_some() {
+                std::process::exit(0);
+            }
+        });
+    }
 }

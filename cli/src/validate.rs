@@ -59,7 +59,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use crate::console::testing::run;
+    use crate::console::testing::{Ran, run};
 
     #[test]
     fn judges_files() {
@@ -80,6 +80,24 @@ mod tests {
         );
         let ran = run(&["validate", "-quiet", dir.path().to_str().unwrap()]);
         assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
+
+        std::fs::write(
+            file,
+            r#"{"data_dir": "/nonexistent/x", "bind_addr": "127.0.0.1", "service": {"name": "web", "checks": [{"ttl": "5s"}]}}"#,
+        )
+        .unwrap();
+        assert_eq!(run(&["validate", file]), Ran::ok("Configuration is valid!\n"));
+        std::fs::write(
+            file,
+            r#"{"data_dir": "/nonexistent/x", "bind_addr": "127.0.0.1", "service": {"name": "web", "meta": {"a.b": "c"}}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            run(&["validate", file]),
+            Ran::error(
+                "Config validation failed: 1 error occurred:\n\t* invalid meta for service web: Couldn't load metadata pair ('a.b', 'c'): Key contains invalid characters"
+            )
+        );
 
         std::fs::write(file, "{}").unwrap();
         let ran = run(&["validate", "-config-format=json", file]);

@@ -5,8 +5,8 @@ use std::fmt;
 use lictor_agent::config::system_error;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
-use ureq::Body;
 use ureq::http::{Request, Response, StatusCode};
+use ureq::{Body, BodyReader};
 
 use super::Client;
 
@@ -125,14 +125,41 @@ impl Client {
         self.call("GET", "Get", path, query, None)
     }
 
+    /// Reads `/v1/<path>` piece by piece, for as long as the agent has something to say.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        query: Vec<(&str, &str)>,
+    ) -> Result<BodyReader<'static>, CallError> {
+        let (answer, called) = self.send("GET", "Get", path, query, None)?;
+        if answer.status() == StatusCode::OK {
+            return Ok(answer.into_body().into_reader());
+        }
+        let (status, body) = self.whole(answer, &called)?;
+        Err(refused(status, &body))
+    }
+
     fn call<'q>(
+        &'q self,
+        method: &str,
+        verb: &str,
+        path: &str,
+        query: Vec<(&'q str, &'q str)>,
+        body: Option<&[u8]>,
+    ) -> Result<(StatusCode, Vec<u8>), CallError> {
+        let (answer, called) = self.send(method, verb, path, query, body)?;
+        self.whole(answer, &called)
+    }
+
+    /// Asks, and gives the answer as far as its head, with what errors call the request.
+    fn send<'q>(
         &'q self,
         method: &str,
         verb: &str,
         path: &str,
         mut query: Vec<(&'q str, &'q str)>,
         body: Option<&[u8]>,
-    ) -> Result<(StatusCode, Vec<u8>), CallError> {
+    ) -> Result<(Response<Body>, String), CallError> {
         if let Some(datacenter) = &self.datacenter {
             query.push(("dc", datacenter));
         }
@@ -144,8 +171,7 @@ impl Client {
             target.push('=');
             target.extend(utf8_percent_encode(value, QUERY));
         }
-        let no_answer =
-            |reason: String| CallError::NoAnswer(format!("{verb} \"{}{target}\": {reason}", self.shown));
+        let called = format!("{verb} \"{}{target}\"", self.shown);
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{target}", self.called));
@@ -168,11 +194,21 @@ impl Client {
                 .map_err(ureq::Error::from)
                 .and_then(|request| self.agent.run(request)),
         };
-        let mut answer: Response<Body> = answer.map_err(|error| no_answer(self.reason(&error)))?;
-        // Read to its end in any case, so that the connection serves the next call.
+        match answer {
+            Ok(answer) => Ok((answer, called)),
+            Err(error) => Err(self.no_answer(&called, &error)),
+        }
+    }
+
+    /// Reads an answer to its end, so that the connection serves the next call.
+    fn whole(&self, mut answer: Response<Body>, called: &str) -> Result<(StatusCode, Vec<u8>), CallError> {
         let content = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-        let content = content.map_err(|error| no_answer(self.reason(&error)))?;
+        let content = content.map_err(|error| self.no_answer(called, &error))?;
         Ok((answer.status(), content))
+    }
+
+    fn no_answer(&self, called: &str, error: &ureq::Error) -> CallError {
+        CallError::NoAnswer(format!("{called}: {}", self.reason(error)))
     }
 
     fn reason(&self, error: &ureq::Error) -> String {
@@ -223,9 +259,13 @@ fn accepted(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
     if status == StatusCode::OK {
         return Ok(body);
     }
+    Err(refused(status, &body))
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> CallError {
     let shown = &body[..body.len().min(MAX_ERROR)];
-    Err(CallError::Refused {
+    CallError::Refused {
         status: status.as_u16(),
         body: String::from_utf8_lossy(shown).into_owned(),
-    })
+    }
 }
