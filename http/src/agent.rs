@@ -7,6 +7,7 @@ use lictor_gossip::{Member, MemberState, Tags};
 use serde::Serialize;
 
 use crate::about::{About, CONSUL_VERSION, Settings};
+use crate::api::Config;
 use crate::coordinate::Position;
 use crate::reply::{Fault, Reply};
 use crate::request::Request;
@@ -14,7 +15,7 @@ use crate::text::format_duration;
 use crate::this_agent::Pool;
 
 /// What this agent says of itself.
-pub(crate) async fn about(request: &Request<'_>) -> Result<Reply, Fault> {
+pub(crate) fn about(request: &Request<'_>) -> Result<Reply, Fault> {
     let about = request.api.agent.about()?;
     let mut meta: BTreeMap<&str, &str> = about
         .meta
@@ -32,7 +33,7 @@ pub(crate) async fn about(request: &Request<'_>) -> Result<Reply, Fault> {
             server: about.server,
             version: CONSUL_VERSION,
         },
-        debug_config: DebugConfig::new(&about),
+        debug_config: DebugConfig::new(&about, &request.api.config),
         coord: about.coordinate.as_ref().map(Position::of_member),
         member: MemberView::new(&about.member),
         stats: &about.stats,
@@ -199,12 +200,16 @@ struct DebugConfig<'a> {
     grpc_port: i32,
     #[serde(rename = "HTTPAddrs")]
     http_addrs: Vec<String>,
+    #[serde(rename = "HTTPMaxConnsPerClient")]
+    http_max_conns_per_client: usize,
     #[serde(rename = "HTTPPort")]
     http_port: i32,
     #[serde(rename = "HTTPSAddrs")]
     https_addrs: Vec<String>,
     #[serde(rename = "HTTPSPort")]
     https_port: i32,
+    #[serde(rename = "KVMaxValueSize")]
+    kv_max_value_size: usize,
     leave_on_term: bool,
     logging: Logging<'a>,
     #[serde(rename = "NodeID")]
@@ -234,6 +239,7 @@ struct DebugConfig<'a> {
     server_port: i32,
     skip_leave_on_int: bool,
     tagged_addresses: BTreeMap<&'static str, String>,
+    txn_max_req_len: usize,
     version: &'static str,
 }
 
@@ -244,7 +250,7 @@ struct Logging<'a> {
 }
 
 impl<'a> DebugConfig<'a> {
-    fn new(about: &'a About) -> Self {
+    fn new(about: &'a About, api: &Config) -> Self {
         /// What stands for a port that is not open.
         const CLOSED: i32 = -1;
 
@@ -292,9 +298,11 @@ impl<'a> DebugConfig<'a> {
             grpc_addrs: [],
             grpc_port: CLOSED,
             http_addrs: settings.http.iter().map(tcp).collect(),
+            http_max_conns_per_client: api.limits.connections_per_client,
             http_port: port(&settings.http),
             https_addrs: settings.https.iter().map(tcp).collect(),
             https_port: port(&settings.https),
+            kv_max_value_size: api.kv_max_value_size,
             leave_on_term: settings.leave_on_terminate,
             logging: Logging {
                 log_level: &settings.log_level,
@@ -317,6 +325,7 @@ impl<'a> DebugConfig<'a> {
             server_port: gossip_port,
             skip_leave_on_int: settings.skip_leave_on_interrupt,
             tagged_addresses: tagged,
+            txn_max_req_len: api.txn_max_req_len,
             version: CONSUL_VERSION,
         }
     }

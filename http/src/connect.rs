@@ -192,6 +192,11 @@ pub(crate) fn intention_match(request: &Request<'_>) -> Result<Reply, Fault> {
 
 /// Whether a service may call another one.
 pub(crate) fn intention_check(request: &Request<'_>) -> Result<Reply, Fault> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Verdict {
+        allowed: bool,
+    }
     request.params.no_namespace(request.headers())?;
     for name in ["source", "destination"] {
         if !request.params.has(name) {
@@ -204,11 +209,6 @@ pub(crate) fn intention_check(request: &Request<'_>) -> Result<Reply, Fault> {
         let kind = quote(kind.as_bytes());
         return Err(Fault::internal(format!("unsupported SourceType: {kind}")));
     }
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Verdict {
-        allowed: bool,
-    }
     Ok(request.json(&Verdict { allowed: true }, 16))
 }
 
@@ -217,21 +217,19 @@ pub(crate) async fn intention(request: &mut Request<'_>) -> Result<Reply, Fault>
     let id = request.rest_text();
     let lookup = "failed intention lookup: index error: UUID must be 36 characters";
     let is_id = id.len() == ID_LENGTH;
-    let verb = match request.conn.method() {
-        Method::Put => {
-            let read = body(request, "Intention", "structs.Intention").await;
-            read.map_err(|why| bad_request(format!("Request decode failed: {why}")))?;
-            "modify"
-        }
-        Method::Delete => "delete",
-        _ => {
-            return Err(if is_id {
-                Fault::new(Status::NotFound, "Intention not found")
-            } else {
-                bad_request(lookup)
-            });
-        }
-    };
+    let method = request.conn.method();
+    if method == Method::Get {
+        return Err(if is_id {
+            Fault::new(Status::NotFound, "Intention not found")
+        } else {
+            bad_request(lookup)
+        });
+    }
+    if method == Method::Put {
+        let read = body(request, "Intention", "structs.Intention").await;
+        read.map_err(|why| bad_request(format!("Request decode failed: {why}")))?;
+    }
+    let verb = if method == Method::Put { "modify" } else { "delete" };
     Err(Fault::internal(if is_id {
         format!("Cannot {verb} non-existent intention: '{id}'")
     } else {

@@ -49,11 +49,16 @@ fn kind(value: &Value) -> &'static str {
 
 /// The items of an array; `null` has none. `name` is the type as errors name it.
 pub(crate) fn items(value: Value, name: &str) -> Result<Vec<Value>, String> {
+    items_at(value, &format!("value of type {name}"))
+}
+
+/// The same; `place` is what errors call it, see [`Fields::new`].
+pub(crate) fn items_at(value: Value, place: &str) -> Result<Vec<Value>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Array(items) => Ok(items),
         other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => Err(format!(
-            "json: cannot unmarshal {} into Go value of type {name}",
+            "json: cannot unmarshal {} into Go {place}",
             kind(&other)
         )),
     }

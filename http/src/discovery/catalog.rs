@@ -11,9 +11,7 @@ use crate::request::Request;
 
 /// All nodes.
 pub(crate) async fn nodes(request: &mut Request<'_>) -> Result<Reply, Fault> {
-    let asked = Asked::new::<NodeView<'_>>(request, "nodes")
-        .await?
-        .with_node_meta(request);
+    let asked = Asked::new::<NodeView<'_>>(request, "nodes")?.with_node_meta(request);
     asked
         .answer(request, Query::Nodes, |found, selection| {
             let Found::Nodes(nodes) = found else { return None };
@@ -33,7 +31,7 @@ pub(crate) async fn nodes(request: &mut Request<'_>) -> Result<Reply, Fault> {
 /// The names of all services, with their tags.
 pub(crate) async fn services(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
-    let asked = Asked::unfiltered(request, "services").await?;
+    let asked = Asked::unfiltered(request, "services")?;
     let node_meta = super::node_meta(request).into_iter().collect();
     asked
         .answer(request, Query::Services { node_meta }, |found, selection| {
@@ -70,7 +68,7 @@ async fn instances(request: &mut Request<'_>, connect: bool) -> Result<Reply, Fa
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     let service = named(request, "service name")?;
-    let asked = Asked::new::<ServiceNodeView<'_>>(request, "service").await?;
+    let asked = Asked::new::<ServiceNodeView<'_>>(request, "service")?;
     let asked = asked.with_node_meta(request).with_tags(request);
     asked
         .answer(
@@ -142,7 +140,7 @@ async fn of_node(
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     let name = named(request, "node name")?;
-    let asked = Asked::new::<ServiceView<'_>>(request, endpoint).await?;
+    let asked = Asked::new::<ServiceView<'_>>(request, endpoint)?;
     asked.answer(request, Query::NodeServices(name), render).await
 }
 
@@ -188,7 +186,7 @@ pub(crate) async fn gateway_services(request: &mut Request<'_>) -> Result<Reply,
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     named(request, "gateway name")?;
-    let asked = Asked::unfiltered(request, "gateway-services").await?;
+    let asked = Asked::unfiltered(request, "gateway-services")?;
     let nothing = request.json(&(), 5);
     asked.unchanging(request, nothing).await
 }

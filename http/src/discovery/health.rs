@@ -15,7 +15,7 @@ pub(crate) async fn node(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     let name = named(request, "node name")?;
-    let asked = Asked::new::<CheckView<'_>>(request, "health-node").await?;
+    let asked = Asked::new::<CheckView<'_>>(request, "health-node")?;
     asked
         .answer(request, Query::HealthNode(name), render_checks)
         .await
@@ -27,7 +27,7 @@ pub(crate) async fn checks(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.read_options()?;
     let service = named(request, "service name")?;
     let node_meta = pairs(super::node_meta(request));
-    let asked = Asked::new::<CheckView<'_>>(request, "health-checks").await?;
+    let asked = Asked::new::<CheckView<'_>>(request, "health-checks")?;
     let query = Query::HealthChecks { service, node_meta };
     asked.answer(request, query, render_checks).await
 }
@@ -37,7 +37,7 @@ pub(crate) async fn state(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     let name = named(request, "check state")?;
-    let mut asked = Asked::new::<CheckView<'_>>(request, "health-state").await?;
+    let mut asked = Asked::new::<CheckView<'_>>(request, "health-state")?;
     let status = name.parse::<Status>().ok();
     let render = if status.is_none() && name != "any" {
         asked.note("no", "");
@@ -84,7 +84,7 @@ async fn instances(request: &mut Request<'_>, connect: bool) -> Result<Reply, Fa
     request.read_options()?;
     let service = named(request, "service name")?;
     let passing = passing(request)?;
-    let asked = Asked::new::<InstanceView<'_>>(request, "health-service").await?;
+    let asked = Asked::new::<InstanceView<'_>>(request, "health-service")?;
     let mut asked = asked.with_node_meta(request).with_tags(request);
     if passing {
         asked.selection.passing = true;
@@ -132,7 +132,7 @@ pub(crate) async fn ingress(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     named(request, "service name")?;
-    let asked = Asked::new::<InstanceView<'_>>(request, "ingress").await?;
+    let asked = Asked::new::<InstanceView<'_>>(request, "ingress")?;
     let nothing = request.json(&[(); 0], 3);
     asked.unchanging(request, nothing).await
 }

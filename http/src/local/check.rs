@@ -7,7 +7,7 @@ use lictor_catalog::{Status, quote};
 use lictor_local::{CheckMethod, CheckSpec, Probe, ProbeTls, Thresholds};
 use serde_json::Value;
 
-use crate::decode::{Fields, items};
+use crate::decode::{Fields, items_at};
 use crate::text::{Signed, parse_duration};
 
 /// A check as a client wrote it. What was not said is empty, 0 or false.
@@ -89,9 +89,8 @@ impl Written {
         if args.is_empty() {
             args = script_args;
         }
-        let below_zero = ["TTL", "Interval"].into_iter().fold(false, |below, name| {
-            drop_if_below_zero(&mut fields, name) || below
-        });
+        // Both are looked at, and taken out.
+        let below_zero = ["TTL", "Interval"].map(|name| drop_if_below_zero(&mut fields, name));
         let written = Self {
             name: fields.string("Name", "string")?,
             notes: fields.string("Notes", "string")?,
@@ -119,7 +118,7 @@ impl Written {
             interval: fields.duration("Interval")?,
             timeout: fields.duration("Timeout")?,
             deregister_after: fields.duration("DeregisterCriticalServiceAfter")?,
-            below_zero,
+            below_zero: below_zero.contains(&true),
             success_before_passing: fields.int("SuccessBeforePassing")?,
             failures_before_warning: fields.int("FailuresBeforeWarning")?,
             failures_before_critical: fields.int("FailuresBeforeCritical")?,
@@ -305,27 +304,23 @@ fn drop_if_below_zero(fields: &mut Fields, name: &str) -> bool {
 fn header(fields: &mut Fields) -> Result<Vec<(String, Vec<String>)>, String> {
     let place = fields.place("Header", "[]string");
     let members = fields.members("Header", "map[string][]string")?;
-    let values = |values| {
-        items(values, "[]string")?
-            .into_iter()
-            .map(|value| match value {
+    members
+        .into_iter()
+        .map(|(name, values)| {
+            let values = items_at(values, &place)?.into_iter();
+            let values = values.map(|value| match value {
                 Value::String(text) => Ok(text),
                 other @ (Value::Null
                 | Value::Bool(_)
                 | Value::Number(_)
                 | Value::Array(_)
                 | Value::Object(_)) => Err(format!(
-                    "a value of a header must be a text, and one is {}",
-                    quote(other.to_string().as_bytes())
+                    "a value of the header {} must be a text, and is {other}",
+                    quote(name.as_bytes())
                 )),
-            })
-            .collect::<Result<Vec<_>, String>>()
-    };
-    members
-        .into_iter()
-        .map(|(name, listed)| match listed {
-            Value::String(_) => Err(format!("json: cannot unmarshal string into Go {place}")),
-            other => Ok((name, values(other)?)),
+            });
+            let values = values.collect::<Result<_, String>>()?;
+            Ok((name, values))
         })
         .collect()
 }

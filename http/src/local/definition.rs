@@ -5,7 +5,7 @@ use lictor_local::{CheckSpec, ServiceSpec};
 
 use super::check::Written as WrittenCheck;
 use super::mesh_rules;
-use crate::decode::{Fields, items};
+use crate::decode::{Fields, items_at};
 use crate::discovery::decode::{addresses, labels, tags};
 use crate::proxy::{Proxy, port};
 
@@ -197,7 +197,8 @@ fn checks(fields: &mut Fields) -> Result<Vec<WrittenCheck>, String> {
     let one = fields.object("Check", "structs.CheckType")?;
     let one = one.map(WrittenCheck::of_service).transpose()?;
     let place = fields.place("Checks", "structs.CheckType");
-    let others = items(fields.take("Checks").unwrap_or_default(), "structs.CheckTypes")?;
+    let all = fields.place("Checks", "structs.CheckTypes");
+    let others = items_at(fields.take("Checks").unwrap_or_default(), &all)?;
     let others = others
         .into_iter()
         .map(|check| WrittenCheck::of_service(Fields::new(check, "CheckType", &place)?));

@@ -64,7 +64,7 @@ impl Serialize for LocalServiceView<'_> {
             weights: def.weights.into(),
             enable_tag_override: def.enable_tag_override,
             content_hash: self.with_hash.then(|| content_hash(self.service)),
-            proxy: is_proxy.then(|| LocalProxyView(def.connect.as_deref())),
+            proxy: is_proxy.then_some(LocalProxyView(def.connect.as_deref())),
             connect: native.then(|| ConnectView::of(def)),
         }
         .serialize(serializer)

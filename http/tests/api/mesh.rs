@@ -68,7 +68,9 @@ fn proxies_that_make_no_sense() {
     let site = Site::new();
     let refused = |body: Value, wrong: &[&str]| {
         let plural = if wrong.len() == 1 { "" } else { "s" };
-        let list: String = wrong.iter().map(|text| format!("\t* {text}\n")).collect();
+        let list = wrong
+            .iter()
+            .fold(String::new(), |list, text| list + "\t* " + text + "\n");
         register(&site, &body)
             .assert_text(400, &format!("{} error{plural} occurred:\n{list}\n", wrong.len()));
     };

@@ -232,7 +232,7 @@ fn registrations_that_cannot_be_read() {
         ),
         (
             r#"{"Name":"x","Checks":{}}"#,
-            "json: cannot unmarshal object into Go value of type structs.CheckTypes",
+            "json: cannot unmarshal object into Go struct field .Checks of type structs.CheckTypes",
         ),
         (
             r#"{"Name":"x","Check":{"ID":"a"}}"#,
