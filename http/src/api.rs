@@ -221,7 +221,7 @@ impl Api {
             Endpoint::Txn => txn::handle(&mut request).await,
             Endpoint::Leader => status::leader(&request).await,
             Endpoint::Peers => status::peers(&request).await,
-            Endpoint::About => agent::about(&request).await,
+            Endpoint::About => agent::about(&request),
             Endpoint::Members => agent::members(&request).await,
             Endpoint::Metrics => metrics::metrics(&request),
             Endpoint::Monitor => monitor::monitor(&request),

@@ -75,8 +75,8 @@ struct Asked {
 
 impl Asked {
     /// Reads what all endpoints have in common. `endpoint` tells apart those that ask the same query.
-    async fn new<T: Selectable>(request: &mut Request<'_>, endpoint: &str) -> Result<Self, Fault> {
-        let mut asked = Self::unfiltered(request, endpoint).await?;
+    fn new<T: Selectable>(request: &mut Request<'_>, endpoint: &str) -> Result<Self, Fault> {
+        let mut asked = Self::unfiltered(request, endpoint)?;
         if let Some(text) = request.params.text("filter") {
             let filter = Filter::parse::<T>(&text);
             let filter = filter.map_err(|why| Fault::internal(why.to_string()).with_meta(Meta::UNKNOWN))?;
@@ -87,7 +87,7 @@ impl Asked {
     }
 
     /// The same, for endpoints that take no filter.
-    async fn unfiltered(request: &mut Request<'_>, endpoint: &str) -> Result<Self, Fault> {
+    fn unfiltered(request: &mut Request<'_>, endpoint: &str) -> Result<Self, Fault> {
         let options = request.read_options()?;
         let datacenter = match &options.datacenter {
             Some(datacenter) => datacenter.clone(),

@@ -20,7 +20,7 @@ const EXTERNAL_SOURCE: &str = "external-source";
 /// All nodes, each with all that is known of it.
 pub(crate) async fn nodes(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
-    let asked = Asked::new::<NodeDump<'_>>(request, "ui-nodes").await?;
+    let asked = Asked::new::<NodeDump<'_>>(request, "ui-nodes")?;
     let answer = asked.answer(request, Query::NodeInfos, |found, selection| {
         let Found::NodeInfos(nodes) = found else {
             return None;
@@ -37,7 +37,7 @@ pub(crate) async fn node(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     let name = named(request, "node name")?;
-    let asked = Asked::unfiltered(request, "ui-node").await?;
+    let asked = Asked::unfiltered(request, "ui-node")?;
     let answer = asked.answer(request, Query::NodeInfo(name), |found, selection| {
         let Found::NodeInfos(nodes) = found else {
             return None;
@@ -57,7 +57,7 @@ pub(crate) async fn node(request: &mut Request<'_>) -> Result<Reply, Fault> {
 /// All services, each with how well it is.
 pub(crate) async fn services(request: &mut Request<'_>) -> Result<Reply, Fault> {
     request.params.no_namespace(request.headers())?;
-    let asked = Asked::new::<InstanceView<'_>>(request, "ui-services").await?;
+    let asked = Asked::new::<InstanceView<'_>>(request, "ui-services")?;
     let answer = asked.answer(request, Query::NodeInfos, |found, selection| {
         let Found::NodeInfos(nodes) = found else {
             return None;
@@ -73,7 +73,7 @@ pub(crate) async fn gateway_services(request: &mut Request<'_>) -> Result<Reply,
     request.params.no_namespace(request.headers())?;
     request.read_options()?;
     named(request, "gateway name")?;
-    let asked = Asked::unfiltered(request, "ui-gateway-services").await?;
+    let asked = Asked::unfiltered(request, "ui-gateway-services")?;
     let nothing: [(); 0] = [];
     let nothing = request.json(&nothing, 4);
     Ok(plain(asked.unchanging(request, nothing).await?))
