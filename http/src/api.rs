@@ -328,6 +328,15 @@ impl Handler for Api {
         let reply = self.answer(&mut conn, route, rest, &query).await;
         let mut conn = reply.send(conn, &self.load).await;
         self.timers.record(route, method, start);
+        // Without the query, in which secrets may be.
+        tracing::trace!(
+            method = method.as_str(),
+            path = conn.path(),
+            status = conn.status().map(|status| status as u16),
+            from = conn.peer_ip().map(tracing::field::display),
+            latency = ?start.elapsed(),
+            "request answered"
+        );
         for (name, value) in &self.config.response_headers {
             conn.response_headers_mut()
                 .try_insert(name.clone(), value.clone());

@@ -327,7 +327,7 @@ mod tests {
         });
         near.handling();
         block_on(async {
-            let mut left = async |near: &mut Patient<_>| {
+            let left = async |near: &mut Patient<_>| {
                 std::future::poll_fn(|cx| Poll::Ready(near.poll_left(cx).is_ready())).await
             };
             assert!(!left(&mut near).await);
