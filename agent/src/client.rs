@@ -8,12 +8,13 @@ use lictor_catalog::{
     Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_http::{
-    Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
+    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
     UserEvent, WriteOptions,
 };
 
 use crate::rpc::caller::Caller;
 use crate::rpc::wire::Question;
+use crate::snapshot::passing;
 
 /// Speaks for a client agent.
 #[derive(Debug)]
@@ -67,6 +68,16 @@ impl Backend for ClientBackend {
         let datacenter = options.datacenter.take();
         let question = Question::FireEvent { event, options };
         self.servers.ask(datacenter.as_deref(), question).await
+    }
+
+    async fn snapshot(&self, mut options: ReadOptions) -> Result<Reading<Archive<'static>>, Failure> {
+        let datacenter = options.datacenter.take();
+        passing::save(&self.servers, datacenter.as_deref(), options).await
+    }
+
+    async fn restore(&self, archive: Archive<'_>, mut options: WriteOptions) -> Result<(), Failure> {
+        let datacenter = options.datacenter.take();
+        passing::restore(&self.servers, datacenter.as_deref(), archive, options).await
     }
 
     async fn datacenters(&self) -> Result<Vec<String>, Failure> {

@@ -61,14 +61,16 @@ pub(crate) struct Fake {
 
 impl Fake {
     /// A plain server that answers with `answer`: a status and a body.
-    pub(crate) fn start(answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start<T: AsRef<[u8]> + 'static>(
+        answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
+    ) -> Self {
         Self::start_with(Plain, answer)
     }
 
     /// A server whose connections go through `accept`.
-    pub(crate) fn start_with<A: Accept>(
+    pub(crate) fn start_with<A: Accept, T: AsRef<[u8]> + 'static>(
         accept: A,
-        answer: impl Fn(&Seen) -> (u16, String) + Send + Sync + 'static,
+        answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -97,11 +99,11 @@ impl Fake {
     }
 }
 
-fn serve(
+fn serve<T: AsRef<[u8]>>(
     stream: impl Read + Write,
     connection: usize,
     log: &Mutex<Vec<Seen>>,
-    answer: &impl Fn(&Seen) -> (u16, String),
+    answer: &impl Fn(&Seen) -> (u16, T),
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -125,15 +127,36 @@ fn serve(
             body: Vec::new(),
             connection,
         };
-        let length = request
-            .header("content-length")
-            .map_or(0, |length| length.parse().unwrap());
-        request.body = vec![0; length];
-        stream.read_exact(&mut request.body)?;
+        if request.header("transfer-encoding") == Some("chunked") {
+            request.body = chunked(&mut stream)?;
+        } else {
+            let length = request
+                .header("content-length")
+                .map_or(0, |length| length.parse().unwrap());
+            request.body = vec![0; length];
+            stream.read_exact(&mut request.body)?;
+        }
         let (status, body) = answer(&request);
         log.lock().unwrap().push(request);
+        let body = body.as_ref();
         let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.get_mut().write_all(format!("{head}{body}").as_bytes())?;
+        stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         stream.get_mut().flush()?;
+    }
+}
+
+/// A body that comes in chunks, each with its length in hexadecimal digits before it.
+fn chunked(stream: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim_end(), 16).unwrap();
+        let mut chunk = vec![0; length + 2];
+        stream.read_exact(&mut chunk)?;
+        if length == 0 {
+            return Ok(body);
+        }
+        body.extend_from_slice(&chunk[..length]);
     }
 }

@@ -26,6 +26,7 @@ mod pattern;
 mod reload;
 mod rtt;
 mod services;
+mod snapshot;
 mod table;
 mod tls;
 mod validate;

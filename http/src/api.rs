@@ -21,7 +21,10 @@ use crate::request::{Request, empty, has_large_body};
 use crate::route::{Endpoint, ROUTES, Route, Routed, route};
 use crate::server::Limits;
 use crate::this_agent::ThisAgent;
-use crate::{acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator, session, snapshot, status, txn};
+use crate::{
+    acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator,
+    session, snapshot, status, txn,
+};
 
 /// What can be set about the API.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::coordinate::DatacenterCoordinates;
 use crate::event_log::UserEvent;
 use crate::servers::{RaftServer, ServerRef, ServersHealth};
+use crate::snapshot::Archive;
 use crate::text::errors;
 
 /// The cluster, as the API sees it through its agent. Every method may be called from many tasks at once, and may be cancelled by
@@ -53,6 +54,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Tells an event to all agents of a data center, by way of [`UserEvent::to_gossip`].
     async fn fire_event(&self, event: UserEvent, options: WriteOptions) -> Result<(), Failure>;
+
+    /// Makes an archive of all there is, as of one moment. It is made while it is read.
+    async fn snapshot(&self, options: ReadOptions) -> Result<Reading<Archive<'static>>, Failure>;
+
+    /// Puts an archive in the place of all there is, everywhere at once. It is read to its end and checked before anything happens, and
+    /// nothing was changed after a failure, unless its text says otherwise.
+    async fn restore(&self, archive: Archive<'_>, options: WriteOptions) -> Result<(), Failure>;
 
     /// All data centers that are known, the nearest first, and so the agent's own before all others.
     async fn datacenters(&self) -> Result<Vec<String>, Failure>;

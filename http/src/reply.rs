@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status as Deflated};
 use lictor_machine::Index;
-use trillium::{Conn, Headers, KnownHeaderName, Status};
+use trillium::{Body, Conn, Headers, KnownHeaderName, Status};
 
 use crate::backend::{Failure, Reading};
 use crate::load::Load;
 use crate::log_lines::LogLines;
 use crate::offload::offload;
 use crate::renderings::Rendering;
+use crate::snapshot::Archive;
 
 /// What a response says.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) enum Content {
     Text(Cow<'static, str>),
     /// What the agent logs from now on, line by line.
     Log(LogLines),
+    /// An archive, as it is: it is compressed already.
+    Archive(Archive<'static>),
     /// Bytes that a client stored, with the headers that keep a browser from taking them for a page of this server.
     Raw(Vec<u8>),
 }
@@ -226,6 +229,10 @@ impl Reply {
                     Cow::Owned(text) => text.into_bytes().into(),
                 }
             }
+            Content::Archive(archive) => {
+                headers.insert(KnownHeaderName::ContentType, "application/x-gzip");
+                return conn.with_body(Body::new_streaming(archive, None));
+            }
             Content::Raw(body) => {
                 headers.insert(KnownHeaderName::ContentType, "text/plain");
                 headers.insert(KnownHeaderName::XcontentTypeOptions, "nosniff");
@@ -285,7 +292,12 @@ impl Fault {
     pub(crate) fn text(&self) -> &str {
         match &self.0.content {
             Content::Text(text) => text,
-            Content::Empty | Content::Json(_) | Content::Shared(_) | Content::Raw(_) | Content::Log(_) => "",
+            Content::Empty
+            | Content::Json(_)
+            | Content::Shared(_)
+            | Content::Raw(_)
+            | Content::Log(_)
+            | Content::Archive(_) => "",
         }
     }
 }

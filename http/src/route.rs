@@ -53,6 +53,8 @@ pub(crate) enum Endpoint {
     EventFire,
     /// `/v1/event/list`
     EventList,
+    /// `/v1/snapshot`
+    Snapshot,
     /// `/v1/coordinate/datacenters`
     CoordinateDatacenters,
     /// `/v1/coordinate/nodes`
@@ -224,6 +226,7 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::new("/v1/session/list", Endpoint::SessionList, GET),
     Route::new("/v1/event/fire/", Endpoint::EventFire, PUT),
     Route::new("/v1/event/list", Endpoint::EventList, GET),
+    Route::new("/v1/snapshot", Endpoint::Snapshot, GET_PUT),
     Route::new("/v1/coordinate/datacenters", Endpoint::CoordinateDatacenters, GET),
     Route::new("/v1/coordinate/nodes", Endpoint::CoordinateNodes, GET),
     Route::new("/v1/coordinate/node/", Endpoint::CoordinateNode, GET),
@@ -563,7 +566,11 @@ mod tests {
             ("/v1/config", Endpoint::SetConfig, ""),
             ("/v1/config/", Endpoint::Config, ""),
         ] {
-            assert_eq!(endpoint(path), (expected, Cow::Borrowed(rest.as_bytes())), "{path}");
+            assert_eq!(
+                endpoint(path),
+                (expected, Cow::Borrowed(rest.as_bytes())),
+                "{path}"
+            );
         }
     }
 

@@ -120,11 +120,7 @@ impl<R> Impatient<R> {
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Impatient<R> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Poll::Ready(taken) = Pin::new(&mut this.inner).poll_read(cx, buffer) {
             this.timer = Timer::after(this.patience);

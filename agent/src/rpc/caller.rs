@@ -68,6 +68,8 @@ struct Manner {
     repeatable: bool,
     for_leader: bool,
     wait: Duration,
+    /// Who alone can answer.
+    server: Option<NodeId>,
 }
 
 impl Manner {
@@ -76,6 +78,7 @@ impl Manner {
             repeatable: question.is_repeatable(),
             for_leader: question.is_for_leader(),
             wait: question.wait(),
+            server: question.server(),
         }
     }
 }
@@ -165,12 +168,16 @@ impl Caller {
             repeatable,
             for_leader,
             wait,
+            server: only,
         } = manner;
         let (group, nobody) = match self.plane {
             Plane::Wan => (datacenter, Failure::NoPathToDatacenter),
             Plane::Rpc | Plane::Raft | Plane::Gossip => (self.routes.datacenter(), Failure::NoServers),
         };
         let mut servers = self.routes.servers(group);
+        if datacenter == group && let Some(only) = only {
+            servers.retain(|server| server.id == only);
+        }
         if for_leader
             && self.plane == Plane::Rpc
             && datacenter == group

@@ -7,12 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use lictor_http::{Backend, Failure, offload};
+use lictor_machine::NodeId;
 use lictor_runtime::Runtime;
 use lictor_transport_quic::{Plane, ReplyHandle};
 use serde::Serialize;
 
 use super::caller::Caller;
 use super::wire::{self, Ask, Question};
+use crate::snapshot::passing::{ArchiveQuestion, Desk};
 
 /// How many asks may be open at once; most of them wait for a change.
 const OPEN_MAX: usize = 100_000;
@@ -26,6 +28,7 @@ pub(crate) struct Service {
     datacenter: String,
     runtime: Runtime,
     open: Arc<AtomicUsize>,
+    archives: Arc<Desk>,
 }
 
 /// One of those that are open.
@@ -43,12 +46,14 @@ impl Service {
         backend: Arc<dyn Backend>,
         caller: Caller,
         datacenter: String,
+        me: NodeId,
         runtime: Runtime,
     ) -> Self {
         Self {
             backend,
             caller,
             datacenter,
+            archives: Desk::new(me, runtime.clone()),
             runtime,
             open: Arc::default(),
         }
@@ -151,10 +156,34 @@ impl Service {
                 options.datacenter = None;
                 answer(backend.renew_session(session, options).await)
             }
+            Question::Archive(question) => self.pass_archive(question).await,
             Question::ServersHealth { mut options } => {
                 options.datacenter = None;
                 answer(backend.servers_health(options).await)
             }
+        }
+    }
+}
+
+impl Service {
+    async fn pass_archive(&self, question: ArchiveQuestion) -> Bytes {
+        let (archives, backend) = (&self.archives, &self.backend);
+        match question {
+            ArchiveQuestion::Save { mut options } => {
+                options.datacenter = None;
+                answer(archives.save(backend, options).await)
+            }
+            ArchiveQuestion::Next { ticket, number } => answer(archives.next(ticket, number).await),
+            ArchiveQuestion::Restore { mut options } => {
+                options.datacenter = None;
+                answer(archives.restore(backend, options))
+            }
+            ArchiveQuestion::Piece {
+                ticket,
+                number,
+                bytes,
+            } => answer(archives.piece(ticket, number, bytes).await),
+            ArchiveQuestion::Finish { ticket } => answer(archives.finish(ticket).await),
         }
     }
 }

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_lite::FutureExt as _;
+use futures_lite::io::Cursor;
+use futures_lite::{AsyncReadExt as _, FutureExt as _};
 use lictor_catalog::{
     Action, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, Session,
     SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
-    Backend, DatacenterCoordinates, Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerRef,
+    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerRef,
     ServersHealth, UserEvent, WriteOptions,
 };
 use lictor_machine::{Index, NodeId};
@@ -54,6 +55,8 @@ struct Fake {
     over: Arc<AtomicUsize>,
     seen: Mutex<Vec<(Query, ReadOptions)>>,
     value: Bytes,
+    /// The archives that it was given.
+    restored: Mutex<Vec<Vec<u8>>>,
     /// Whom it takes for the leader. Agents ask that beside, so it is not counted.
     leader: Mutex<Option<SocketAddr>>,
 }
@@ -78,6 +81,7 @@ impl Fake {
             over: Arc::default(),
             seen: Mutex::default(),
             value,
+            restored: Mutex::default(),
             leader: Mutex::new(None),
         })
     }
@@ -168,6 +172,23 @@ impl Backend for Fake {
         self.act().await.map(drop)
     }
 
+    async fn snapshot(&self, _: ReadOptions) -> Result<Reading<Archive<'static>>, Failure> {
+        self.act().await?;
+        Ok(reading(Archive::new(Cursor::new(self.value.clone()))))
+    }
+
+    async fn restore(&self, mut archive: Archive<'_>, _: WriteOptions) -> Result<(), Failure> {
+        self.act().await?;
+        let mut content = Vec::new();
+        let read = archive.read_to_end(&mut content).await;
+        read.map_err(|error| Failure::Refused(error.to_string()))?;
+        if content.len() < 9 {
+            return Err(Failure::Refused("too short".into()));
+        }
+        self.restored.lock().unwrap().push(content);
+        Ok(())
+    }
+
     async fn datacenters(&self) -> Result<Vec<String>, Failure> {
         self.act().await.map(|key| vec![key.to_owned()])
     }
@@ -254,6 +275,7 @@ impl Agent {
             Arc::clone(backend) as Arc<dyn Backend>,
             agent.caller(Plane::Wan),
             datacenter.into(),
+            NodeId(id),
             runtime(),
         );
         let mut incoming = agent.incoming.take().unwrap();

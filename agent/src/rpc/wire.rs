@@ -8,9 +8,11 @@ use lictor_catalog::{
     TxnResult,
 };
 use lictor_http::{Failure, ReadMode, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
-use lictor_machine::Index;
+use lictor_machine::{Index, NodeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::snapshot::passing::ArchiveQuestion;
 
 /// The version of this encoding. An agent refuses others by name.
 pub const VERSION: u8 = 1;
@@ -90,6 +92,8 @@ pub enum Question {
         /// How to read.
         options: ReadOptions,
     },
+    /// About archives: what it says itself.
+    Archive(ArchiveQuestion),
     /// Answered with an `Option<Arc<Session>>`.
     RenewSession {
         /// Which.
@@ -100,9 +104,19 @@ pub enum Question {
 }
 
 impl Question {
+    /// The server that alone can answer, if it matters which one does.
+    pub const fn server(&self) -> Option<NodeId> {
+        if let Self::Archive(question) = self {
+            question.server()
+        } else {
+            None
+        }
+    }
+
     /// Whether it may be asked again, of another server, when nobody knows whether the first one has acted.
     pub const fn is_repeatable(&self) -> bool {
         match self {
+            Self::Archive(question) => question.is_repeatable(),
             Self::Ping
             | Self::Read { .. }
             | Self::ReadTxn { .. }
@@ -130,7 +144,8 @@ impl Question {
             Self::ReadTxn { options, .. }
             | Self::RaftServers { options }
             | Self::ServersHealth { options } => fresh(options),
-            Self::Ping
+            Self::Archive(_)
+            | Self::Ping
             | Self::Leader
             | Self::Peers
             | Self::FireEvent { .. }
@@ -143,6 +158,7 @@ impl Question {
     /// How long an answer may be held back on purpose, because it waits for a change.
     pub fn wait(&self) -> Duration {
         match self {
+            Self::Archive(question) => question.wait(),
             Self::Read { options, .. } if options.min_index > Index::ZERO => options.wait,
             Self::Ping
             | Self::Read { .. }
@@ -173,6 +189,7 @@ impl Question {
         const SMALL: usize = 256;
         SMALL
             + match self {
+                Self::Archive(question) => question.bytes(),
                 Self::Write { action, .. } => action_bytes(action),
                 Self::ReadTxn { ops, .. } => ops.iter().map(op_bytes).sum(),
                 Self::FireEvent { event, .. } => event.payload.len(),

@@ -1,12 +1,14 @@
 //! One request and its answer.
 
 use std::fmt;
+use std::io::Read;
 
 use lictor_agent::config::system_error;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use ureq::http::request::Builder;
 use ureq::http::{Request, Response, StatusCode};
-use ureq::{Body, BodyReader};
+use ureq::{Body, BodyReader, SendBody};
 
 use super::Client;
 
@@ -151,15 +153,58 @@ impl Client {
         self.whole(answer, &called)
     }
 
+    /// Reads what `/v1/<path>` says, which may be long, piece by piece. A command's `-stale` counts.
+    pub(crate) fn download(&self, path: &str) -> Result<BodyReader<'static>, CallError> {
+        let query = if self.stale { vec![("stale", "")] } else { Vec::new() };
+        self.stream(path, query)
+    }
+
+    /// Writes all that `body` has to `/v1/<path>`, piece by piece.
+    pub(crate) fn upload(&self, path: &str, body: &mut dyn Read) -> Result<(), CallError> {
+        let (request, called) = self.request("PUT", "Put", path, Vec::new());
+        let answer = request
+            .body(SendBody::from_reader(body))
+            .map_err(ureq::Error::from)
+            .and_then(|request| self.agent.run(request));
+        let answer = answer.map_err(|error| self.no_answer(&called, &error))?;
+        let (status, body) = self.whole(answer, &called)?;
+        accepted(status, body).map(drop)
+    }
+
     /// Asks, and gives the answer as far as its head, with what errors call the request.
     fn send<'q>(
         &'q self,
         method: &str,
         verb: &str,
         path: &str,
-        mut query: Vec<(&'q str, &'q str)>,
+        query: Vec<(&'q str, &'q str)>,
         body: Option<&[u8]>,
     ) -> Result<(Response<Body>, String), CallError> {
+        let (request, called) = self.request(method, verb, path, query);
+        let answer = match body {
+            Some(body) => request
+                .body(body)
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request)),
+            None => request
+                .body(())
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request)),
+        };
+        match answer {
+            Ok(answer) => Ok((answer, called)),
+            Err(error) => Err(self.no_answer(&called, &error)),
+        }
+    }
+
+    /// A request without its body, and what errors call it.
+    fn request<'q>(
+        &'q self,
+        method: &str,
+        verb: &str,
+        path: &str,
+        mut query: Vec<(&'q str, &'q str)>,
+    ) -> (Builder, String) {
         if let Some(datacenter) = &self.datacenter {
             query.push(("dc", datacenter));
         }
@@ -184,20 +229,7 @@ impl Client {
                 request = request.header(name, value);
             }
         }
-        let answer = match body {
-            Some(body) => request
-                .body(body)
-                .map_err(ureq::Error::from)
-                .and_then(|request| self.agent.run(request)),
-            None => request
-                .body(())
-                .map_err(ureq::Error::from)
-                .and_then(|request| self.agent.run(request)),
-        };
-        match answer {
-            Ok(answer) => Ok((answer, called)),
-            Err(error) => Err(self.no_answer(&called, &error)),
-        }
+        (request, called)
     }
 
     /// Reads an answer to its end, so that the connection serves the next call.

@@ -173,7 +173,9 @@ impl Asked {
         let empty = match &content {
             Content::Shared(rendering) => rendering.plain.is_empty(),
             Content::Json(body) => body.is_empty(),
-            Content::Empty | Content::Text(_) | Content::Raw(_) | Content::Log(_) => true,
+            Content::Empty | Content::Text(_) | Content::Raw(_) | Content::Log(_) | Content::Archive(_) => {
+                true
+            }
         };
         if empty {
             return Err(unexpected());

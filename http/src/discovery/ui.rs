@@ -49,7 +49,7 @@ pub(crate) async fn node(request: &mut Request<'_>) -> Result<Reply, Fault> {
     let nothing = match &reply.content {
         Content::Shared(rendering) => rendering.plain.starts_with(b"null"),
         Content::Json(body) => body.starts_with(b"null"),
-        Content::Empty | Content::Text(_) | Content::Raw(_) | Content::Log(_) => false,
+        Content::Empty | Content::Text(_) | Content::Raw(_) | Content::Log(_) | Content::Archive(_) => false,
     };
     Ok(if nothing { Reply::not_found() } else { reply })
 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use async_io::Timer;
 use async_trait::async_trait;
 use event_listener::Event;
-use futures_lite::FutureExt as _;
+use futures_lite::{AsyncReadExt as _, FutureExt as _, Stream, StreamExt as _};
 use lictor_catalog::{
     Action, Changes, Command, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, Session, SessionId,
     State, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
 use lictor_http::{
-    About, Api, Backend, Config, DatacenterCoordinates, EventLog, Failure, Host, Limits, Listener,
+    About, Api, Archive, Backend, Config, DatacenterCoordinates, EventLog, Failure, Host, Limits, Listener,
     LocalService, LogReaders, Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef,
     ServersHealth, Settings, ThisAgent, UserEvent, WriteOptions,
 };
@@ -38,6 +38,9 @@ pub(crate) struct Memory {
     pub(crate) waiting: AtomicUsize,
     /// What the next call fails with.
     pub(crate) failure: Mutex<Option<Failure>>,
+    /// The archive that it makes, and whether that breaks off; and the last one that it was given.
+    pub(crate) archive: Mutex<(Vec<u8>, bool)>,
+    pub(crate) restored: Mutex<Option<Vec<u8>>>,
     /// What the last read asked for.
     pub(crate) last_read: Mutex<Option<ReadOptions>>,
     /// What the last write asked for.
@@ -278,6 +281,41 @@ impl Backend for Memory {
         Ok(())
     }
 
+    async fn snapshot(&self, options: ReadOptions) -> Result<Reading<Archive<'static>>, Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        *self.last_read.lock().unwrap() = Some(options);
+        let (archive, breaks) = self.archive.lock().unwrap().clone();
+        let end = async move {
+            if breaks {
+                Err(std::io::Error::other("broken off"))
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        let pieces = futures_lite::stream::iter([Ok(archive)]).chain(futures_lite::stream::once_future(end));
+        Ok(Reading {
+            index: Index(96),
+            known_leader: true,
+            last_contact: Duration::from_millis(4),
+            value: Archive::new(Pieces {
+                pieces: Box::pin(pieces),
+                ready: Vec::new(),
+            }),
+        })
+    }
+
+    async fn restore(&self, mut archive: Archive<'_>, options: WriteOptions) -> Result<(), Failure> {
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        *self.last_write.lock().unwrap() = Some(options);
+        let mut content = Vec::new();
+        let read = archive.read_to_end(&mut content).await;
+        read.map_err(|error| Failure::Refused(error.to_string()))?;
+        self.check()?;
+        *self.restored.lock().unwrap() = Some(content);
+        Ok(())
+    }
+
     async fn datacenters(&self) -> Result<Vec<String>, Failure> {
         self.check()?;
         Ok(["dc1", "mars", "dc2"].map(str::to_owned).into())
@@ -431,6 +469,31 @@ impl ThisAgent for Memory {
 
     async fn reload(&self) -> Result<(), Failure> {
         self.ask("reload".to_owned())
+    }
+}
+
+/// Bytes that come in pieces.
+struct Pieces {
+    pieces: std::pin::Pin<Box<dyn Stream<Item = std::io::Result<Vec<u8>>> + Send>>,
+    ready: Vec<u8>,
+}
+
+impl futures_lite::AsyncRead for Pieces {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut [u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        if self.ready.is_empty() {
+            match std::task::ready!(self.pieces.as_mut().poll_next(cx)) {
+                Some(piece) => self.ready = piece?,
+                None => return std::task::Poll::Ready(Ok(0)),
+            }
+        }
+        let taken = self.ready.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&self.ready[..taken]);
+        self.ready.drain(..taken);
+        std::task::Poll::Ready(Ok(taken))
     }
 }
 
