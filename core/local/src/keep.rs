@@ -19,9 +19,6 @@ use super::{Local, folded};
 /// The format that is written: the first byte of every record.
 const VERSION: u8 = 1;
 
-/// How soon a status is written that has changed.
-const STATUS_SOON: Duration = Duration::from_secs(1);
-
 /// How often it is written that this agent is up, and outputs that have changed.
 const SEEN_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -288,7 +285,8 @@ impl Local {
         if !self.config.keeps {
             return;
         }
-        let wait = if changed { STATUS_SOON } else { SEEN_INTERVAL };
+        // One that has changed is written at once: whoever saw it in the catalog must not see the former one again after a crash.
+        let wait = if changed { Duration::ZERO } else { SEEN_INTERVAL };
         let at = self.now() + wait;
         let keeping = &mut self.keeping;
         keeping.statuses.insert(id.clone());

@@ -247,8 +247,9 @@ impl Local {
     fn settle(&mut self) {
         self.settle_aliases();
         self.start_probes();
-        self.go_on_syncing();
+        // The disk knows first, so that it is not behind what the catalog was told.
         self.save();
+        self.go_on_syncing();
     }
 
     fn check_due(&mut self, id: &Text, due: Due) {

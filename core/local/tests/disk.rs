@@ -113,3 +113,18 @@ fn a_status_that_is_told_waits_for_no_disk() {
     let desk = desk.restart(SECOND, Definitions::default());
     assert_eq!(desk.status("service:web"), Status::Passing);
 }
+
+#[test]
+fn a_crash_right_after_a_change_of_status_brings_the_former_one_back_to_nobody() {
+    let mut desk = Desk::new();
+    desk.register(service("web", vec![ttl("alive", 60)]));
+    for status in [Status::Passing, Status::Critical, Status::Passing] {
+        assert_eq!(desk.tell("service:web", status, ""), Ok(()));
+        // No time passes between what is told and the crash.
+        desk = desk.restart(SECOND, Definitions::default());
+        assert_eq!(desk.status("service:web"), status);
+        desk.run(SECOND);
+        let there = desk.check_in_catalog("service:web").unwrap();
+        assert_eq!(there.def.status, status);
+    }
+}
