@@ -35,12 +35,9 @@ fn bad_request(why: impl std::fmt::Display) -> Fault {
     Fault::bad_request(format!("Bad request: {why}"))
 }
 
-/// The object in the request's body. `kind_name` is what errors call it.
-async fn body(request: &mut Request<'_>, path: &'static str, kind_name: &str) -> Result<Fields, String> {
-    let body = request.large_body().await;
-    // A body that is too large is not read to its end, which is as good as none.
-    let value = parse(&body.unwrap_or_default())?;
-    Fields::new(value, path, &format!("value of type {kind_name}"))
+/// The object in a request's body. `kind_name` is what errors call it.
+fn object(body: &[u8], path: &'static str, kind_name: &str) -> Result<Fields, String> {
+    Fields::new(parse(body)?, path, &format!("value of type {kind_name}"))
 }
 
 /// Answers `reply` as what a catalog without any of it says.
@@ -73,7 +70,8 @@ pub(crate) fn certificates(request: &Request<'_>) -> Result<Reply, Fault> {
 /// What the mesh's authority is, or is to be.
 pub(crate) async fn authority(request: &mut Request<'_>) -> Result<Reply, Fault> {
     if request.conn.method() == Method::Put {
-        let fields = body(request, "CAConfiguration", "structs.CAConfiguration").await;
+        let body = request.large_body().await?;
+        let fields = object(&body, "CAConfiguration", "structs.CAConfiguration");
         let read = fields.and_then(|mut fields| {
             fields.string("Provider", "string")?;
             fields.ignore(&["Config", "State", "CreateIndex", "ModifyIndex"]);
@@ -93,12 +91,9 @@ pub(crate) async fn authorize(request: &mut Request<'_>) -> Result<Reply, Fault>
         authorized: bool,
         reason: &'static str,
     }
-    let fields = body(
-        request,
-        "ConnectAuthorizeRequest",
-        "structs.ConnectAuthorizeRequest",
-    )
-    .await;
+    let body = request.large_body().await?;
+    let kind_name = "structs.ConnectAuthorizeRequest";
+    let fields = object(&body, "ConnectAuthorizeRequest", kind_name);
     let read = fields.and_then(|mut fields| {
         let target = fields.string("Target", "string")?;
         let caller = fields.string("ClientCertURI", "string")?;
@@ -133,7 +128,8 @@ fn is_service_identity(uri: &str) -> bool {
 /// Who may call whom: all that is said about it, which is nothing; or something new, which is refused.
 pub(crate) async fn intentions(request: &mut Request<'_>) -> Result<Reply, Fault> {
     if request.conn.method() == Method::Post {
-        let read = body(request, "Intention", "structs.Intention").await;
+        let body = request.large_body().await?;
+        let read = object(&body, "Intention", "structs.Intention");
         let wrong = read.and_then(wrong_intention);
         let wrong = wrong.map_err(|why| Fault::internal(format!("Failed to decode request body: {why}")))?;
         return Err(if wrong.is_empty() {
@@ -226,7 +222,8 @@ pub(crate) async fn intention(request: &mut Request<'_>) -> Result<Reply, Fault>
         });
     }
     if method == Method::Put {
-        let read = body(request, "Intention", "structs.Intention").await;
+        let body = request.large_body().await?;
+        let read = object(&body, "Intention", "structs.Intention");
         read.map_err(|why| bad_request(format!("Request decode failed: {why}")))?;
     }
     let verb = if method == Method::Put { "modify" } else { "delete" };

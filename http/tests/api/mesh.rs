@@ -410,6 +410,8 @@ fn callers_are_let_in() {
     ] {
         ask(body).assert_text(400, &format!("Bad request: {text}"));
     }
+    let large = format!("{{\"Target\":\"{}\"}}", "x".repeat(600_000));
+    assert_eq!(ask(&large).status(), 413);
     let caller = r#"{"Target":"web","ClientCertURI":"spiffe://a.consul/ns/default/dc/dc1/svc/web","ClientCertSerial":"1"}"#;
     ask(caller).assert_text(
         200,
