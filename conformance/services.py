@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from harness import PATIENCE, NotYet, Scene, check, equal, eventually
+from harness import PATIENCE, NotYet, Scene, check, equal, eventually, http
 from pool import Pool
 
 # How often the checks here look, in seconds.
@@ -72,6 +72,7 @@ def services(report, binary):
         pool.settle("the pool forms", {})
         pool.wait_ready()
         process = Process(scene.ip(200), 8080).start()
+        eventually("the process answers", lambda: http("GET", f"http://{process.ip}:{process.port}/")[0] == 200)
         try:
             for step in (comes_and_goes, survives_restarts, is_told, is_maintained, is_not_taken, is_repaired, ends):
                 print(f" {step.__name__}", flush=True)
@@ -85,7 +86,7 @@ def comes_and_goes(report, pool, process):
     check_ = {"HTTP": f"http://{process.ip}:{process.port}/", "Interval": f"{INTERVAL}s", "Timeout": "1s"}
     put(client, "/v1/agent/service/register", {"Name": "web", "Port": process.port, "Tags": ["v1"], "Check": check_})
     took = found_by(pool.servers, "web", ["web"])
-    report.note("a service that is registered with a client agent is found at every server", took, "s", 1 + SLACK)
+    report.note("a service that is registered with a client agent is found at every server", took, "s", 1)
     for _ in range(3):
         process.kill()
         report.note("its process is killed: it is not found any more", found_by(pool.servers, "web", []), "s", INTERVAL + SLACK)
