@@ -161,7 +161,7 @@ def is_maintained(report, pool, process):
 def is_not_taken(report, pool, process):
     client = pool.clients[0]
     script = {"Name": "s", "Check": {"Args": ["true"], "Interval": "10s"}}
-    text = put(client, "/v1/agent/service/register", script, wanted=400)
+    text = put(client, "/v1/agent/service/register", script, wanted=500)
     check("enable_script_checks" in text, f"a refusal that does not help: {text!r}")
     put(client, "/v1/agent/service/register", {"Name": ""}, wanted=400)
     equal(sorted(client.get("/v1/agent/services")), ["web"], "what runs there after refusals")

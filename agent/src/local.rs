@@ -205,10 +205,10 @@ impl ThisAgent for Local {
 
     async fn change(&self, request: Request) -> Result<(), Failure> {
         if !self.scripts_from_api && running::runs_programs(&request) {
-            return Err(Failure::Local(lictor_local::Error::Invalid(
-                "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
+            return Err(Failure::Refused(
+                "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"
                     .to_owned(),
-            )));
+            ));
         }
         match self.handle.local(request).await {
             Some(result) => Ok(result?),

@@ -54,7 +54,7 @@ pub trait ThisAgent: Send + Sync + 'static {
     async fn running_after(&self, seen: &Arc<LocalView>) -> Arc<LocalView>;
 
     /// Changes what runs on this agent. Done once [`Self::running`] shows it, and it will be there after a restart; the catalog follows by
-    /// itself. Fails with [`Failure::Local`] if it makes no sense, and with [`Failure::Denied`] if it is a check that runs programs and
+    /// itself. Fails with [`Failure::Local`] if it makes no sense, and with [`Failure::Refused`] if it is a check that runs programs and
     /// this agent lets nobody register such from afar; then nothing was changed.
     async fn change(&self, request: Request) -> Result<(), Failure>;
 
