@@ -1,5 +1,7 @@
 //! Agents that ask each other, over real connections, with a backend that is told what to answer.
 
+mod archives;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -111,8 +113,7 @@ impl Fake {
             key: key.into(),
             value: self.value.clone(),
             flags: 7,
-            session: None,
-            fence: 0,
+            holder: None,
             lock_index: 0,
             create_index: Index(3),
             modify_index: Index(4),

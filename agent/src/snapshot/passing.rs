@@ -416,3 +416,34 @@ fn unknown() -> Failure {
 fn out_of_order() -> Failure {
     Failure::Refused("the snapshot was broken off: its pieces are out of order".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+    use futures_lite::{AsyncReadExt as _, StreamExt as _};
+
+    use super::*;
+
+    #[test]
+    fn what_ends_without_a_word_has_not_come_to_its_end() {
+        let read = |pieces: &'static [&'static [u8]]| {
+            let (sender, taken) = async_channel::bounded(1);
+            let sending = async move {
+                let mut pieces = futures_lite::stream::iter(pieces);
+                while let Some(piece) = pieces.next().await {
+                    sender.send(Bytes::from_static(piece)).await.unwrap();
+                }
+            };
+            let mut content = Vec::new();
+            let reading = async {
+                let mut arriving = std::pin::pin!(arriving(taken));
+                arriving.read_to_end(&mut content).await.map_err(|error| error.kind())
+            };
+            let (_, read) = block_on(futures_lite::future::zip(sending, reading));
+            read.map(|_| content)
+        };
+        assert_eq!(read(&[b"ab", b"c", b""]), Ok(b"abc".to_vec()));
+        assert_eq!(read(&[b"ab", b"c"]), Err(io::ErrorKind::ConnectionAborted));
+        assert_eq!(read(&[]), Err(io::ErrorKind::ConnectionAborted));
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Agent, Cluster, Modes, STOPPED, Scene, Signal, eventually, holds};
 
 /// A client agent of the cluster's key that knows one address; waits until it has found the servers.
-fn client(scene: &Scene, host: u8, of: &Agent) -> Agent {
+pub(crate) fn client(scene: &Scene, host: u8, of: &Agent) -> Agent {
     let data = scene.path(format!("data{host}")).display().to_string();
     let join = of.ip.to_string();
     let mut client = Agent::new(

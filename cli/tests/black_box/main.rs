@@ -11,5 +11,7 @@ mod clients;
 mod cluster;
 mod dev_agent;
 mod kill_loop;
+mod running;
+mod snapshots;
 mod strangers;
 mod support;

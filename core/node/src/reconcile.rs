@@ -98,6 +98,11 @@ impl Reconciler {
         self.all_at = self.all_at.map(|_| now + SOON);
     }
 
+    /// The catalog is another one, from an archive: everybody is looked at soon.
+    pub(crate) fn catalog_replaced(&mut self, now: Instant) {
+        self.all_at = self.all_at.map(|_| now + SOON);
+    }
+
     /// Something has happened to a member.
     pub(crate) fn member_changed(&mut self, event: &MemberEvent, now: Instant) {
         if self.all_at.is_none() {

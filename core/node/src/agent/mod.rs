@@ -170,6 +170,9 @@ impl Agent {
 
     /// Carries out, or passes on, one effect of the server within.
     fn translate_server(&mut self, effect: server::Effect) {
+        if matches!(effect, server::Effect::StoreWhole { .. }) {
+            self.reconciler.catalog_replaced(self.clock.latest());
+        }
         match effect {
             server::Effect::Expel(id) => {
                 for pool in [Pool::Lan, Pool::Wan] {
