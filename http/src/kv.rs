@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lictor_catalog::{Action, Found, KvEntry, KvPair, KvWrite, Outcome, Query, SessionRef};
+use lictor_catalog::{Action, Found, Holder, KvEntry, KvPair, KvWrite, Outcome, Query, SessionRef};
 use lictor_machine::Index;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
@@ -216,8 +216,7 @@ impl Serialize for Entry<'_> {
             value,
             flags,
             lock_index,
-            session,
-            fence,
+            holder,
             create_index,
             modify_index,
         } = &**self.entry;
@@ -226,16 +225,15 @@ impl Serialize for Entry<'_> {
         fields.serialize_field("Key", &Text(key))?;
         fields.serialize_field("Flags", flags)?;
         fields.serialize_field("Value", &Blob(if self.value { value } else { b"" }))?;
-        match session {
-            Some(session) => fields.serialize_field("Session", session)?,
+        match holder {
+            Some(Holder { session, .. }) => fields.serialize_field("Session", session)?,
             None => fields.skip_field("Session")?,
         }
         fields.serialize_field("CreateIndex", &create_index.0)?;
         fields.serialize_field("ModifyIndex", &modify_index.0)?;
-        if self.fence && *fence > 0 {
-            fields.serialize_field("LictorFence", fence)?;
-        } else {
-            fields.skip_field("LictorFence")?;
+        match holder {
+            Some(Holder { fence, .. }) if self.fence => fields.serialize_field("LictorFence", fence)?,
+            Some(_) | None => fields.skip_field("LictorFence")?,
         }
         fields.end()
     }

@@ -184,8 +184,6 @@ pub enum KvTxnOp {
     CheckIndex(Key, Index),
     /// `check-session`
     CheckSession(Key, SessionRef),
-    /// `check-fence`: whether the key is locked, and its fence is this
-    CheckFence(Key, u64),
     /// `check-not-exists`
     CheckNotExists(Key),
     /// `delete`
@@ -194,6 +192,8 @@ pub enum KvTxnOp {
     DeleteTree(Key),
     /// `delete-cas`
     DeleteCas(Key, Index),
+    /// `check-fence`: whether the key is locked, and its fence is this
+    CheckFence(Key, u64),
 }
 
 /// What became of a command.

@@ -14,13 +14,17 @@ impl Fnv64 {
     }
 
     pub(crate) fn number(&mut self, number: u64) {
-        number.to_le_bytes().into_iter().for_each(|byte| self.byte(byte));
+        for byte in number.to_le_bytes() {
+            self.byte(byte);
+        }
     }
 
     /// With the length in front, so that no two lists of byte strings look alike.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        bytes.iter().for_each(|byte| self.byte(*byte));
+        for byte in bytes {
+            self.byte(*byte);
+        }
     }
 
     pub(crate) const fn finish(&self) -> u64 {

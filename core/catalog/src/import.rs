@@ -13,8 +13,6 @@ use crate::quote::quote;
 use crate::restore::{Lineage, StagedParts, revision};
 use crate::row::{self, Row, Table, ValueError};
 use crate::session::SessionParts;
-#[cfg(test)]
-use crate::session::Sessions;
 use crate::state::State;
 use crate::store::KvStore;
 
@@ -184,7 +182,7 @@ impl Builder {
                 let entry =
                     row::decode_entry(key.clone(), &value).map_err(|error| unreadable(&key, error))?;
                 self.kv_highest = self.kv_highest.max(entry.modify_index);
-                self.fence_highest = self.fence_highest.max(entry.fence);
+                self.fence_highest = self.fence_highest.max(entry.fence());
                 self.kv.locks.moved(&key, None, Some(&entry));
                 self.kv.entries.insert(key, Arc::new(entry));
             }
@@ -293,10 +291,7 @@ impl Builder {
         let discovery = self.discovery.finish().map_err(misfit)?;
         let sessions = self.sessions.finish(&discovery).map_err(misfit)?;
         #[cfg(test)]
-        let sessions = Sessions {
-            assumed: self.assumed,
-            ..sessions
-        };
+        let sessions = sessions.assuming(self.assumed);
         if self.fence_highest > self.kv.locks.last_fence {
             let key = Key::from_static(row::FENCE);
             return Err(misfit(Misfit(Table::Meta, key, "a lock has a higher one")));

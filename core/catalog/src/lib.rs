@@ -90,7 +90,7 @@ pub use discovery::{
 pub use edit::{Touch, Touched};
 pub use export::{Cursor, Export};
 pub use import::{Builder, RowError};
-pub use kv::KvEntry;
+pub use kv::{Holder, KvEntry};
 pub use locks::{LockDelay, MAX_LOCK_DELAYS};
 pub use once::{IdempotencyKey, MAX_IDEMPOTENCY_KEY_BYTES, MAX_RECEIPT_BYTES, Once};
 pub use quote::{is_printable, quote};

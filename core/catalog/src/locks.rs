@@ -90,17 +90,14 @@ impl Locks {
 
     /// Takes note of who holds a key's lock now: its entry before and after the change, if there is one.
     pub(crate) fn moved(&mut self, key: &Key, old: Option<&KvEntry>, new: Option<&KvEntry>) {
-        fn holder(entry: Option<&KvEntry>) -> Option<&String> {
-            entry.and_then(|entry| entry.session.as_ref())
-        }
-        let (old, new) = (holder(old), holder(new));
+        let [old, new] = [old, new].map(|entry| entry.and_then(KvEntry::session));
         if old == new {
             return;
         }
-        if let Some(id) = old.and_then(|old| SessionId::of_holder(old)) {
+        if let Some(id) = old.and_then(SessionId::of_holder) {
             self.held.remove(&(id, key.clone()));
         }
-        if let Some(id) = new.and_then(|new| SessionId::of_holder(new)) {
+        if let Some(id) = new.and_then(SessionId::of_holder) {
             self.held.insert((id, key.clone()));
         }
     }

@@ -41,7 +41,9 @@ impl IdempotencyKey {
     /// That of these texts: what the client chose, and what else makes it one of its own.
     pub fn of(texts: &[&[u8]]) -> Self {
         let mut hash = Fnv128::new();
-        texts.iter().for_each(|text| hash.bytes(text));
+        for text in texts {
+            hash.bytes(text);
+        }
         Self(hash.finish())
     }
 

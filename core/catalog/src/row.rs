@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::autopilot::{AUTOPILOT, Autopilot};
 use crate::command::Key;
 use crate::coordinate::{CoordinateEntry, NodeCoordinate, place};
-use crate::kv::KvEntry;
+use crate::kv::{Holder, KvEntry};
 use crate::locks::LockDelay;
 use crate::quote::quote;
 use crate::restore::Lineage;
@@ -128,17 +128,10 @@ pub(crate) const VERSION: u8 = 1;
 struct KvValue {
     flags: u64,
     lock_index: u64,
-    lock: Option<LockValue>,
+    holder: Option<Holder>,
     create_index: Index,
     modify_index: Index,
     value: Bytes,
-}
-
-/// Who holds the lock of an entry.
-#[derive(Serialize, Deserialize)]
-struct LockValue {
-    session: String,
-    fence: u64,
 }
 
 /// Why a row's value cannot be read.
@@ -167,10 +160,7 @@ impl Row {
         let value = KvValue {
             flags: entry.flags,
             lock_index: entry.lock_index,
-            lock: entry.session.clone().map(|session| LockValue {
-                session,
-                fence: entry.fence,
-            }),
+            holder: entry.holder.clone(),
             create_index: entry.create_index,
             modify_index: entry.modify_index,
             value: entry.value.clone(),
@@ -236,18 +226,14 @@ pub(crate) fn decode_entry(key: Key, value: &[u8]) -> Result<KvEntry, ValueError
     let KvValue {
         flags,
         lock_index,
-        lock,
+        holder,
         create_index,
         modify_index,
         value,
     } = decode(value)?;
     check_indexes(create_index, modify_index)?;
-    let (session, fence) = match lock {
-        None => (None, 0),
-        Some(LockValue { session, fence }) => (Some(session), fence),
-    };
-    if let Some(session) = &session
-        && (SessionId::of_holder(session).is_none() || fence == 0)
+    if let Some(Holder { session, fence }) = &holder
+        && (SessionId::of_holder(session).is_none() || *fence == 0)
     {
         return Err(ValueError::Damaged(format!(
             "locked by the session {} with the fence {fence}",
@@ -259,8 +245,7 @@ pub(crate) fn decode_entry(key: Key, value: &[u8]) -> Result<KvEntry, ValueError
         value,
         flags,
         lock_index,
-        session,
-        fence,
+        holder,
         create_index,
         modify_index,
     })

@@ -116,9 +116,10 @@ impl State {
         } else {
             // Some changes are made to a copy first, which has nothing under construction.
             let building = self.staging.as_mut().map(Staging::take_building);
-            let outcome = match &command.action {
-                Action::Once(once) => self.once(&mut edit, once),
-                action => self.carry_out(&mut edit, action),
+            let outcome = if let Action::Once(once) = &command.action {
+                self.once(&mut edit, once)
+            } else {
+                self.carry_out(&mut edit, &command.action)
             };
             if let (Some(staging), Some(building)) = (&mut self.staging, building) {
                 staging.put_building(building);
@@ -223,7 +224,9 @@ impl State {
                 Err(why) => Outcome::Refused(why),
             },
             Action::EndSessions(sessions) => {
-                sessions.iter().for_each(|id| self.end_session(edit, *id));
+                for id in sessions {
+                    self.end_session(edit, *id);
+                }
                 Outcome::Done(true)
             }
             Action::EndLockDelays(ended) => {
@@ -246,7 +249,9 @@ impl State {
                 Lost::Node(at) => self.sessions.on_node(at),
                 Lost::Check(place) => self.sessions.on_check(place),
             };
-            ended.into_iter().for_each(|id| self.end_session(edit, id));
+            for id in ended {
+                self.end_session(edit, id);
+            }
             if let Lost::Node(at) = &lost {
                 self.sessions.forget_node(edit, at);
             }

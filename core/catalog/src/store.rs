@@ -8,7 +8,7 @@ use lictor_machine::Index;
 use crate::command::{Key, KvPair, KvWrite, SessionRef};
 use crate::edit::Edit;
 use crate::graveyard::Graveyard;
-use crate::kv::KvEntry;
+use crate::kv::{Holder, KvEntry};
 use crate::locks::{LockError, Locks};
 use crate::row::Table;
 use crate::session::{Behavior, SessionDef, SessionError, Sessions};
@@ -76,7 +76,7 @@ impl KvStore {
 
     /// Sets a key. Whoever holds its lock keeps it; the lock index goes back to 0.
     pub(crate) fn set(&mut self, edit: &mut Edit, pair: &KvPair) -> Arc<KvEntry> {
-        let holder = self.entries.get(&pair.key).and_then(|entry| holder(entry));
+        let holder = self.entries.get(&pair.key).and_then(|entry| entry.holder.clone());
         self.put(edit, pair, holder, 0)
     }
 
@@ -103,7 +103,7 @@ impl KvStore {
         sessions.check(session)?;
         let found = self.entries.get(&pair.key);
         let lock_index = found.map_or(0, |entry| entry.lock_index);
-        let (fence, lock_index) = match found.and_then(|entry| holder(entry)) {
+        let (fence, lock_index) = match found.and_then(|entry| entry.holder.as_ref()) {
             Some(holder) if holder.session == session.0 => (holder.fence, lock_index),
             Some(_) => return Err(LockError::Held),
             None => (self.locks.next_fence(edit), lock_index.saturating_add(1)),
@@ -125,7 +125,7 @@ impl KvStore {
         let held = self
             .entries
             .get(&pair.key)
-            .filter(|entry| entry.session.as_ref() == Some(&session.0));
+            .filter(|entry| entry.session() == Some(&session.0));
         let Some(lock_index) = held.map(|entry| entry.lock_index) else {
             return Ok(None);
         };
@@ -229,16 +229,11 @@ impl KvStore {
         holder: Option<Holder>,
         lock_index: u64,
     ) -> Arc<KvEntry> {
-        let (session, fence) = match holder {
-            Some(Holder { session, fence }) => (Some(session), fence),
-            None => (None, 0),
-        };
         let existing = self.entries.get(&pair.key);
         if let Some(entry) = existing
             && entry.value == pair.value
             && entry.flags == pair.flags
-            && entry.session == session
-            && entry.fence == fence
+            && entry.holder == holder
             && entry.lock_index == lock_index
         {
             return Arc::clone(entry);
@@ -252,8 +247,7 @@ impl KvStore {
             value: pair.value.clone(),
             flags: pair.flags,
             lock_index,
-            session,
-            fence,
+            holder,
             create_index,
             modify_index: edit.index,
         });
@@ -263,18 +257,4 @@ impl KvStore {
         self.index = edit.index;
         entry
     }
-}
-
-/// Who holds a lock.
-struct Holder {
-    session: String,
-    fence: u64,
-}
-
-fn holder(entry: &KvEntry) -> Option<Holder> {
-    let session = entry.session.clone()?;
-    Some(Holder {
-        session,
-        fence: entry.fence,
-    })
 }

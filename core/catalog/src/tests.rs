@@ -7,10 +7,13 @@ mod discovery;
 mod indexes;
 mod kv;
 mod model;
+mod once;
 mod properties;
 mod restore;
 mod rows;
+mod sessions;
 mod txn;
+mod txn_objects;
 mod watches;
 
 use std::sync::Arc;
@@ -90,7 +93,11 @@ impl Bench {
     /// Session, lock index and modify index of a key that exists.
     fn lock_of(&self, key: &str) -> (Option<String>, u64, u64) {
         let entry = self.get(key).unwrap();
-        (entry.session.clone(), entry.lock_index, entry.modify_index.0)
+        (
+            entry.session().map(str::to_owned),
+            entry.lock_index,
+            entry.modify_index.0,
+        )
     }
 
     fn keys(&self, prefix: &str, separator: &str) -> Vec<String> {

@@ -340,3 +340,118 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn served(looks: &[(u64, Option<u64>)]) -> u128 {
+        let mut clock = LeaseClock::default();
+        for (now, lease) in looks {
+            clock.look(at(*now), lease.map(at));
+        }
+        clock.served.as_millis()
+    }
+
+    #[test]
+    fn only_time_under_the_lease_counts() {
+        assert_eq!(
+            served(&[(1000, Some(1500)), (1400, Some(1900)), (1800, None)]),
+            800
+        );
+        // It ended, and was had again later.
+        assert_eq!(
+            served(&[(1000, Some(1500)), (1900, Some(2400)), (2000, None)]),
+            600
+        );
+        // There was none for a while.
+        assert_eq!(served(&[(1000, None), (1900, Some(2400)), (2000, None)]), 100);
+        // It ended before it was seen.
+        assert_eq!(served(&[(1000, Some(900)), (1900, None)]), 0);
+    }
+
+    #[test]
+    fn a_standstill_counts_little() {
+        let never = Instant::MAX.as_nanos() / 1_000_000;
+        assert_eq!(served(&[(1000, Some(never)), (3_601_000, None)]), 2000);
+    }
+
+    fn lease(served: u64, id: u128) -> Terms {
+        let mut terms = Terms {
+            term: Some(Term(1)),
+            ..Terms::default()
+        };
+        terms.clock.served = Duration::from_millis(served);
+        let mut session = Session {
+            def: lictor_catalog::SessionDef::default(),
+            create_index: Index(1),
+        };
+        session.def.id = SessionId(id);
+        session.def.ttl = Duration::from_secs(10);
+        terms.admit(&session);
+        terms
+    }
+
+    #[test]
+    fn what_is_about_to_end_is_renewed_no_more_and_ended_again_if_that_got_lost() {
+        let mut terms = lease(5000, 7);
+        terms.clock.served = Duration::from_millis(24_999);
+        assert!(terms.sessions_due().is_empty());
+        terms.clock.served = Duration::from_secs(25);
+        assert_eq!(terms.sessions_due(), [SessionId(7)]);
+        assert!(!terms.renew(SessionId(7)));
+        assert!(terms.sessions_due().is_empty());
+        terms.clock.served += AGAIN;
+        assert_eq!(terms.sessions_due(), [SessionId(7)]);
+        terms.forget(SessionId(7));
+        terms.clock.served += AGAIN;
+        assert!(terms.sessions_due().is_empty());
+        assert!(terms.queue.is_empty() && terms.sessions.is_empty());
+    }
+
+    #[test]
+    fn a_renewed_session_is_put_back() {
+        let mut terms = lease(0, 7);
+        terms.clock.served = Duration::from_secs(19);
+        assert!(terms.renew(SessionId(7)));
+        assert!(!terms.renew(SessionId(8)));
+        terms.clock.served = Duration::from_secs(38);
+        assert!(terms.sessions_due().is_empty());
+        assert_eq!(terms.queue.len(), 1);
+        terms.clock.served = Duration::from_secs(39);
+        assert_eq!(terms.sessions_due(), [SessionId(7)]);
+    }
+
+    #[test]
+    fn many_delays_go_out_in_parts() {
+        let mut terms = Terms::default();
+        let delay = LockDelay {
+            since: Index(3),
+            delay: Duration::from_secs(1),
+        };
+        let long = |number: u8| Bytes::from(vec![number; DELAY_BYTES / 2]);
+        for number in 0..4 {
+            terms.keep(at(0), &long(number), delay);
+            terms.keep(at(500), &long(number), delay);
+        }
+        assert!(terms.delays_due(at(999)).is_empty());
+        assert_eq!(terms.delays_due(at(1000)).len(), 2);
+        assert_eq!(terms.delays_due(at(1000)).len(), 2);
+        assert!(terms.delays_due(at(1000)).is_empty());
+        terms.release(&long(0));
+        let again: Vec<_> =
+            std::iter::from_fn(|| Some(terms.delays_due(at(3000))).filter(|due| !due.is_empty()))
+                .flatten()
+                .collect();
+        assert_eq!(again.len(), 3);
+        for (key, since) in again {
+            assert_eq!(since, Index(3));
+            terms.release(&key);
+        }
+        assert!(terms.delays.is_empty() && terms.delay_queue.is_empty());
+    }
+}

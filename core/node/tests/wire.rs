@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use core::time::Duration;
+use std::sync::Arc;
 
 use lictor_catalog::{
-    Action, AutopilotConfig, Coordinate, KvEntry, KvPair, KvTxnOp, KvWrite, NodeCoordinate, Outcome,
-    SessionRef, TxnError, TxnOp, TxnResult,
+    Action, AutopilotConfig, Coordinate, KvEntry, KvPair, KvTxnOp, KvWrite, NodeCoordinate, Outcome, Session,
+    SessionDef, SessionId, SessionRef, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::MemberState;
 use lictor_machine::{Index, NodeId};
@@ -228,6 +229,7 @@ fn calls() -> Vec<(&'static str, Call)> {
         ),
         ("HEALTH", Call::Operator(OperatorRequest::Health)),
         ("REMOVE", Call::Operator(OperatorRequest::Remove(NodeId(3)))),
+        ("RENEW", Call::RenewSession(SessionId(300))),
     ]
 }
 
@@ -259,14 +261,21 @@ fn replies() -> Vec<(&'static str, Reply)> {
         value: Bytes::from_static(b"v"),
         flags: 42,
         lock_index: 1,
-        session: None,
-        fence: 0,
+        holder: None,
         create_index: Index(5),
         modify_index: Index(6),
     };
     let result = TxnResult::Kv {
         entry: entry.into(),
         value: true,
+    };
+    let living = Session {
+        def: SessionDef {
+            id: SessionId(300),
+            node: "n".into(),
+            ..SessionDef::default()
+        },
+        create_index: Index(5),
     };
     let error = TxnError {
         op: 3,
@@ -329,6 +338,9 @@ fn replies() -> Vec<(&'static str, Reply)> {
             })),
         ),
         ("REMOVED", Reply::Operator(OperatorAnswer::Removed)),
+        ("SESSION", written(Outcome::Session(SessionId(300)))),
+        ("RENEWED", Reply::Renewed(Some(Arc::new(living)))),
+        ("NO_SESSION", Reply::Renewed(None)),
     ]
 }
 

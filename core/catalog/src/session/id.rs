@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lictor_machine::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Key, SessionRef};
@@ -96,16 +97,8 @@ impl SessionRef {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = [self.0 >> 96, self.0 >> 80, self.0 >> 64, self.0 >> 48];
-        let short = |bits: u128| bits & 0xffff;
-        write!(
-            f,
-            "{a:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            short(b),
-            short(c),
-            short(d),
-            self.0 & 0xffff_ffff_ffff
-        )
+        // It looks as all names of this kind do.
+        fmt::Display::fmt(&NodeId(self.0), f)
     }
 }
 

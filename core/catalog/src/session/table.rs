@@ -41,6 +41,12 @@ impl Sessions {
         }
     }
 
+    /// The same with these sessions of which tests say that they live.
+    #[cfg(test)]
+    pub(crate) fn assuming(self, assumed: OrdSet<SessionId>) -> Self {
+        Self { assumed, ..self }
+    }
+
     /// Whether there is a session of this name.
     pub(crate) fn lives(&self, id: SessionId) -> bool {
         #[cfg(test)]

@@ -6,9 +6,9 @@ use lictor_machine::NodeId;
 
 use super::*;
 use crate::{
-    AutopilotConfig, CatalogChange, CheckDef, CheckDefinition, ConnectDef, Coordinate, DecodeError,
-    Deregistration, MAX_TXN_OPS, NodeCoordinate, NodeDef, Registration, Removal, ServiceAddress, ServiceDef,
-    Status, Weights,
+    AutopilotConfig, Behavior, CatalogChange, CheckDef, CheckDefinition, ConnectDef, Coordinate, DecodeError,
+    Deregistration, IdempotencyKey, MAX_TXN_OPS, NodeCoordinate, NodeDef, Once, Registration, Removal,
+    ServiceAddress, ServiceCheck, ServiceDef, SessionDef, Status, TxnVerb, Weights,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -123,7 +123,66 @@ fn golden() -> Vec<(Action, &'static str)> {
             ]),
             "01ac0208020000016e00000001000001016e00",
         ),
+        (
+            txn(KvTxnOp::CheckFence(bytes("k"), 300)),
+            "01ac020101000d016bac02",
+        ),
+        (
+            Action::Txn(vec![
+                TxnOp::Node(TxnVerb::Delete("n".into())),
+                TxnOp::NodeById {
+                    id: NodeId(300),
+                    name: "n".into(),
+                },
+                TxnOp::Service {
+                    node: "n".into(),
+                    verb: TxnVerb::Get("i".into()),
+                },
+                TxnOp::Check {
+                    node: "n".into(),
+                    verb: TxnVerb::DeleteCas("c".into(), Index(300)),
+                },
+                TxnOp::Node(TxnVerb::Set(Box::default())),
+                TxnOp::Node(TxnVerb::Cas(Box::default(), Index(300))),
+            ]),
+            "01ac0201060103016e02ac02016e03016e00016904016e040163ac020101000000000001020000000000ac02",
+        ),
+        (
+            Action::CreateSession(Box::new(session_def())),
+            "01ac0209ac020173016ed704010a00033130730101016301010177017a010164",
+        ),
+        (Action::EndSessions(vec![SessionId(300)]), "01ac020a01ac02"),
+        (
+            Action::EndLockDelays(vec![(bytes("k"), Index(300))]),
+            "01ac020b01016bac02",
+        ),
+        (
+            Action::Once(Box::new(
+                Once::new(IdempotencyKey(300), &Action::Kv(KvWrite::Delete(bytes("k")))).unwrap(),
+            )),
+            "01ac020cac02f5b4d1ab8ceb80fea101040004016b",
+        ),
+        (Action::ForgetReceipts(Index(300)), "01ac020dac02"),
     ]
+}
+
+/// With something in every field.
+fn session_def() -> SessionDef {
+    SessionDef {
+        id: SessionId(300),
+        name: "s".into(),
+        node: "n".into(),
+        lock_delay_nanos: -300,
+        behavior: Behavior::Delete,
+        ttl: Duration::from_secs(10),
+        ttl_text: "10s".into(),
+        node_checks: Some(vec!["c".into()]),
+        service_checks: Some(vec![ServiceCheck {
+            id: "w".into(),
+            namespace: "z".into(),
+        }]),
+        checks: vec!["d".into()],
+    }
 }
 
 fn removal(what: Removal) -> Action {

@@ -15,7 +15,7 @@ use crate::{
     SERF_HEALTH, ServiceAddress, ServiceDef, Status, Table, Text, Watches, Weights,
 };
 
-fn node(name: &str, address: &str) -> NodeDef {
+pub(super) fn node(name: &str, address: &str) -> NodeDef {
     NodeDef {
         name: name.into(),
         address: address.into(),
@@ -23,14 +23,14 @@ fn node(name: &str, address: &str) -> NodeDef {
     }
 }
 
-fn identified(id: u128, name: &str) -> NodeDef {
+pub(super) fn identified(id: u128, name: &str) -> NodeDef {
     NodeDef {
         id: Some(NodeId(id)),
         ..node(name, "1.1.1.1")
     }
 }
 
-fn service(id: &str, name: &str) -> ServiceDef {
+pub(super) fn service(id: &str, name: &str) -> ServiceDef {
     ServiceDef {
         id: id.into(),
         name: name.into(),
@@ -38,7 +38,7 @@ fn service(id: &str, name: &str) -> ServiceDef {
     }
 }
 
-fn check(id: &str, service_id: &str, status: Status) -> CheckDef {
+pub(super) fn check(id: &str, service_id: &str, status: Status) -> CheckDef {
     CheckDef {
         id: id.into(),
         service_id: service_id.into(),
@@ -47,7 +47,7 @@ fn check(id: &str, service_id: &str, status: Status) -> CheckDef {
     }
 }
 
-fn of_node(def: NodeDef) -> Registration {
+pub(super) fn of_node(def: NodeDef) -> Registration {
     Registration {
         node: def,
         ..Registration::default()
@@ -55,7 +55,7 @@ fn of_node(def: NodeDef) -> Registration {
 }
 
 /// A registration that leaves the node as it is.
-fn on(name: &str, service: Option<ServiceDef>, checks: Vec<CheckDef>) -> Registration {
+pub(super) fn on(name: &str, service: Option<ServiceDef>, checks: Vec<CheckDef>) -> Registration {
     Registration {
         node: node(name, ""),
         skip_node_update: true,
@@ -64,7 +64,7 @@ fn on(name: &str, service: Option<ServiceDef>, checks: Vec<CheckDef>) -> Registr
     }
 }
 
-fn register(bench: &mut Bench, registration: Registration) {
+pub(super) fn register(bench: &mut Bench, registration: Registration) {
     assert_eq!(bench.apply(Action::Register(Box::new(registration))), DONE);
 }
 
@@ -83,7 +83,7 @@ fn refused_with(bench: &mut Bench, registration: Registration) -> String {
     why
 }
 
-fn remove(bench: &mut Bench, node: &str, what: Removal) {
+pub(super) fn remove(bench: &mut Bench, node: &str, what: Removal) {
     let node = node.into();
     assert_eq!(
         bench.apply(Action::Deregister(Deregistration { node, what })),
@@ -91,11 +91,11 @@ fn remove(bench: &mut Bench, node: &str, what: Removal) {
     );
 }
 
-fn rows(state: &State) -> Vec<Row> {
+pub(super) fn rows(state: &State) -> Vec<Row> {
     state.export().chunk(&Cursor::start(), usize::MAX).0
 }
 
-fn rebuilt(rows: impl IntoIterator<Item = Row>, applied: Index) -> Result<State, RowError> {
+pub(super) fn rebuilt(rows: impl IntoIterator<Item = Row>, applied: Index) -> Result<State, RowError> {
     let mut builder = Builder::new();
     rows.into_iter().try_for_each(|row| builder.add(row))?;
     builder.finish(applied)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::*;
-use crate::{Autopilot, CoordinateEntry, TxnError, TxnResult};
+use crate::{Autopilot, CoordinateEntry, Holder, TxnError, TxnResult};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
@@ -177,16 +177,14 @@ impl Model {
         }
     }
 
-    fn put(&mut self, index: Index, pair: &KvPair, lock: Option<(String, u64)>, lock_index: u64) -> KvEntry {
+    fn put(&mut self, index: Index, pair: &KvPair, holder: Option<Holder>, lock_index: u64) -> KvEntry {
         let old = self.entries.get(&pair.key);
-        let fence = lock.as_ref().map_or(0, |(_, fence)| *fence);
         let mut new = KvEntry {
             key: pair.key.clone(),
             value: pair.value.clone(),
             flags: pair.flags,
             lock_index,
-            session: lock.map(|(session, _)| session),
-            fence,
+            holder,
             create_index: old.map_or(index, |old| old.create_index),
             modify_index: old.map_or(index, |old| old.modify_index),
         };
@@ -283,7 +281,7 @@ impl Model {
             });
         };
         match op {
-            KvTxnOp::Set(pair) => answer(self.put(index, pair, old.and_then(holder), 0), false),
+            KvTxnOp::Set(pair) => answer(self.put(index, pair, old.and_then(|old| old.holder), 0), false),
             KvTxnOp::Cas(pair, expected) => {
                 let holds = match &old {
                     None => expected.0 == 0,
@@ -292,28 +290,31 @@ impl Model {
                 if !holds {
                     return Err(format!("failed to set key \"{name}\", index is stale"));
                 }
-                answer(self.put(index, pair, old.and_then(holder), 0), false);
+                answer(self.put(index, pair, old.and_then(|old| old.holder), 0), false);
             }
             KvTxnOp::Lock(pair, session) => {
                 Self::check(session)?;
                 let count = old.as_ref().map_or(0, |old| old.lock_index);
-                let (fence, count) = match old.and_then(holder) {
+                let (fence, count) = match old.and_then(|old| old.holder) {
                     None => {
                         self.fence = index.0.max(self.fence + 1);
                         (self.fence, count + 1)
                     }
-                    Some((holder, fence)) if holder == session.0 => (fence, count),
+                    Some(holder) if holder.session == session.0 => (holder.fence, count),
                     Some(_) => return Err(format!("failed to lock key \"{name}\", lock is already held")),
                 };
-                let lock = (session.0.clone(), fence);
-                answer(self.put(index, pair, Some(lock), count), false);
+                let session = session.0.clone();
+                answer(
+                    self.put(index, pair, Some(Holder { session, fence }), count),
+                    false,
+                );
             }
             KvTxnOp::Unlock(pair, session) => {
                 if session.0.is_empty() {
                     return Err("missing session".to_owned());
                 }
                 let why = "lock isn't held, or is held by another session";
-                let old = old.filter(|old| old.session.as_ref() == Some(&session.0));
+                let old = old.filter(|old| old.session() == Some(&session.0));
                 let old = old.ok_or(format!("failed to unlock key \"{name}\", {why}"))?;
                 answer(self.put(index, pair, None, old.lock_index), false);
             }
@@ -338,7 +339,7 @@ impl Model {
             }
             KvTxnOp::CheckSession(_, session) => {
                 let old = old.ok_or(format!("failed to check session, key \"{name}\" doesn't exist"))?;
-                let found = old.session.clone().unwrap_or_default();
+                let found = old.session().unwrap_or_default().to_owned();
                 if found != session.0 {
                     let expected = &session.0;
                     return Err(format!(
@@ -349,8 +350,8 @@ impl Model {
             }
             KvTxnOp::CheckFence(_, fence) => {
                 let old = old.ok_or(format!("failed to check fence, key \"{name}\" doesn't exist"))?;
-                if old.fence != *fence || old.session.is_none() {
-                    let found = old.fence;
+                if old.fence() != *fence || old.holder.is_none() {
+                    let found = old.fence();
                     return Err(format!(
                         "failed fence check for key \"{name}\", current fence {found} != {fence}"
                     ));
@@ -373,12 +374,6 @@ impl Model {
         }
         Ok(())
     }
-}
-
-/// Who holds an entry's lock, and with which fence.
-fn holder(entry: KvEntry) -> Option<(String, u64)> {
-    let fence = entry.fence;
-    entry.session.map(|session| (session, fence))
 }
 
 fn kv_ops(ops: &[TxnOp]) -> impl Iterator<Item = &KvTxnOp> {

@@ -141,7 +141,7 @@ fn resolve(raw: &RawOp, model: &Model, index: Index) -> KvTxnOp {
         10 => KvTxnOp::CheckIndex(key, expected),
         11 => KvTxnOp::CheckSession(key, by),
         12 => {
-            let fence = model.entries.get(&key).map_or(0, |entry| entry.fence);
+            let fence = model.entries.get(&key).map_or(0, KvEntry::fence);
             KvTxnOp::CheckFence(key, guessed(raw.guess, Index(fence), index).0)
         }
         _ => KvTxnOp::CheckNotExists(key),

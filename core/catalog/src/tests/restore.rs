@@ -80,7 +80,9 @@ fn all_rows(state: &State) -> Vec<Row> {
 fn restarted(state: &State) -> State {
     let (rows, _) = state.export().chunk(&Cursor::start(), usize::MAX);
     let mut builder = Builder::new();
-    rows.into_iter().for_each(|row| builder.add(row).unwrap());
+    for row in rows {
+        builder.add(row).unwrap();
+    }
     builder.finish(state.index()).unwrap()
 }
 
@@ -207,9 +209,9 @@ fn a_state_that_was_restored_is_restored_again() {
     bench.set("lost", "");
     let expected = all_rows(&bench.state);
     let steps = second.steps(RestoreId(8));
-    steps
-        .into_iter()
-        .for_each(|step| assert_eq!(bench.apply(step), DONE));
+    for step in steps {
+        assert_eq!(bench.apply(step), DONE);
+    }
     assert_ne!(all_rows(&bench.state), expected);
     assert!(bench.state.revision() > once);
     assert_eq!(bench.get("lost"), None);
@@ -449,7 +451,7 @@ fn fences_go_on_rising() {
             .map(|key| KvTxnOp::Lock(pair(&key.to_string(), ""), session(ALICE)))
             .collect(),
     );
-    let highest = bench.get("8").unwrap().fence;
+    let highest = bench.get("8").unwrap().fence();
     assert!(highest > bench.state.index().0);
     archive
         .steps(ID)
@@ -457,5 +459,5 @@ fn fences_go_on_rising() {
         .for_each(|step| assert_eq!(bench.apply(step), DONE));
     bench.state = with_sessions(bench.state);
     assert_eq!(bench.lock("0", "", BOB), DONE);
-    assert!(bench.get("0").unwrap().fence > highest);
+    assert!(bench.get("0").unwrap().fence() > highest);
 }

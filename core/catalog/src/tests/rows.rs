@@ -3,7 +3,8 @@
 use super::*;
 use crate::row::KV_INDEX;
 use crate::{
-    AutopilotConfig, Builder, Coordinate, Cursor, NodeCoordinate, Row, RowError, Table, Touch, Touched,
+    AutopilotConfig, Builder, Coordinate, Cursor, Holder, NodeCoordinate, Row, RowError, Table, Touch,
+    Touched,
 };
 
 fn row(table: Table, key: &str, value: &[u8]) -> Row {
@@ -45,24 +46,25 @@ fn the_format_stands_still() {
     let locked = [
         &b"\x01\x07\x01\x01\x24"[..],
         ALICE.as_bytes(),
-        b"\xad\x02\xad\x02\x05value",
+        b"\xad\x02\xad\x02\xad\x02\x05value",
     ]
     .concat();
     let expected = [
         row(Table::Kv, "key", &locked),
         row(Table::KvTombstones, "gone", b"\x01\xae\x02"),
+        row(Table::Meta, "fence", b"\x01\xad\x02"),
         row(Table::Meta, "kv-index", b"\x01\xae\x02"),
     ];
     assert_eq!(rows, expected);
     assert_eq!(
         Table::ALL.map(|table| table as u8),
-        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 32]
     );
     assert_eq!(
         Table::ALL.map(|table| Table::from_number(table as u8)),
         Table::ALL.map(Some)
     );
-    assert_eq!((Table::from_number(0), Table::from_number(15)), (None, None));
+    assert_eq!((Table::from_number(0), Table::from_number(14)), (None, None));
 }
 
 #[test]
@@ -267,12 +269,15 @@ fn rows_that_are_not_a_state_are_refused_by_name() {
         damaged("created at index 0 and changed at 3")
     );
     let bad = KvEntry {
-        session: Some(String::new()),
+        holder: Some(Holder {
+            session: String::new(),
+            fence: 0,
+        }),
         ..entry()
     };
     assert_eq!(
         error_of([Row::of_entry(&bad)]),
-        damaged("locked by a session without a name")
+        damaged("locked by the session \"\" with the fence 0")
     );
 
     let index = b"\x01\x05";

@@ -118,7 +118,7 @@ pub(super) fn step(
         KvTxnOp::CheckSession(key, session) => {
             let absent = || format!("failed to check session, key {} doesn't exist", quote(key));
             let entry = find(kv, key).ok_or_else(absent)?;
-            let holder = entry.session.as_deref().unwrap_or_default();
+            let holder = entry.session().unwrap_or_default();
             if holder != session.0 {
                 let (key, found, expected) =
                     (quote(key), quote(holder.as_bytes()), quote(session.0.as_bytes()));
@@ -132,8 +132,8 @@ pub(super) fn step(
             let absent = || format!("failed to check fence, key {} doesn't exist", quote(key));
             let entry = find(kv, key).ok_or_else(absent)?;
             // Nobody was ever given 0, so whoever asks with it has none.
-            if entry.fence != *expected || *expected == 0 {
-                let (key, found) = (quote(key), entry.fence);
+            if entry.fence() != *expected || *expected == 0 {
+                let (key, found) = (quote(key), entry.fence());
                 return Err(format!(
                     "failed fence check for key {key}, current fence {found} != {expected}"
                 ));
