@@ -54,7 +54,7 @@ fn read(path: &str) -> std::io::Result<String> {
 }
 
 /// Lines of a name, a colon and a value.
-fn pairs<'a>(text: &'a str, colon: char) -> impl Iterator<Item = (&'a str, &'a str)> {
+fn pairs(text: &str, colon: char) -> impl Iterator<Item = (&str, &str)> {
     text.lines()
         .filter_map(move |line| line.split_once(colon))
         .map(|(name, value)| (name.trim(), value.trim()))
@@ -142,7 +142,7 @@ fn disk(place: &Path) -> std::io::Result<Disk> {
     let inodes_used = found.f_files.saturating_sub(found.f_ffree);
     Ok(Disk {
         path: place.display().to_string(),
-        fstype: file_system(i64::from(kind)),
+        fstype: file_system(kind),
         total,
         free,
         used,
@@ -188,7 +188,8 @@ fn system(system: &mut System) {
     let family = said("ID_LIKE").split(' ').next().unwrap_or_default();
     if family.is_empty() { said("ID") } else { family }.clone_into(&mut system.platform_family);
     said("VERSION_ID").clone_into(&mut system.platform_version);
-    system.hostid = read("/etc/machine-id").unwrap_or_default().trim().to_owned();
+    let id = read("/etc/machine-id").unwrap_or_default();
+    id.trim().clone_into(&mut system.hostid);
 }
 
 #[cfg(test)]

@@ -19,17 +19,20 @@ fn network(pool: Pool) -> Labels {
     )
 }
 
+/// One of a pool's own counts.
+type Count = fn(&Stats) -> u64;
+
 /// What happens in a pool, as its own counts tell: how much more they are than they were.
 #[derive(Debug)]
 pub(crate) struct PoolCounts {
-    counters: Vec<(Counter, fn(&Stats) -> u64)>,
+    counters: Vec<(Counter, Count)>,
     intents: Sample,
     payloads: Sample,
 }
 
 impl PoolCounts {
     pub(crate) fn new(metrics: &Registry, pool: Pool) -> Self {
-        let of: [(&'static str, fn(&Stats) -> u64); 16] = [
+        let of: [(&'static str, Count); 16] = [
             ("consul.memberlist.udp.received", |stats| stats.bytes_in),
             ("consul.memberlist.udp.sent", |stats| stats.bytes_out),
             ("consul.memberlist.msg.suspect", |stats| stats.suspicions),
