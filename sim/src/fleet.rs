@@ -5,7 +5,7 @@ use std::io::Write;
 
 use clap::Args;
 use lictor_sim::agents::rolling;
-use lictor_sim::agents::run::{Failure, Report, run_options};
+use lictor_sim::agents::run::{Report, run_options};
 use lictor_sim::agents::swarm::Options;
 
 use crate::seeds::Seeds;
@@ -44,7 +44,7 @@ pub(crate) fn rolling(arguments: &FleetArguments, seeds: Seeds) -> std::io::Resu
     let (total, held) = seeds.band(
         |seed| rolling::run_options(options(seed), None),
         |total: &mut rolling::Report, report| total.add(&report),
-        reason,
+        |failure| failure.violation.to_string(),
     )?;
     writeln!(std::io::stdout().lock(), "{total}")?;
     Ok(held)
@@ -59,7 +59,7 @@ fn run(seeds: Seeds, options: impl Fn(u64) -> Options + Sync) -> std::io::Result
     let (total, held) = seeds.band(
         |seed| run_options(&options(seed), None),
         |total: &mut Report, report| total.add(&report),
-        reason,
+        |failure| failure.violation.to_string(),
     )?;
     writeln!(std::io::stdout().lock(), "{total:#?}")?;
     Ok(held)
@@ -79,8 +79,4 @@ fn replay<R: Debug, F: Display>(
     }
     out.flush()?;
     Ok(outcome.is_ok())
-}
-
-fn reason(failure: &Box<Failure>) -> String {
-    failure.violation.to_string()
 }

@@ -7,7 +7,6 @@ use lictor_catalog::{CheckDef, NodeDef, Query, ServiceDef, State, Status, Text};
 use lictor_local::{SERF_HEALTH, SERVERS};
 use lictor_machine::Index;
 
-use super::seat::Seat;
 use super::world::World;
 use crate::gossip::truth::Fate;
 
@@ -148,9 +147,8 @@ impl World<'_> {
             truth.fate == Fate::Crashed && (truth.name == **name || former)
         });
         let Some(last) = dead.map(|(truth, _)| truth.since).max() else {
-            // What others bring to a name that an agent no longer goes by is their own.
-            let is_former = |seat: &Seat| seat.former_names.iter().any(|former| **former == **name);
-            let theirs = self.outside.has_interfered_with(name) && self.seats.iter().any(is_former);
+            // What others bring to a name that no agent goes by any more is their own.
+            let theirs = self.outside.has_interfered_with(name);
             let wrong = format!("there is a node {name}, whose agent has left or never was");
             return (!theirs || state.check(name, SERF_HEALTH).is_some()).then_some(wrong);
         };

@@ -34,6 +34,9 @@ pub(super) enum Asker {
 impl World<'_> {
     pub(super) fn ask_servers(&mut self, at: usize, id: AskId, question: Question) -> Check {
         self.tally.questions += 1;
+        if let Question::Write(write) = &question {
+            self.did(at, "writes to the catalog, bytes", write.size() as u64);
+        }
         if self.is_of_own_node(at, &question) {
             let open = self.seats[at].post.asking.replace(id);
             ensure("an agent never overtakes itself", open.is_none(), || {

@@ -10,7 +10,7 @@ use lictor_catalog::{
 use lictor_local::{CheckMethod, CheckSpec, Definitions, Probe, SERF_HEALTH, ServiceSpec, Thresholds};
 use lictor_machine::{NodeId, Rng};
 
-use super::outside::Job;
+use super::outside::{Job, OWN_NODES};
 use super::pace::Pace;
 use super::post::address;
 use super::processes::Process;
@@ -83,19 +83,23 @@ impl Run<'_, '_> {
                 Ok(())
             }
             Deed::Foreign => {
-                let changes = vec![foreign(&mut self.rng)];
-                self.world.write_outside(Job { changes, own: true })
+                let change = foreign(&mut self.rng);
+                self.world.write_outside(Job::Own(vec![change]))
             }
             Deed::Interfere => {
                 let truth = &self.world.scene().members[at];
                 let (name, id) = (Text::from(truth.name.as_str()), truth.id);
-                let changes = vec![interference(&mut self.rng, &name, id)];
-                self.world.write_outside(Job { changes, own: false })
+                let change = interference(&mut self.rng, &name, id);
+                self.world.write_outside(Job::Interference(vec![change]))
             }
             Deed::Wipe => {
                 self.world.phase("the catalog is wiped");
                 let changes = self.world.removal_of_all_nodes();
-                self.world.write_outside(Job { changes, own: true })
+                self.world.write_outside(Job::Own(changes))
+            }
+            Deed::Restore => {
+                let restore = self.rng.chance(2, 3);
+                self.world.archive_or_restore(restore)
             }
         }
     }
@@ -241,7 +245,7 @@ fn remove(node: &Text, what: Removal) -> CatalogChange {
 /// A change of a node that no agent stands for.
 fn foreign(rng: &mut Rng) -> CatalogChange {
     let number = rng.below(FOREIGN);
-    let name = Text::from(format!("x{number}"));
+    let name = Text::from(format!("{OWN_NODES}{number}"));
     let id = Text::from(format!("e{}", rng.below(2)));
     match rng.below(6) {
         0 => remove(&name, Removal::Node),

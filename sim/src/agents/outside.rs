@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use core::time::Duration;
 
+use bytes::Bytes;
 use lictor_catalog::{
-    Action, CatalogChange, CheckDef, Deregistration, NodeDef, Registration, Removal, ServiceDef, Text,
+    Action, CatalogChange, CheckDef, ChunkError, Cursor, Deregistration, NodeDef, Registration, Removal,
+    RestoreId, RestoreStep, ServiceDef, State, Text, encode_chunk,
 };
 use lictor_local::{Question, Reply};
+use lictor_machine::Index;
 
 use super::asks::{Asker, WriteFailure, fate_of};
 use super::world::{Event, World, violation};
@@ -18,7 +21,10 @@ use crate::oracles::Check;
 const AGAIN: Duration = Duration::from_secs(3);
 
 /// Writes that may wait.
-const WAITING_MAX: usize = 20;
+const WAITING_MAX: usize = 60;
+
+/// How many bytes of rows go into a chunk of an archive.
+const CHUNK_BYTES: usize = 8000;
 
 /// What is on a node of theirs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,10 +36,30 @@ pub(super) struct Foreign {
 
 /// A write.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
-    pub(super) changes: Vec<CatalogChange>,
-    /// It is on nodes of their own: it is never refused, and stays.
-    pub(super) own: bool,
+pub(super) enum Job {
+    /// On nodes of their own: never refused, and it stays.
+    Own(Vec<CatalogChange>),
+    /// On nodes of agents: they put it right.
+    Interference(Vec<CatalogChange>),
+    /// A step of restoring an archive; and what is on their own nodes once the last one is done.
+    Restore(RestoreStep, Option<BTreeMap<Text, Foreign>>),
+}
+
+impl Job {
+    fn action(&self) -> Action {
+        match self {
+            Self::Own(changes) | Self::Interference(changes) => Action::RegisterMany(changes.clone()),
+            Self::Restore(step, _) => Action::Restore(step.clone()),
+        }
+    }
+}
+
+/// A state as it was.
+#[derive(Clone, Debug)]
+pub(super) struct Archive {
+    index: Index,
+    chunks: Vec<Bytes>,
+    nodes: BTreeMap<Text, Foreign>,
 }
 
 /// See the module.
@@ -45,6 +71,9 @@ pub(super) struct Outside {
     server: Option<usize>,
     /// What is on their own nodes, by name.
     nodes: BTreeMap<Text, Foreign>,
+    archive: Option<Archive>,
+    /// How many archives were restored.
+    pub(super) restored: u64,
     /// Nodes of agents that they have written on.
     interfered: BTreeSet<Text>,
     /// How many writes were acknowledged.
@@ -63,6 +92,25 @@ impl Outside {
     /// Whether they have ever written on the node of an agent that had this name.
     pub(super) fn has_interfered_with(&self, name: &Text) -> bool {
         self.interfered.contains(name)
+    }
+
+    /// What restores the archive: its steps, one after the other. The archive can be restored again.
+    fn restoring(&self, id: RestoreId) -> Vec<Job> {
+        let Some(archive) = &self.archive else {
+            return Vec::new();
+        };
+        let index = archive.index;
+        let begin = RestoreStep::Begin { id, index };
+        let chunks = archive.chunks.iter().cloned().zip(0..);
+        let chunks = chunks.map(|(rows, number)| RestoreStep::Chunk { id, number, rows });
+        let finish = RestoreStep::Finish {
+            id,
+            chunks: archive.chunks.len() as u64,
+        };
+        let steps = core::iter::once(begin).chain(chunks);
+        let steps = steps.map(|step| Job::Restore(step, None));
+        let finish = Job::Restore(finish, Some(archive.nodes.clone()));
+        steps.chain([finish]).collect()
     }
 
     /// An own job is done.
@@ -153,7 +201,7 @@ impl World<'_> {
         else {
             return Ok(());
         };
-        let write = Question::Write(Action::RegisterMany(job.changes.clone()));
+        let write = Question::Write(job.action());
         let up = self.up().into_iter();
         let servers: Vec<usize> = up
             .filter(|at| self.seats[*at].server && !self.seats[*at].frozen)
@@ -190,24 +238,88 @@ impl World<'_> {
         self.outside.acknowledged += 1;
         // Not at once: this is in the midst of a server's turn.
         self.queue.push(self.now, Event::Outside);
-        if !job.own {
-            let registered = job.changes.iter().filter_map(|change| match change {
-                CatalogChange::Register(registration) => Some(registration.node.name.clone()),
-                CatalogChange::Deregister(_) => None,
-            });
-            self.outside.interfered.extend(registered);
-        }
-        match fate {
-            Ok(()) if job.own => self.outside.record(job.changes),
-            Err(WriteFailure::Refused(reason)) if job.own => {
+        match (job, fate) {
+            (Job::Own(changes), Ok(())) => self.outside.record(changes),
+            (Job::Own(changes), Err(failure)) => {
                 return Err(violation(
                     "writes that make sense are taken",
-                    format!("{:?}: {reason}", job.changes),
+                    format!("{changes:?}: {failure:?}"),
                 ));
             }
             // What agents have on their nodes may be in the way of what others want there.
-            Ok(()) | Err(WriteFailure::Refused(_) | WriteFailure::Unknown) => {}
+            (Job::Interference(changes), _) => {
+                let registered = changes.into_iter().filter_map(|change| match change {
+                    CatalogChange::Register(registration) => Some(registration.node.name),
+                    CatalogChange::Deregister(_) => None,
+                });
+                self.outside.interfered.extend(registered);
+            }
+            (Job::Restore(_, None), Ok(())) => {}
+            (Job::Restore(_, Some(nodes)), Ok(())) => {
+                self.outside.nodes = nodes;
+                self.outside.restored += 1;
+            }
+            // It took too long, and was given up.
+            (Job::Restore(..), Err(_)) => {
+                let jobs = &mut self.outside.jobs;
+                jobs.retain(|job| !matches!(job, Job::Restore(..)));
+            }
         }
         Ok(())
     }
+
+    /// Has somebody outside take an archive of what a server that is up has, or restore the one that they have.
+    pub(super) fn archive_or_restore(&mut self, restore: bool) -> Check {
+        if restore && self.outside.archive.is_some() {
+            let id = RestoreId(u128::from(self.rng.next_u64()));
+            self.phase("an archive is restored");
+            let jobs = self.outside.restoring(id);
+            return jobs.into_iter().try_for_each(|job| self.write_outside(job));
+        }
+        let up = self.up().into_iter();
+        let servers: Vec<usize> = up.filter(|at| self.seats[*at].server).collect();
+        let Some(at) = self.rng.pick(&servers).copied() else {
+            return Ok(());
+        };
+        self.did(at, "is archived", 0);
+        let archive = archive_of(&self.seats[at].published);
+        self.outside.archive =
+            Some(archive.map_err(|error| violation("states can be archived", error.to_string()))?);
+        Ok(())
+    }
+}
+
+fn archive_of(state: &State) -> Result<Archive, ChunkError> {
+    let export = state.for_archive().export();
+    let mut chunks = Vec::new();
+    let mut from = Some(Cursor::start());
+    while let Some(cursor) = from {
+        let (rows, next) = export.chunk(&cursor, CHUNK_BYTES);
+        chunks.push(encode_chunk(&rows)?);
+        from = next;
+    }
+    let own = state.nodes().filter(|node| is_own(&node.def.name));
+    let nodes = own.map(|node| {
+        let name = &node.def.name;
+        let services = state.services_on(name).iter().map(|service| &service.def);
+        let checks = state.checks_on(name).iter().map(|check| &check.def);
+        let foreign = Foreign {
+            node: node.def.clone(),
+            services: services.map(|def| (def.id.clone(), def.clone())).collect(),
+            checks: checks.map(|def| (def.id.clone(), def.clone())).collect(),
+        };
+        (name.clone(), foreign)
+    });
+    Ok(Archive {
+        index: export.index(),
+        chunks,
+        nodes: nodes.collect(),
+    })
+}
+
+/// The names of their own nodes begin so.
+pub(super) const OWN_NODES: &str = "x";
+
+fn is_own(name: &str) -> bool {
+    name.starts_with(OWN_NODES)
 }

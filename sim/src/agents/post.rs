@@ -11,7 +11,7 @@ use lictor_local::{
 use lictor_machine::{NodeId, Token};
 use lictor_node::agent::Input;
 
-use super::processes::{Process, teller};
+use super::processes::{Process, said_of, teller};
 use super::records::Records;
 use super::roll::{Roll, Thing, Wish};
 use super::world::{Event, World, violation};
@@ -179,7 +179,7 @@ impl World<'_> {
         let input = local::Input::Probed {
             run,
             status,
-            output: format!("{address} is {status}"),
+            output: said_of(address, status),
         };
         self.give(at, None, Input::Local(input))
     }
@@ -193,7 +193,10 @@ impl World<'_> {
 
     fn local_event(&mut self, at: usize, event: &LocalEvent) -> Check {
         match event {
-            LocalEvent::StatusChanged { .. } => self.tally.flips += 1,
+            LocalEvent::StatusChanged { to, .. } => {
+                self.tally.flips += 1;
+                self.did(at, "has a check of another status", *to as u64);
+            }
             LocalEvent::Reaped { service, .. } => {
                 self.tally.reaped += 1;
                 self.did(at, "removes a critical service", self.tally.reaped);
@@ -310,7 +313,7 @@ impl World<'_> {
             let request = Request::UpdateTtl {
                 check: check.def.id.clone(),
                 status: process.status,
-                output: format!("{} is {}", teller(check), process.status),
+                output: said_of(&teller(check), process.status),
             };
             self.demand(at, Wish::Tell, request)?;
         }

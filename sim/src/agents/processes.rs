@@ -1,7 +1,6 @@
 //! What runs on machines, and how well it is: the truth that checks are after.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use lictor_catalog::{Status, Text};
 use lictor_local::{CheckMethod, LocalCheck, LocalView, Probe};
@@ -77,18 +76,22 @@ impl Processes {
         }
     }
 
-    /// The first check on an agent that is not as what it checks.
+    /// The first check on an agent that is not as what it checks, or has not looked yet.
     pub(super) fn difference(&self, view: &LocalView) -> Option<String> {
-        let wrong = view.checks.iter().find_map(|(_, check)| {
+        view.checks.iter().find_map(|(_, check)| {
             let truth = self.truth(view, check)?;
-            (check.def.status != truth).then(|| (check, truth))
-        });
-        let (check, truth): (&Arc<LocalCheck>, _) = wrong?;
-        Some(format!(
-            "{} is {truth}, and its check says {:?}",
-            check.def.id, check.def
-        ))
+            let looks = matches!(check.spec.method, CheckMethod::Probe { .. });
+            let said = !looks || *check.def.output == said_of(&check.spec.notes, truth);
+            let right = said && check.def.status == truth;
+            let id = &check.def.id;
+            (!right).then(|| format!("{id} is {truth}, and its check says {:?}", check.def))
+        })
     }
+}
+
+/// What a probe, or the process itself, says of a process.
+pub(super) fn said_of(address: &str, status: Status) -> String {
+    format!("{address} is {status}")
 }
 
 /// The process that tells a check how it is.

@@ -47,6 +47,8 @@ pub struct Report {
     pub tally: Tally,
     /// Writes of others that were acknowledged.
     pub outside: u64,
+    /// Archives restored.
+    pub restored: u64,
     /// How often a reader saw something change.
     pub seen: u64,
     /// The digest of its trace.
@@ -66,6 +68,7 @@ impl Report {
         self.services += other.services;
         self.tally.add(&other.tally);
         self.outside += other.outside;
+        self.restored += other.restored;
         self.seen += other.seen;
         self.hash ^= other.hash;
     }
@@ -170,6 +173,7 @@ impl Run<'_, '_> {
             longest_silence: world.longest_silence,
             tally: world.tally,
             outside: world.outside.acknowledged,
+            restored: world.outside.restored,
             seen: world.readers.seen,
             hash: world.trace().hash(),
             ..self.report.clone()
@@ -253,7 +257,7 @@ impl Run<'_, '_> {
         let key = self.rng.below(u64::from(KEYS)) as u8;
         let value = self.world.next_token + 1;
         let op = match self.rng.below(100) {
-            0..60 => Op::Write(Change::Set { key, value }),
+            0..60 if self.options.keys => Op::Write(Change::Set { key, value }),
             60..80 => Op::Get {
                 key,
                 freshness: Freshness::Default,
@@ -262,11 +266,11 @@ impl Run<'_, '_> {
                 key,
                 freshness: Freshness::Consistent,
             },
-            90..99 => Op::Get {
+            99 => Op::Transfer,
+            _ => Op::Get {
                 key,
                 freshness: Freshness::Stale,
             },
-            _ => Op::Transfer,
         };
         self.world.request(at, op)
     }

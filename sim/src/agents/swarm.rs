@@ -85,11 +85,13 @@ pub enum Deed {
     Interfere,
     /// Somebody removes every node from the catalog.
     Wipe,
+    /// Somebody archives the whole state, or restores what they have archived.
+    Restore,
 }
 
 impl Deed {
-    /// Every kind.
-    pub const ALL: [Self; 10] = [
+    /// Every kind but [`Self::Restore`].
+    pub const USUAL: [Self; 10] = [
         Self::Register,
         Self::Deregister,
         Self::RegisterCheck,
@@ -124,6 +126,8 @@ pub struct Options {
     pub deeds: Vec<(Deed, Duration)>,
     /// The mean time between two requests of clients.
     pub ask_interval: Duration,
+    /// Whether they write keys. Not where archives are restored: whoever looks on knows no other history of keys than the log.
+    pub keys: bool,
     /// For how long, until everything has to calm down and agree.
     pub faults_for: Duration,
     /// How often that is.
@@ -149,13 +153,17 @@ impl Options {
                 on.then_some((fault, Duration::from_secs(mean)))
             })
             .collect();
-        let deeds = Deed::ALL
+        let mut deeds: Vec<_> = Deed::USUAL
             .into_iter()
             .filter_map(|deed| {
                 let (on, mean) = (rng.chance(3, 5), one_of(rng, &[1, 3, 10]));
                 on.then_some((deed, Duration::from_secs(mean)))
             })
             .collect();
+        let restores = rng.chance(1, 6);
+        if restores {
+            deeds.push((Deed::Restore, Duration::from_secs(8)));
+        }
         Self {
             seed,
             days: 0,
@@ -173,6 +181,7 @@ impl Options {
             faults,
             deeds,
             ask_interval: Duration::from_millis(40),
+            keys: !restores,
             faults_for: Duration::from_secs(one_of(rng, &[40, 90])),
             spells: 1,
             broken_for: Duration::from_secs(one_of(rng, &[3, 15])),
@@ -206,7 +215,7 @@ impl Options {
             (Fault::Reimage, hours(one_of(rng, &[24, 48]))),
             (Fault::Bury, hours(72)),
         ];
-        let deeds = vec![
+        let mut deeds = vec![
             (Deed::Register, hours(1)),
             (Deed::Deregister, hours(2)),
             (Deed::RegisterCheck, hours(4)),
@@ -218,6 +227,10 @@ impl Options {
             (Deed::Interfere, hours(one_of(rng, &[1, 3]))),
             (Deed::Wipe, hours(one_of(rng, &[48, 120]))),
         ];
+        let restores = rng.chance(1, 2);
+        if restores {
+            deeds.push((Deed::Restore, hours(24)));
+        }
         let spells = days.div_ceil(7).max(1);
         Self {
             seed,
@@ -236,6 +249,7 @@ impl Options {
             faults,
             deeds,
             ask_interval: Duration::from_mins(5),
+            keys: !restores,
             faults_for: Duration::from_hours(24) * days / spells,
             spells,
             broken_for: Duration::from_mins(one_of(rng, &[10, 40, 120])),
