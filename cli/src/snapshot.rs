@@ -37,10 +37,7 @@ Look at one, without an agent:
 Put one in the place of all there is:
 
     $ lictor snapshot restore backup.snap",
-    action: Action::Group(
-        &[inspect::COMMAND, restore::COMMAND, save::COMMAND],
-        &["agent"],
-    ),
+    action: Action::Group(&[inspect::COMMAND, restore::COMMAND, save::COMMAND], &["agent"]),
 };
 
 /// The one operand of these commands.

@@ -309,7 +309,9 @@ impl Files<'_> {
                 self.sums = Some(String::from_utf8_lossy(&content).into_owned());
             }
             _ => {
-                return Err(ArchiveError::Files(format!("unexpected file {name:?} in snapshot")));
+                return Err(ArchiveError::Files(format!(
+                    "unexpected file {name:?} in snapshot"
+                )));
             }
         }
         Ok(())
@@ -317,7 +319,8 @@ impl Files<'_> {
 
     /// What the archive says of itself, if all of it is there and is what was written.
     fn finish(self) -> Result<Meta, ArchiveError> {
-        let failed = |why: String| ArchiveError::Files(format!("failed checking integrity of snapshot: {why}"));
+        let failed =
+            |why: String| ArchiveError::Files(format!("failed checking integrity of snapshot: {why}"));
         let sums = self.sums.unwrap_or_default();
         let mut listed = [(META, self.meta_sum, false), (STATE, self.state_sum, false)];
         for line in sums.lines() {
@@ -336,7 +339,8 @@ impl Files<'_> {
         if let Some((name, ..)) = listed.iter().find(|(.., seen)| !seen) {
             return Err(failed(format!("file missing for {name:?}")));
         }
-        self.meta.ok_or_else(|| failed(format!("file missing for {META:?}")))
+        self.meta
+            .ok_or_else(|| failed(format!("file missing for {META:?}")))
     }
 }
 

@@ -105,7 +105,9 @@ impl ArchiveQuestion {
     pub const fn wait(&self) -> Duration {
         match self {
             Self::Finish { .. } => RESTORE_LIMIT,
-            Self::Save { .. } | Self::Next { .. } | Self::Restore { .. } | Self::Piece { .. } => Duration::ZERO,
+            Self::Save { .. } | Self::Next { .. } | Self::Restore { .. } | Self::Piece { .. } => {
+                Duration::ZERO
+            }
         }
     }
 
@@ -256,8 +258,8 @@ impl Desk {
             return Err(out_of_order());
         }
         let piece = super::next_piece(archive, PIECE_BYTES).await;
-        *last =
-            piece.map_err(|error| Failure::Unreachable(format!("the snapshot could not be made: {error}")))?;
+        *last = piece
+            .map_err(|error| Failure::Unreachable(format!("the snapshot could not be made: {error}")))?;
         *next += 1;
         open.touch();
         if last.is_empty() {
@@ -294,7 +296,12 @@ impl Desk {
     pub(crate) async fn piece(&self, ticket: Ticket, number: u64, bytes: Bytes) -> Result<(), Failure> {
         let open = self.find(ticket)?;
         let mut what = open.what.lock().await;
-        let What::Restoring { pieces, next, outcome } = &mut *what else {
+        let What::Restoring {
+            pieces,
+            next,
+            outcome,
+        } = &mut *what
+        else {
             return Err(unknown());
         };
         if number + 1 == *next {
@@ -389,7 +396,10 @@ impl Open {
     }
 
     fn idle(&self) -> Duration {
-        self.touched.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.touched
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
     }
 }
 
@@ -437,7 +447,10 @@ mod tests {
             let mut content = Vec::new();
             let reading = async {
                 let mut arriving = std::pin::pin!(arriving(taken));
-                arriving.read_to_end(&mut content).await.map_err(|error| error.kind())
+                arriving
+                    .read_to_end(&mut content)
+                    .await
+                    .map_err(|error| error.kind())
             };
             let (_, read) = block_on(futures_lite::future::zip(sending, reading));
             read.map(|_| content)

@@ -69,7 +69,11 @@ impl Server {
                     None => None,
                     Some(number) => match rows.recv().await {
                         Ok(Ok(rows)) => Some((number, rows)),
-                        Ok(Err(error)) => return self.give_up(&restoring, Failure::Refused(error.to_string())).await,
+                        Ok(Err(error)) => {
+                            return self
+                                .give_up(&restoring, Failure::Refused(error.to_string()))
+                                .await;
+                        }
                         Err(_) => {
                             let ended = Failure::Refused("the archive ended before its end".to_owned());
                             return self.give_up(&restoring, ended).await;
@@ -89,7 +93,9 @@ impl Server {
                     return Err(Failure::Unreachable(error.to_string()));
                 }
                 Progress::Failed(error) => {
-                    return self.give_up(&restoring, Failure::Refused(error.to_string())).await;
+                    return self
+                        .give_up(&restoring, Failure::Refused(error.to_string()))
+                        .await;
                 }
             }
         }
@@ -132,7 +138,9 @@ async fn keep(archives: &Archives, mut archive: Archive<'_>) -> Result<File, Fai
 }
 
 fn not_kept(error: &io::Error) -> Failure {
-    Failure::Storage(format!("the snapshot could not be kept, and nothing was changed: {error}"))
+    Failure::Storage(format!(
+        "the snapshot could not be kept, and nothing was changed: {error}"
+    ))
 }
 
 /// Reads the whole archive, and builds the state that it is going to be, to see whether that can be.

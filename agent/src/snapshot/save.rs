@@ -122,6 +122,8 @@ impl Write for Pieces {
 impl Archives {
     /// A place for one more archive that is being made.
     fn begin_save(&self) -> Result<async_lock::SemaphoreGuardArc, Failure> {
-        self.saves.try_acquire_arc().ok_or_else(|| super::busy("snapshots"))
+        self.saves
+            .try_acquire_arc()
+            .ok_or_else(|| super::busy("snapshots"))
     }
 }

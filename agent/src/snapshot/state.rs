@@ -124,7 +124,9 @@ pub(super) fn read(file: &mut dyn Read, chunk_max: usize, sink: &mut Sink<'_>) -
     let mut more = [0];
     match file.read(&mut more).map_err(ArchiveError::of_state)? {
         0 => Ok(()),
-        _ => Err(ArchiveError::State("there is something behind its end".to_owned())),
+        _ => Err(ArchiveError::State(
+            "there is something behind its end".to_owned(),
+        )),
     }
 }
 

@@ -101,7 +101,10 @@ fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 fn repacked(files: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (&**name, &**content)).collect();
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(name, content)| (&**name, &**content))
+        .collect();
     zip(&tar_of(&files))
 }
 
@@ -130,7 +133,10 @@ fn an_archive_holds_the_state_and_says_what_it_is() {
     assert_eq!(names, ["meta.json", "state.bin", "SHA256SUMS"]);
     let mut builder = Builder::new();
     rows.into_iter().for_each(|row| builder.add(row).unwrap());
-    assert_eq!(builder.finish(Index(meta.index)).unwrap().digest(), state.digest());
+    assert_eq!(
+        builder.finish(Index(meta.index)).unwrap().digest(),
+        state.digest()
+    );
     assert_eq!(verify(&bytes).unwrap(), meta);
 }
 
@@ -196,7 +202,11 @@ fn texts_are_those_that_people_know() {
     };
     let cases: [(&str, Vec<u8>, &str); 13] = [
         ("empty", Vec::new(), "failed to decompress snapshot: EOF"),
-        ("short", b"x".to_vec(), "failed to decompress snapshot: unexpected EOF"),
+        (
+            "short",
+            b"x".to_vec(),
+            "failed to decompress snapshot: unexpected EOF",
+        ),
         (
             "text",
             b"this is not an archive at all".to_vec(),
@@ -269,7 +279,11 @@ fn with_state(state_bin: &[u8]) -> Vec<u8> {
     let mut files = files(&archived(&State::new()));
     let hex = |bytes: &[u8]| {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
     };
     files[1].1 = state_bin.to_vec();
     files[2].1 = format!("{}  meta.json\n{}  state.bin\n", hex(&files[0].1), hex(state_bin)).into_bytes();
@@ -286,7 +300,10 @@ fn a_state_in_another_format_is_whole_and_cannot_be_restored() {
     assert!(error.to_string().contains("lictor kv import"));
     let newer = with_state(b"LICTOR\r\n\x02whatever");
     let error = unpack(&newer).unwrap_err();
-    assert!(matches!(error, ArchiveError::NewerFormat { found: 2, known: 1 }), "{error}");
+    assert!(
+        matches!(error, ArchiveError::NewerFormat { found: 2, known: 1 }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -296,7 +313,10 @@ fn a_damaged_state_is_refused_even_with_the_right_checksum() {
     for (state_bin, expected) in [
         (b"LICTOR\r\n\x00".to_vec(), "unknown format 0"),
         (framed(u32::MAX), "a chunk of 4294967295 bytes"),
-        ([framed(1), vec![0, 0, 0, 0, 7]].concat(), "something behind its end"),
+        (
+            [framed(1), vec![0, 0, 0, 0, 7]].concat(),
+            "something behind its end",
+        ),
         (framed(1), "unexpected EOF"),
         (framed(9), "unexpected EOF"),
         (b"LICTOR\r\n\x01".to_vec(), "unexpected EOF"),
@@ -313,10 +333,28 @@ fn what_unpacks_to_more_than_allowed_is_refused_before_it_is_unpacked() {
     let size = unpack(&bytes).unwrap().0.size;
     archive::read(&bytes[..], size, Within::Anything).unwrap();
     let error = archive::read(&bytes[..], size - 1, Within::Anything).unwrap_err();
-    assert!(matches!(error, ArchiveError::TooLarge { what: "state.bin", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ArchiveError::TooLarge {
+                what: "state.bin",
+                ..
+            }
+        ),
+        "{error}"
+    );
     let large = vec![b' '; 2 << 20];
     let error = verify(&zip(&tar_of(&[("meta.json", &large)]))).unwrap_err();
-    assert!(matches!(error, ArchiveError::TooLarge { what: "meta.json", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ArchiveError::TooLarge {
+                what: "meta.json",
+                ..
+            }
+        ),
+        "{error}"
+    );
     // Neither does what follows an archive without end.
     let mut tar = GzDecoder::new(&bytes[..]);
     let mut content = Vec::new();
@@ -336,7 +374,10 @@ fn chunks_are_cut_to_fit_into_commands() {
     };
     let bytes = archived(&state);
     archive::read(&bytes[..], NO_LIMIT, Within::Ours(2 << 20, &mut sink)).unwrap();
-    assert!(sizes.len() > 5 && sizes.iter().all(|size| *size <= 2 << 20), "{sizes:?}");
+    assert!(
+        sizes.len() > 5 && sizes.iter().all(|size| *size <= 2 << 20),
+        "{sizes:?}"
+    );
     let mut refuse = |_: Bytes| Ok(());
     let error = archive::read(&bytes[..], NO_LIMIT, Within::Ours(100, &mut refuse)).unwrap_err();
     assert!(matches!(error, ArchiveError::State(_)), "{error}");

@@ -155,7 +155,11 @@ impl Client {
 
     /// Reads what `/v1/<path>` says, which may be long, piece by piece. A command's `-stale` counts.
     pub(crate) fn download(&self, path: &str) -> Result<BodyReader<'static>, CallError> {
-        let query = if self.stale { vec![("stale", "")] } else { Vec::new() };
+        let query = if self.stale {
+            vec![("stale", "")]
+        } else {
+            Vec::new()
+        };
         self.stream(path, query)
     }
 

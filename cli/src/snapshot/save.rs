@@ -53,7 +53,11 @@ fn save(client: &Client, path: &Path, aside: &Path, file: &str) -> Result<u64, F
         .download("snapshot")
         .map_err(|error| Failure::new(format!("Error saving snapshot: {error}")))?;
     let unwritten = |error: &io::Error| super::failed("Error writing unverified snapshot file", error);
-    let created = File::options().read(true).write(true).create_new(true).open(aside);
+    let created = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(aside);
     let mut snapshot = created.map_err(|error| {
         Failure::new(format!(
             "Error writing unverified snapshot file: open {file}: {}",

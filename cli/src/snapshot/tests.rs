@@ -61,9 +61,15 @@ fn what_is_not_whole_is_not_kept() {
     fs::write(&file, "an older one").unwrap();
     let whole = whole();
     for (body, why) in [
-        (&whole[..whole.len() / 2], "failed to read snapshot file: failed to read or write snapshot data: unexpected EOF"),
+        (
+            &whole[..whole.len() / 2],
+            "failed to read snapshot file: failed to read or write snapshot data: unexpected EOF",
+        ),
         (b"", "failed to decompress snapshot: EOF"),
-        (b"<html>a proxy's page</html>", "failed to decompress snapshot: gzip: invalid header"),
+        (
+            b"<html>a proxy's page</html>",
+            "failed to decompress snapshot: gzip: invalid header",
+        ),
     ] {
         let (ran, _) = ask(200, body, &["snapshot", "save", text(&file)]);
         assert_eq!(ran, Ran::error(&format!("Error verifying snapshot file: {why}")));

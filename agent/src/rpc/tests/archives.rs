@@ -28,7 +28,9 @@ fn a_client_agent_passes_them_on_both_ways() {
             client.knows(server);
         }
         let caller = client.caller(Plane::Rpc);
-        let saved = passing::save(&caller, None, ReadOptions::default()).await.unwrap();
+        let saved = passing::save(&caller, None, ReadOptions::default())
+            .await
+            .unwrap();
         assert_eq!(
             (saved.index, saved.known_leader, saved.last_contact),
             (Index(4), true, Duration::from_millis(3))
@@ -58,7 +60,9 @@ fn they_cross_one_border() {
         let client = Agent::client();
         client.knows(&server);
         let caller = client.caller(Plane::Rpc);
-        let saved = passing::save(&caller, Some("dc2"), ReadOptions::default()).await.unwrap();
+        let saved = passing::save(&caller, Some("dc2"), ReadOptions::default())
+            .await
+            .unwrap();
         server.routes.demote("dc2", NodeId(2));
         assert!(content(saved.value).await == large());
         let archive = Archive::new(Cursor::new(large()));
@@ -124,7 +128,10 @@ fn a_piece_whose_answer_got_lost_comes_again_and_none_twice() {
         let first = desk.next(ticket, 0).await.unwrap();
         assert_eq!(desk.next(ticket, 0).await, Ok(first.clone()));
         let second = desk.next(ticket, 1).await.unwrap();
-        assert_eq!(large()[..], [&first[..], &second[..], &large()[first.len() + second.len()..]].concat());
+        assert_eq!(
+            large()[..],
+            [&first[..], &second[..], &large()[first.len() + second.len()..]].concat()
+        );
         for wrong in [0, 3] {
             assert!(desk.next(ticket, wrong).await.is_err());
         }
@@ -157,7 +164,10 @@ fn there_are_only_so_many_at_once() {
             }
         };
         assert!(matches!(refused, Failure::Busy { .. }), "{refused:?}");
-        assert!(matches!(desk.restore(&api, WriteOptions::default()), Err(Failure::Busy { .. })));
+        assert!(matches!(
+            desk.restore(&api, WriteOptions::default()),
+            Err(Failure::Busy { .. })
+        ));
         // One that has come to its end makes room.
         let mut number = 0;
         while !desk.next(tickets[0], number).await.unwrap().is_empty() {
