@@ -41,7 +41,7 @@ use crate::signals;
 use crate::snapshot::Archives;
 use crate::storage::Storage;
 use crate::view::View;
-use crate::{community, joining, recovery, server, snapshot};
+use crate::{community, dns, joining, recovery, server, snapshot};
 
 /// How many inputs may wait for the loop before senders wait.
 const INBOX: usize = 8192;
@@ -112,7 +112,9 @@ async fn serve(
     })?;
     let listeners = listen(&config.http.listen)?;
     let http_at: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
-    banner(&config, id, &http_at)?;
+    let dns_listeners = dns::listen(&config.dns)?;
+    let dns_at: Vec<SocketAddr> = dns_listeners.iter().map(lictor_dns::Listener::address).collect();
+    banner(&config, id, &http_at, &dns_at)?;
 
     let metrics = Registry::new();
     let (inbox, completions, mut inputs) = channel::<Posted>(INBOX);
@@ -153,7 +155,7 @@ async fn serve(
         server: config.server,
         port: config.bind.port(),
         node_meta: config.node_meta.clone(),
-        settings: api_settings(&config, &http_at),
+        settings: api_settings(&config, &http_at, &dns_at),
         handle: handle.clone(),
         pools: Arc::clone(&pools),
         events: lictor_http::EventLog::new(),
@@ -195,7 +197,9 @@ async fn serve(
         )),
     ];
     let mut server_outlet = None;
+    let mut shown = None;
     let (backend, service): (Arc<dyn Backend>, Option<Service>) = if let Some((view, storage)) = server {
+        shown = Some(Arc::clone(&view));
         let space = storage.space().clone();
         let network = Network::new(transport.clone(), runtime.clone(), handle.clone());
         server_outlet = Some(ServerOutlet::new(
@@ -276,6 +280,14 @@ async fn serve(
     let this: Arc<dyn ThisAgent> = Arc::clone(&local) as _;
     let api = Api::new(Arc::clone(&backend), this, api_config(&config)?);
     let http = Server::start(&runtime, listeners, http_limits(&config), &metrics, api).await;
+    let dns = dns::start(
+        &runtime,
+        dns_listeners,
+        &config,
+        Arc::clone(&backend),
+        shown,
+        Arc::clone(&local),
+    )?;
     signals::listen(asked_sender)?;
     let joining = join(&config, &local).await?;
     let looking = runtime.spawn(joining);
@@ -323,6 +335,7 @@ async fn serve(
             (ExitCode::FAILURE, Some(ended))
         }
     };
+    dns.shut_down().await;
     let outcome = if let Some(ended) = ended {
         ended
     } else {
@@ -529,7 +542,7 @@ fn nobody() -> Standing {
 }
 
 /// What the API tells of the configuration.
-fn api_settings(config: &Config, http: &[SocketAddr]) -> lictor_http::Settings {
+fn api_settings(config: &Config, http: &[SocketAddr], dns: &[SocketAddr]) -> lictor_http::Settings {
     let shown = |join: &crate::config::Join| join.addresses.iter().map(ToString::to_string).collect();
     let wan = config.wan.as_ref().map(|wan| &wan.join);
     lictor_http::Settings {
@@ -537,6 +550,7 @@ fn api_settings(config: &Config, http: &[SocketAddr]) -> lictor_http::Settings {
         advertise_wan: Some(config.advertise_wan),
         bind: Some(config.bind),
         http: http.to_vec(),
+        dns: dns.to_vec(),
         bootstrap_expect: match config.bootstrap {
             Bootstrap::Join => 0,
             Bootstrap::Alone => 1,
@@ -564,13 +578,15 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-fn banner(config: &Config, id: NodeId, http: &[SocketAddr]) -> io::Result<()> {
-    let http: Vec<String> = http.iter().map(ToString::to_string).collect();
-    let http = if http.is_empty() {
-        "off".to_owned()
-    } else {
-        http.join(", ")
+fn banner(config: &Config, id: NodeId, http: &[SocketAddr], dns: &[SocketAddr]) -> io::Result<()> {
+    let listed = |addresses: &[SocketAddr]| {
+        if addresses.is_empty() {
+            return "off".to_owned();
+        }
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(", ")
     };
+    let (http, dns) = (listed(http), listed(dns));
     let server = match config.bootstrap {
         _ if !config.server => "false".to_owned(),
         Bootstrap::Join => "true (joins a cluster)".to_owned(),
@@ -584,7 +600,7 @@ fn banner(config: &Config, id: NodeId, http: &[SocketAddr]) -> io::Result<()> {
     };
     say(&format!(
         "==> Starting Lictor agent...\n           Version: '{}'\n           Node ID: '{id}'\n         Node name: '{}'\n        Datacenter: '{}'\n            \
-         Server: {server}\n       Client Addr: HTTP: {http}\n      Cluster Addr: {} (QUIC; others reach it at {})\n           Encrypt: mutual TLS 1.3, trusting {trust}\n\n==> \
+         Server: {server}\n       Client Addr: HTTP: {http}; DNS: {dns}\n      Cluster Addr: {} (QUIC; others reach it at {})\n           Encrypt: mutual TLS 1.3, trusting {trust}\n\n==> \
          Log data will now stream in as it occurs:\n\n",
         env!("CARGO_PKG_VERSION"),
         config.node_name,

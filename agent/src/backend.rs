@@ -8,7 +8,7 @@ use lictor_catalog::{
     Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_http::{
-    Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
+    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
     UserEvent, WriteOptions,
 };
 
@@ -17,6 +17,7 @@ use crate::local::Local;
 use crate::rpc::caller::Caller;
 use crate::rpc::wire::Question;
 use crate::server::Server;
+use crate::snapshot::passing;
 
 /// Speaks for a server.
 #[derive(Debug)]
@@ -41,9 +42,9 @@ impl Backend for ServerBackend {
         let wanted = options.datacenter.take();
         match self.far(wanted.as_deref()) {
             Some(far) => {
-                self.others
-                    .ask(Some(far), Question::Read { query, options })
-                    .await
+                let question = Question::Read { query, options };
+                // Boxed: thousands may wait for changes here, and none of them needs room for what others ask elsewhere.
+                Box::pin(self.others.ask(Some(far), question)).await
             }
             None => self.server.read(query, options).await,
         }
@@ -115,6 +116,22 @@ impl Backend for ServerBackend {
                     .await
             }
             None => self.local.fire_event(&event).await,
+        }
+    }
+
+    async fn snapshot(&self, mut options: ReadOptions) -> Result<Reading<Archive<'static>>, Failure> {
+        let wanted = options.datacenter.take();
+        match self.far(wanted.as_deref()) {
+            Some(far) => passing::save(&self.others, Some(far), options).await,
+            None => self.server.snapshot(options.mode).await,
+        }
+    }
+
+    async fn restore(&self, archive: Archive<'_>, mut options: WriteOptions) -> Result<(), Failure> {
+        let wanted = options.datacenter.take();
+        match self.far(wanted.as_deref()) {
+            Some(far) => passing::restore(&self.others, Some(far), archive, options).await,
+            None => self.server.restore(archive).await,
         }
     }
 

@@ -17,6 +17,7 @@
 //! - `reload`: the configuration, read again;
 //! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
 //! - `coordinates`: updates of where nodes are, gathered;
+//! - `dns`: DNS, from the view or through the same backend as the API;
 //! - `ending`: how it leaves or stops;
 //! - `host`: the machine that it runs on; `metrics`: what is counted and shown of the agent; `open_files`: how many there may be;
 //! - `logging`, `signals`: what their names say.
@@ -31,6 +32,7 @@ mod client;
 mod community;
 pub mod config;
 mod coordinates;
+mod dns;
 mod ending;
 mod gossip;
 mod handle;

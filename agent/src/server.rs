@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::FutureExt as _;
 use lictor_catalog::{Action, Found, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult};
 use lictor_http::{
     Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerHealth, ServerRef, ServersHealth,
@@ -17,6 +16,7 @@ use lictor_runtime::{Clock as _, SystemClock};
 
 use crate::handle::Handle;
 use crate::metrics::RequestCounts;
+use crate::snapshot::Archives;
 use crate::storage::Space;
 use crate::view::View;
 
@@ -26,14 +26,15 @@ pub(crate) struct Server {
     pub(crate) view: Arc<View>,
     pub(crate) handle: Handle,
     pub(crate) space: Space,
+    pub(crate) archives: Arc<Archives>,
     pub(crate) counts: Arc<RequestCounts>,
 }
 
 /// How good an answer is.
 #[derive(Clone, Copy)]
-struct Freshness {
-    known_leader: bool,
-    last_contact: Duration,
+pub(crate) struct Freshness {
+    pub(crate) known_leader: bool,
+    pub(crate) last_contact: Duration,
 }
 
 impl Server {
@@ -41,47 +42,26 @@ impl Server {
     pub(crate) async fn read(&self, query: Query, options: ReadOptions) -> Result<Reading<Found>, Failure> {
         self.counts.requests.increment();
         self.counts.queries.increment();
-        let fresh = self.gate(options.mode).await?;
-        let answer = |(index, value)| {
-            let Freshness {
-                known_leader,
-                last_contact,
-            } = fresh;
-            Ok(Reading {
-                index,
-                known_leader,
-                last_contact,
-                value,
-            })
-        };
-        let mut found = self.view.state().query(&query);
-        if options.min_index == Index::ZERO || found.0 > options.min_index {
-            return answer(found);
-        }
-        let timeout = async_io::Timer::after(options.wait);
-        futures_lite::pin!(timeout);
-        loop {
-            // First listen, then look: a change in between is not missed.
-            let mut watch = self.view.watch(query.interest()).map_err(|_| Failure::Busy {
+        let Freshness {
+            known_leader,
+            last_contact,
+        } = self.gate(options.mode).await?;
+        if options.min_index > Index::ZERO {
+            let waiting = self
+                .view
+                .wait_for_change(&query, options.min_index, options.wait);
+            waiting.await.map_err(|_| Failure::Busy {
                 limit: "blocking queries".into(),
                 retry_after: Duration::from_secs(1),
             })?;
-            found = self.view.state().query(&query);
-            if found.0 > options.min_index {
-                return answer(found);
-            }
-            let changed = async {
-                watch.changed().await;
-                true
-            };
-            let timed_out = async {
-                (&mut timeout).await;
-                false
-            };
-            if !changed.or(timed_out).await {
-                return answer(found);
-            }
         }
+        let (index, value) = self.view.state().query(&query);
+        Ok(Reading {
+            index,
+            known_leader,
+            last_contact,
+            value,
+        })
     }
 
     /// See [`lictor_http::Backend::read_txn`].
@@ -214,7 +194,7 @@ impl Server {
     }
 
     /// Waits until the published state is fresh enough for `mode`.
-    async fn gate(&self, mode: ReadMode) -> Result<Freshness, Failure> {
+    pub(crate) async fn gate(&self, mode: ReadMode) -> Result<Freshness, Failure> {
         let now = SystemClock.now().mono;
         let (wanted, fresh) = {
             let standing = self.view.standing();
@@ -372,6 +352,7 @@ mod tests {
             view: Arc::new(View::new(State::new(), nobody())),
             handle: Handle::new(inbox, completions),
             space,
+            archives: Arc::new(Archives::new(None, crate::snapshot::Limits::default(), 0)),
             counts: Arc::new(RequestCounts::new(&lictor_metrics::Registry::new())),
         };
         let node = async {

@@ -4,15 +4,20 @@
 //! in constant time however many wait; waking them is the business of a task of its own.
 
 use std::collections::BTreeMap;
+use std::future::{Future as _, poll_fn};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::Poll;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_io::Timer;
 use event_listener::Event;
 use futures::channel::oneshot;
-use lictor_catalog::{Interest, State, Touched, WatchId, Watches, WatchesFull};
-use lictor_machine::NodeId;
+use lictor_catalog::{Interest, Query, State, Touched, WatchId, Watches, WatchesFull};
+use lictor_machine::{Index, NodeId};
 use lictor_node::Standing;
 
 /// How many may wait for changes at once.
@@ -25,6 +30,8 @@ const TOUCHED_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct View {
     state: ArcSwap<State>,
+    /// Goes up before and after the state is replaced as a whole.
+    generation: AtomicU64,
     standing: ArcSwap<Standing>,
     addresses: RwLock<BTreeMap<NodeId, SocketAddr>>,
     watches: Mutex<Watches<oneshot::Sender<()>>>,
@@ -36,21 +43,27 @@ pub(crate) struct View {
 }
 
 /// A place in the registry of watchers. Dropping it gives the place back.
-pub(crate) struct Watch {
-    view: Arc<View>,
+struct Watch<'a> {
+    view: &'a View,
     id: WatchId,
     woken: oneshot::Receiver<()>,
 }
 
-impl Watch {
-    /// Waits until what is watched may have changed.
-    pub(crate) async fn changed(&mut self) {
-        // A dropped sender means that the registry is gone, and with it the agent.
-        let _ = (&mut self.woken).await;
+impl Watch<'_> {
+    /// Waits until what is watched may have changed, or until `timeout`; whether it was the former.
+    async fn changed_before(&mut self, timeout: &mut Timer) -> bool {
+        poll_fn(|cx| {
+            // A dropped sender means that the registry is gone, and with it the agent.
+            if Pin::new(&mut self.woken).poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            Pin::new(&mut *timeout).poll(cx).map(|_| false)
+        })
+        .await
     }
 }
 
-impl Drop for Watch {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
         let mut watches = lock(&self.view.watches);
         if watches.cancel(self.id).is_some() {
@@ -63,6 +76,7 @@ impl View {
     pub(crate) fn new(state: State, standing: Standing) -> Self {
         Self {
             state: ArcSwap::from_pointee(state),
+            generation: AtomicU64::new(0),
             standing: ArcSwap::from_pointee(standing),
             addresses: RwLock::default(),
             watches: Mutex::new(Watches::new(WATCHES_MAX)),
@@ -74,6 +88,18 @@ impl View {
 
     pub(crate) fn state(&self) -> arc_swap::Guard<Arc<State>> {
         self.state.load()
+    }
+
+    /// The state, with a number that is another one after the state was replaced as a whole, by a snapshot: then nothing that was learned
+    /// from the old one can be told to be still right by its indexes.
+    pub(crate) fn state_and_generation(&self) -> (Arc<State>, u64) {
+        loop {
+            let before = self.generation.load(Ordering::SeqCst);
+            let state = self.state.load_full();
+            if self.generation.load(Ordering::SeqCst) == before {
+                return (state, before);
+            }
+        }
     }
 
     pub(crate) fn standing(&self) -> arc_swap::Guard<Arc<Standing>> {
@@ -109,7 +135,14 @@ impl View {
 
     /// Makes `state` the one that readers see. Constant time.
     pub(crate) fn publish(&self, state: State, touched: Touched) {
+        let replaced = matches!(touched, Touched::All);
+        if replaced {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+        }
         self.state.store(Arc::new(state));
+        if replaced {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+        }
         // A watcher counts itself before it reads the state. So either it is seen here, or it has seen this state.
         if touched.is_empty() || self.watching.load(Ordering::SeqCst) == 0 {
             return;
@@ -128,13 +161,40 @@ impl View {
         self.watching.load(Ordering::Relaxed)
     }
 
+    /// Waits until the answer to `query` has an index above `seen`, but no longer than `wait`. Holds no answer meanwhile, so what it takes
+    /// does not depend on how large answers are.
+    pub(crate) async fn wait_for_change(
+        &self,
+        query: &Query,
+        seen: Index,
+        wait: Duration,
+    ) -> Result<(), WatchesFull> {
+        if self.has_changed(query, seen) {
+            return Ok(());
+        }
+        let mut timeout = Timer::after(wait);
+        loop {
+            // First listen, then look: a change in between is not missed.
+            let mut watch = self.watch(query.interest())?;
+            if self.has_changed(query, seen) || !watch.changed_before(&mut timeout).await {
+                return Ok(());
+            }
+        }
+    }
+
+    fn has_changed(&self, query: &Query, seen: Index) -> bool {
+        let state = self.state();
+        let index = state.index_of(query);
+        index.unwrap_or_else(|| state.query(query).0) > seen
+    }
+
     /// Waits for changes of what `interest` names, from now on.
-    pub(crate) fn watch(self: &Arc<Self>, interest: Interest) -> Result<Watch, WatchesFull> {
+    fn watch(&self, interest: Interest) -> Result<Watch<'_>, WatchesFull> {
         let (sender, woken) = oneshot::channel();
         let id = lock(&self.watches).subscribe(interest, sender)?;
         self.watching.fetch_add(1, Ordering::SeqCst);
         Ok(Watch {
-            view: Arc::clone(self),
+            view: self,
             id,
             woken,
         })
@@ -178,8 +238,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use futures_lite::future::{block_on, poll_once};
-    use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, Query, Touch};
-    use lictor_machine::{Index, UnixMillis};
+    use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, Touch};
+    use lictor_machine::UnixMillis;
     use lictor_raft::{Configuration, Role, Term};
 
     use super::*;
@@ -219,6 +279,11 @@ mod tests {
         Query::KvGet(key.into()).interest()
     }
 
+    /// Whether it was woken already.
+    async fn is_woken(watch: &mut Watch<'_>) -> bool {
+        watch.changed_before(&mut Timer::after(Duration::ZERO)).await
+    }
+
     #[test]
     fn who_is_not_there_any_more_takes_no_room() {
         let view = view();
@@ -242,12 +307,26 @@ mod tests {
             let (state, touched) = set(&view, 1, "a");
             view.publish(state, touched);
             assert!(poll_once(&mut waking).await.is_none());
-            assert!(poll_once(Box::pin(on_a.changed())).await.is_some());
-            assert!(poll_once(Box::pin(on_b.changed())).await.is_none());
+            assert!(is_woken(&mut on_a).await);
+            assert!(!is_woken(&mut on_b).await);
             view.publish(State::new(), Touched::All);
             assert!(poll_once(&mut waking).await.is_none());
-            assert!(poll_once(Box::pin(on_b.changed())).await.is_some());
+            assert!(is_woken(&mut on_b).await);
         });
+    }
+
+    #[test]
+    fn a_state_that_is_replaced_as_a_whole_is_another_generation() {
+        let view = view();
+        let (_, first) = view.state_and_generation();
+        let (state, touched) = set(&view, 1, "a");
+        view.publish(state, touched);
+        let (state, same) = view.state_and_generation();
+        assert_eq!((state.index(), same), (Index(1), first));
+        view.publish(State::new(), Touched::All);
+        let (state, other) = view.state_and_generation();
+        assert_eq!(state.index(), Index::ZERO);
+        assert_ne!(other, first);
     }
 
     #[test]
@@ -256,7 +335,7 @@ mod tests {
             let view = view();
             let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
             assert!(poll_once(&mut waking).await.is_none());
-            let mut watches: Vec<Watch> = ["a", "b", "c"].map(|name| view.watch(key(name)).unwrap()).into();
+            let mut watches: Vec<Watch<'_>> = ["a", "b", "c"].map(|name| view.watch(key(name)).unwrap()).into();
             for (index, name) in (1..).zip(["a", "b"]) {
                 let (state, touched) = set(&view, index, name);
                 view.publish(state, touched);
@@ -264,10 +343,45 @@ mod tests {
             assert!(poll_once(&mut waking).await.is_none());
             let mut woken = Vec::new();
             for watch in &mut watches {
-                woken.push(poll_once(Box::pin(watch.changed())).await.is_some());
+                woken.push(is_woken(watch).await);
             }
             assert_eq!(woken, [true, true, false]);
         });
+    }
+
+    #[test]
+    fn who_waits_for_a_change_hears_of_that_one_only() {
+        block_on(async {
+            let view = view();
+            let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
+            let query = Query::KvGet("a".into());
+            let wait = |seen, wait| view.wait_for_change(&query, Index(seen), wait);
+            wait(0, Duration::ZERO).await.unwrap();
+            let (state, touched) = set(&view, 2, "a");
+            view.publish(state, touched);
+            // What has changed already is not waited for.
+            wait(1, Duration::MAX).await.unwrap();
+
+            let mut waiting = Box::pin(wait(2, Duration::MAX));
+            for (index, name, heard) in [(3, "b", false), (4, "a", true)] {
+                assert!(poll_once(&mut waiting).await.is_none());
+                let (state, touched) = set(&view, index, name);
+                view.publish(state, touched);
+                assert!(poll_once(&mut waking).await.is_none());
+                assert_eq!(poll_once(&mut waiting).await.is_some(), heard, "{name}");
+            }
+            assert!(lock(&view.watches).is_empty());
+            // A wait that ends by itself is no failure.
+            wait(4, Duration::from_millis(1)).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn who_waits_takes_little_room() {
+        let view = view();
+        let query = Query::KvGet("a".into());
+        let waiting = view.wait_for_change(&query, Index(1), Duration::MAX);
+        assert!(size_of_val(&waiting) <= 384, "{} bytes", size_of_val(&waiting));
     }
 
     #[test]

@@ -1,0 +1,164 @@
+//! DNS on this agent: where it listens, what it answers from.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lictor_dns::{Ask, Config as Settings, Failure, Freshness, Listener, Reading, Server, Snapshot, Source};
+use lictor_gossip::MemberState;
+use lictor_http::{self as http, Backend, ReadMode, ReadOptions};
+use lictor_node::agent::{Pool, ServerFacts};
+use lictor_raft::Role;
+use lictor_runtime::{Clock as _, Runtime, SystemClock};
+
+use crate::boot::{self, StartError};
+use crate::config::{self, Config};
+use crate::local::Local;
+use crate::view::View;
+
+/// Binds the sockets.
+pub(crate) fn listen(config: &config::Dns) -> io::Result<Vec<Listener>> {
+    config.listen.iter().map(|at| Listener::bind(*at)).collect()
+}
+
+/// Serves on `listeners`. `view`: the catalog, at a server; `backend` asks for all else.
+pub(crate) fn start(
+    runtime: &Runtime,
+    listeners: Vec<Listener>,
+    config: &Config,
+    backend: Arc<dyn Backend>,
+    view: Option<Arc<View>>,
+    local: Arc<Local>,
+) -> Result<Server, StartError> {
+    let mut settings = settings(config);
+    // To ask oneself what one does not know would go on for ever.
+    let own: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
+    settings.recursors.retain(|recursor| !own.contains(recursor));
+    let source = Arc::new(AgentSource { backend, view, local });
+    // As many as there are threads to run them.
+    let workers = available_parallelism().map_or(1, |count| count.get().saturating_sub(1).max(1));
+    Ok(Server::start(
+        runtime,
+        listeners,
+        source,
+        settings,
+        workers,
+        boot::seed()?,
+    )?)
+}
+
+/// What the configuration says about answers.
+pub(crate) fn settings(config: &Config) -> Settings {
+    let dns = &config.dns;
+    let domain = |text: &str| {
+        text.parse()
+            .expect("the configuration has checked that its domains are domains")
+    };
+    let mut settings = Settings::new(&config.datacenter);
+    settings.domain = domain(&dns.domain);
+    settings.alt_domain = dns.alt_domain.as_deref().map(domain);
+    settings.recursors.clone_from(&dns.recursors);
+    settings.recursor_timeout = dns.recursor_timeout;
+    settings.recursor_strategy = match dns.recursor_strategy {
+        config::RecursorStrategy::Sequential => lictor_dns::RecursorStrategy::Sequential,
+        config::RecursorStrategy::Random => lictor_dns::RecursorStrategy::Random,
+    };
+    settings.node_ttl = dns.node_ttl;
+    settings.service_ttl = dns.service_ttl.iter().map(|(name, ttl)| (name, *ttl)).collect();
+    settings.allow_stale = dns.allow_stale;
+    settings.max_stale = dns.max_stale;
+    settings.only_passing = dns.only_passing;
+    settings.a_record_limit = dns.a_record_limit as usize;
+    settings.udp_answer_limit = dns.udp_answer_limit as usize;
+    settings.enable_truncate = dns.enable_truncate;
+    settings.disable_compression = dns.disable_compression;
+    settings.additional_node_meta = dns.additional_node_meta;
+    settings.soa = lictor_dns::Soa {
+        refresh: dns.soa.refresh,
+        retry: dns.soa.retry,
+        expire: dns.soa.expire,
+        min_ttl: dns.soa.min_ttl,
+    };
+    settings.zone = dns.zone.as_ref().map(|zone| lictor_dns::ZonePreference {
+        node_meta: zone.node_meta.clone(),
+        zone: zone.name.clone(),
+        min_instances: zone.min_instances as usize,
+    });
+    settings.srv_priority_meta.clone_from(&dns.srv_priority_meta);
+    settings
+}
+
+/// The agent, as its DNS sees it.
+struct AgentSource {
+    backend: Arc<dyn Backend>,
+    /// At a server.
+    view: Option<Arc<View>>,
+    local: Arc<Local>,
+}
+
+#[async_trait]
+impl Source for AgentSource {
+    fn snapshot(&self) -> Option<Snapshot> {
+        let view = self.view.as_ref()?;
+        let age = {
+            let standing = view.standing();
+            if standing.role == Role::Leader {
+                Duration::ZERO
+            } else {
+                SystemClock.now().mono.since(standing.leader_contact?)
+            }
+        };
+        let (state, generation) = view.state_and_generation();
+        Some(Snapshot {
+            state,
+            generation,
+            age,
+        })
+    }
+
+    fn has_datacenter(&self, name: &str) -> bool {
+        let is_named = |datacenter: &str| datacenter.eq_ignore_ascii_case(name);
+        is_named(&self.local.datacenter)
+            || self.local.pools.members(Pool::Wan).iter().any(|member| {
+                ServerFacts::from_member(member)
+                    .is_some_and(|facts| facts.state != MemberState::Left && is_named(&facts.datacenter))
+            })
+    }
+
+    async fn find(&self, ask: Ask) -> Result<Reading, Failure> {
+        let options = ReadOptions {
+            mode: match ask.freshness {
+                Freshness::Stale { max } => ReadMode::Stale {
+                    max: Some(max).filter(|max| *max < Duration::MAX),
+                },
+                Freshness::Leader => ReadMode::Default,
+            },
+            min_index: ask.after,
+            wait: ask.wait,
+            datacenter: ask.datacenter.clone(),
+            token: None,
+        };
+        let reading = self.backend.read(ask.query, options).await;
+        let reading = reading.map_err(|failure| match (failure, ask.datacenter) {
+            // If it is known, it is only that nobody there can be reached.
+            (http::Failure::NoPathToDatacenter, Some(name)) if !self.has_datacenter(&name) => {
+                Failure::NoSuchDatacenter(name)
+            }
+            (failure, _) => Failure::Unavailable(failure.to_string()),
+        })?;
+        Ok(Reading {
+            index: reading.index,
+            age: reading.last_contact,
+            found: Arc::new(reading.value),
+        })
+    }
+}
+
+impl std::fmt::Debug for AgentSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentSource").finish_non_exhaustive()
+    }
+}
