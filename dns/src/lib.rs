@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod answerer;
 mod cache;
 mod config;
 mod domain;
@@ -35,6 +36,7 @@ mod tcp;
 mod tests;
 mod udp;
 
+pub use answerer::Answerer;
 pub use config::{Config, Limits, RecursorStrategy, ServiceTtls, Soa, ZonePreference};
 pub use domain::{Domain, NotADomain};
 pub use server::{Listener, Server};
