@@ -89,13 +89,11 @@ pub(crate) async fn renew(request: &mut Request<'_>) -> Result<Reply, Fault> {
         Some(id) => request.api.backend.renew_session(id, options).await?,
         None => None,
     };
-    match found {
-        Some(session) => Ok(request.json(&[View(&session)], SIZE)),
-        None => {
-            let text = format!("Session id '{}' not found", request.rest_text());
-            Err(Fault::new(Status::NotFound, text))
-        }
-    }
+    let Some(session) = found else {
+        let text = format!("Session id '{}' not found", request.rest_text());
+        return Err(Fault::new(Status::NotFound, text));
+    };
+    Ok(request.json(&[View(&session)], SIZE))
 }
 
 /// One session, if it lives.
@@ -153,6 +151,14 @@ fn id(request: &Request<'_>) -> Result<Option<SessionId>, Fault> {
     SessionId::parse(&request.rest_text()).map_err(|error| Fault::internal(error.to_string()))
 }
 
+/// What a client says of the checks that its session depends on.
+enum NodeChecks {
+    /// Nothing.
+    Unsaid,
+    /// These, or `null`.
+    Said(Option<Vec<Text>>),
+}
+
 /// What a client asks for, as far as it says anything.
 struct Asked {
     name: String,
@@ -160,42 +166,40 @@ struct Asked {
     lock_delay: Option<i64>,
     behavior: String,
     ttl: String,
-    node_checks: Option<Option<Vec<Text>>>,
+    node_checks: NodeChecks,
     service_checks: Option<Vec<ServiceCheck>>,
     checks: Option<Vec<Text>>,
 }
 
 /// Reads a request's body. Members that are not known mean nothing.
 fn read(body: Value) -> Result<Asked, String> {
-    // For these it counts whether they are there, be it as `null`.
-    let is_there = |name: &str| {
-        let members = body.as_object();
-        members.is_some_and(|members| members.keys().any(|key| key.eq_ignore_ascii_case(name)))
-    };
-    let (node_checks, checks) = (is_there("NodeChecks"), is_there("Checks"));
+    // Of these it counts whether they are there, be it as `null`.
+    let [node_checks, checks] = ["NodeChecks", "Checks"].map(|name| {
+        let mut members = body.as_object().into_iter().flatten();
+        let member = members.rfind(|(key, _)| key.eq_ignore_ascii_case(name));
+        member.map(|(_, value)| !value.is_null())
+    });
     let place = "value of type struct { LockDelay interface {}; *structs.Alias }";
     let mut fields = Fields::new(body, "", place)?;
-    let lock_delay = fields.take("LockDelay").map(lock_delay).transpose()?;
-    let texts = |texts: Vec<String>| texts.into_iter().map(Text::from).collect::<Vec<_>>();
-    let mut list = |name: &str| -> Result<Option<Vec<Text>>, String> {
-        let Some(value) = fields.take(name) else {
-            return Ok(None);
-        };
-        let mut one = Fields::new(Value::Object([(name.to_owned(), value)].into_iter().collect()), "", place)?;
-        one.strings(name).map(texts).map(Some)
+    let mut texts = |name: &str| -> Result<Vec<Text>, String> {
+        let texts = fields.strings(name)?;
+        Ok(texts.into_iter().map(Text::from).collect())
     };
-    let node_checks = node_checks.then(|| list("NodeChecks")).transpose()?;
-    let checks = checks.then(|| list("Checks")).transpose()?;
-    let service_checks = fields.take("ServiceChecks").map(service_checks).transpose()?;
+    let node_checks = match node_checks {
+        None => NodeChecks::Unsaid,
+        Some(false) => NodeChecks::Said(None),
+        Some(true) => NodeChecks::Said(Some(texts("NodeChecks")?)),
+    };
+    let checks = checks.map(|_| texts("Checks")).transpose()?;
     Ok(Asked {
         name: fields.string("Name", "string")?,
         node: fields.string("Node", "string")?,
-        lock_delay,
+        lock_delay: fields.take("LockDelay").map(lock_delay).transpose()?,
         behavior: fields.string("Behavior", "structs.SessionBehavior")?,
         ttl: fields.string("TTL", "string")?,
         node_checks,
-        service_checks,
-        checks: checks.map(Option::unwrap_or_default),
+        service_checks: fields.take("ServiceChecks").map(service_checks).transpose()?,
+        checks,
     })
 }
 
@@ -264,7 +268,7 @@ impl Asked {
         if let Some(lock_delay) = lock_delay {
             def.lock_delay_nanos = lock_delay;
         }
-        if let Some(node_checks) = node_checks {
+        if let NodeChecks::Said(node_checks) = node_checks {
             def.node_checks = node_checks;
         }
         def.service_checks = service_checks;
@@ -359,7 +363,10 @@ impl<'a> Serialize for View<'a> {
             behavior: def.behavior.as_str(),
             ttl: &def.ttl_text,
             node_checks: def.node_checks.as_deref(),
-            service_checks: def.service_checks.as_ref().map(|checks| checks.iter().map(object).collect()),
+            service_checks: def
+                .service_checks
+                .as_ref()
+                .map(|checks| checks.iter().map(object).collect()),
             checks: &def.checks,
             create_index: create_index.0,
             // Nothing about a session ever changes.

@@ -18,6 +18,7 @@ mod operator;
 mod rules;
 mod running;
 mod services;
+mod sessions;
 mod snapshot;
 mod support;
 mod txn;

@@ -204,19 +204,197 @@ fn malformed_bodies() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused() {
+fn nodes_services_and_checks() {
     let site = Site::new();
-    for kind in ["Node", "Service", "Check"] {
-        let body = format!(r#"[{{"KV":{{"Verb":"set","Key":"a"}}}},{{"{kind}":{{"Verb":"get"}}}}]"#);
-        let response = site.ask(&put(&body));
-        assert_eq!(response.status(), 400);
-        assert!(
-            response
-                .text()
-                .contains(&format!("is on a {kind}, which is not supported yet"))
-        );
+    let mut client = site.connect();
+    let node = r#"{"ID":"11111111-1111-1111-1111-111111111111","Node":"tn","Address":"1.2.3.4","Datacenter":"dc1","TaggedAddresses":null,"Meta":{"a":"b"},"CreateIndex":1,"ModifyIndex":1}"#;
+    let service = r#"{"ID":"web","Service":"web","Tags":["a"],"Address":"","Meta":null,"Port":80,"Weights":{"Passing":1,"Warning":1},"EnableTagOverride":false,"Proxy":{"MeshGateway":{},"Expose":{}},"Connect":{},"CreateIndex":1,"ModifyIndex":1}"#;
+    let check = r#"{"Node":"tn","CheckID":"c1","Name":"c1","Status":"passing","Notes":"n","Output":"o","ServiceID":"web","ServiceName":"web","ServiceTags":["a"],"Type":"","Definition":{"Interval":"10s","Timeout":"1s","DeregisterCriticalServiceAfter":"1m0s","HTTP":"http://x","TLSSkipVerify":true,"Header":{"a":["b"]},"Method":"PUT","TCP":"1:2"},"CreateIndex":1,"ModifyIndex":1}"#;
+    let write = put(
+        r#"[{"Node":{"Verb":"set","Node":{"ID":"11111111-1111-1111-1111-111111111111","Node":"tn","Address":"1.2.3.4","Datacenter":"zz","TaggedAddresses":{},"Meta":{"a":"b"},"CreateIndex":7}}},
+            {"Service":{"Verb":"set","Node":"tn","Service":{"Service":"web","Tags":["a"],"Port":80,"Kind":"connect-proxy","Proxy":{"DestinationServiceName":"x"},"Connect":{"Native":true},"TaggedAddresses":{"lan":{"Address":"1","Port":2}},"Weights":{"Passing":0,"Warning":-3}}}},
+            {"Check":{"Verb":"set","Check":{"Node":"tn","Name":"c1","Status":"passing","Notes":"n","Output":"o","ServiceID":"web","Type":"zz","ServiceName":"zz","Definition":{"HTTP":"http://x","TCP":"1:2","Method":"PUT","Header":{"a":["b"]},"TLSSkipVerify":true,"Interval":"10s","Timeout":1000000000,"DeregisterCriticalServiceAfter":"1m"}}}}]"#,
+    );
+    let results = format!(
+        r#"{{"Results":[{{"Node":{node}}},{{"Service":{service}}},{{"Check":{check}}}],"Errors":null"#
+    );
+    client.ask(&write).assert_text(200, &format!("{results}}}"));
+    let read = put(
+        r#"[{"Node":{"Verb":"get","Node":{"ID":"11111111-1111-1111-1111-111111111111"}}},
+            {"Service":{"Verb":"get","Node":"TN","Service":{"ID":"WEB"}}},{"Check":{"Verb":"get","Check":{"Node":"tn","CheckID":"C1"}}}]"#,
+    );
+    client.ask(&read).assert_text(200, &format!("{results}{READ}"));
+    let other = client.ask(&read.replace("/v1/txn", "/v1/txn?dc=dc2"));
+    assert!(other.text().contains(r#""Datacenter":"dc2""#), "{}", other.text());
+    // What has no tags has none, and a check without a status is critical.
+    let bare = client.ask(&put(
+        r#"[{"Service":{"Verb":"cas","Node":"tn","Service":{"ID":"w2","Service":"web","Tags":[]}}},{"Check":{"Verb":"cas","Check":{"Node":"tn","CheckID":"c2"}}}]"#,
+    ));
+    assert!(
+        bare.text().contains(r#""Service":"web","Tags":null,"#),
+        "{}",
+        bare.text()
+    );
+    assert!(
+        bare.text()
+            .contains(r#""CheckID":"c2","Name":"","Status":"critical""#)
+    );
+    assert!(
+        bare.text()
+            .contains(r#""ServiceTags":null,"Type":"","Definition":{},"#)
+    );
+    let gone = client.ask(&put(
+        r#"[{"Check":{"Verb":"delete","Check":{"Node":"tn","Name":"c1"}}},{"Check":{"Verb":"delete-cas","Check":{"Node":"tn","CheckID":"c2","ModifyIndex":2}}},
+            {"Service":{"Verb":"delete","Node":"tn","Service":{"Service":"web"}}},{"Service":{"Verb":"delete-cas","Node":"tn","Service":{"ID":"w2","Service":"web","ModifyIndex":2}}},
+            {"Node":{"Verb":"delete-cas","Node":{"Node":"tn","ModifyIndex":1}}},{"Node":{"Verb":"delete","Node":{"Node":"tn"}}}]"#,
+    ));
+    gone.assert_text(200, r#"{"Results":[],"Errors":null}"#);
+    client.ask("GET /v1/catalog/nodes").assert_text(200, "[]");
+}
+
+#[test]
+fn what_is_wrong_with_nodes_services_and_checks() {
+    let site = Site::new();
+    let mut client = site.connect();
+    client.ask(&put(r#"[{"Node":{"Verb":"set","Node":{"Node":"tn"}}}]"#));
+    let conflict = |errors: &[(u64, &str)], end: &str| {
+        let errors: Vec<String> = errors
+            .iter()
+            .map(|(op, what)| {
+                format!(
+                    r#"{{"OpIndex":{op},"What":{}}}"#,
+                    serde_json::to_string(what).unwrap()
+                )
+            })
+            .collect();
+        format!(r#"{{"Results":null,"Errors":[{}]{end}"#, errors.join(","))
+    };
+    let refused: [(&str, &[(u64, &str)], &str); 9] = [
+        (
+            r#"[{"Node":{"Verb":"set","Node":{}}},{"Node":{"Verb":"delete","Node":{"ID":"11111111-1111-1111-1111-111111111111"}}},{"Node":{}},
+                {"Node":{"Verb":"set","Node":{"ID":"x","Node":"q"}}},{"Service":{"Verb":"delete","Node":"tn","Service":{"ID":"web"}}},
+                {"Service":{"Verb":"set","Node":"tn","Service":{"Service":"w","Address":"0.0.0.0"}}},{"KV":{"Verb":"zz"}},
+                {"Check":{"Verb":"set","Check":{"Node":"tn","CheckID":"c","Status":"bogus"}}},{"Node":{"Verb":"zz","Node":{"Node":"tn"}}}]"#,
+            &[
+                (0, "Must provide node"),
+                (1, "Must provide node"),
+                (2, "Must provide node"),
+                (3, "Bad node ID: uuid string is wrong length"),
+                (4, "Must provide service name with ID"),
+                (5, "Invalid service address"),
+                (6, "Must provide key"),
+                (
+                    7,
+                    "invalid check status \"bogus\": not a status: it must be passing, warning or critical",
+                ),
+            ],
+            "}",
+        ),
+        (
+            r#"[{"Node":{"Verb":"zz","Node":{"Node":"tn"}}},{"Service":{"Verb":"","Node":"tn","Service":{"Service":"a"}}},{"Check":{}}]"#,
+            &[
+                (0, "unknown Node verb \"zz\""),
+                (1, "unknown Service verb \"\""),
+                (2, "unknown Check verb \"\""),
+            ],
+            "}",
+        ),
+        (
+            r#"[{"Node":{"Verb":"get","Node":{"Node":"nope"}}},{"Service":{"Verb":"get","Node":"tn","Service":{"Service":"web"}}},{"Check":{"Verb":"get","Check":{"CheckID":"c"}}},
+                {"Node":{"Verb":"get","Node":{"ID":"22222222-1111-1111-1111-111111111111","Node":"tn"}}}]"#,
+            &[
+                (0, "node \"nope\" doesn't exist"),
+                (1, "service \"\" on node \"tn\" doesn't exist"),
+                (2, "check \"c\" on node \"\" doesn't exist"),
+                (3, "node \"tn\" doesn't exist"),
+            ],
+            READ,
+        ),
+        (
+            r#"[{"Node":{"Verb":"get","Node":{"ID":"x"}}}]"#,
+            &[(
+                0,
+                "node lookup by ID failed, wrong UUID: uuid string is wrong length for 'x'",
+            )],
+            READ,
+        ),
+        (
+            r#"[{"Node":{"Verb":"get","Node":{"Node":"zzz"}},"KV":{"Verb":"get","Key":"zzz"}}]"#,
+            &[(0, "key \"zzz\" doesn't exist")],
+            READ,
+        ),
+        (
+            r#"[{"Service":{"Verb":"set","Service":{"Service":"web"}}},{"Service":{"Verb":"set","Node":"tn","Service":{}}},{"Check":{"Verb":"set","Check":{"Node":"tn"}}},
+                {"Check":{"Verb":"set","Check":{"Node":"tn","CheckID":"c","ServiceID":"nope"}}}]"#,
+            &[
+                (0, "Missing node registration"),
+                (1, "failed inserting service: object missing primary index"),
+                (2, "failed inserting check: object missing primary index"),
+                (3, "Missing service registration"),
+            ],
+            "}",
+        ),
+        (
+            r#"[{"Node":{"Verb":"cas","Node":{"Node":"tn","Address":"5"}}},{"Service":{"Verb":"delete-cas","Node":"tn","Service":{"Service":"web","ModifyIndex":3}}}]"#,
+            &[
+                (0, "failed to set node \"tn\", index is stale"),
+                (
+                    1,
+                    "failed to delete service \"web\" on node \"tn\", index is stale",
+                ),
+            ],
+            "}",
+        ),
+        (
+            r#"[{"Node":null},{"Service":{}}]"#,
+            &[(0, "unknown Service verb \"\"")],
+            "}",
+        ),
+        (
+            r#"[{"KV":{"Verb":"set","Key":"k"}},{"Node":{"Verb":"delete","Node":{"Node":"tn"}}},{"Node":{"Verb":"get","Node":{"Node":"tn"}}}]"#,
+            &[(2, "node \"tn\" doesn't exist")],
+            "}",
+        ),
+    ];
+    for (body, errors, end) in refused {
+        client.ask(&put(body)).assert_text(409, &conflict(errors, end));
     }
-    site.ask("GET /v1/kv/?keys").assert_text(200, "[]");
+    client.ask("GET /v1/kv/?keys").assert_text(200, "[]");
+    let field = "json: cannot unmarshal";
+    for (body, why) in [
+        (
+            r#"[{"Session":{"Verb":"delete"}}]"#,
+            "json: unknown field \"Session\"".to_owned(),
+        ),
+        (
+            r#"[{"Node":{"Verb":"set","Node":{"Node":"a","Bogus":1}}}]"#,
+            "json: unknown field \"Bogus\"".to_owned(),
+        ),
+        (
+            r#"[{"Service":{"Verb":"set","Node":"tn","Bogus":1}}]"#,
+            "json: unknown field \"Bogus\"".to_owned(),
+        ),
+        (
+            r#"[{"Node":{"Verb":5}}]"#,
+            format!("{field} number into Go struct field NodeTxnOp.Node.Verb of type api.NodeOp"),
+        ),
+        (
+            r#"[{"Service":{"Verb":"get","Node":5}}]"#,
+            format!("{field} number into Go struct field ServiceTxnOp.Service.Node of type string"),
+        ),
+        (
+            r#"[{"Service":[]}]"#,
+            format!("{field} array into Go struct field TxnOp.Service of type api.ServiceTxnOp"),
+        ),
+        (
+            r#"[{"Check":{"Verb":"get","Check":5}}]"#,
+            format!("{field} number into Go struct field CheckTxnOp.Check.Check of type api.HealthCheck"),
+        ),
+    ] {
+        client
+            .ask(&put(body))
+            .assert_text(400, &format!("Failed to parse body: {why}"));
+    }
 }
 
 #[test]
