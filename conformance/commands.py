@@ -62,6 +62,39 @@ KV = [
     (["export", ""], None),
 ]
 
+# Files that commands are given, in a directory FILES.
+FILES = {
+    "web.json": {"service": {"name": "web", "port": 80, "tags": ["b", "a"], "check": {"id": "c1", "ttl": "10s"}}},
+    "dbs.json": {"services": [{"name": "db", "id": "db1"}, {"name": "db", "id": "db2"}]},
+    "check.json": {"check": {"name": "x", "ttl": "5s"}},
+    "bogus.json": {"service": {"name": "x", "check": {"script": "a"}}},
+    "types.json": {"service": {"name": 5}},
+    "ttl.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "service": {"name": "x", "check": {"ttl": "10"}}},
+    "unnamed.json": {"service": {"id": "q"}},
+    "extra.json": {"node_name": "a", "service": {"name": "extra", "id": "extra1"}},
+    "text.txt": {},
+    "valid.json": {
+        **{"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "service": {"name": "web", "weights": {"passing": 1}}},
+        **{"telemetry": {"prefix_filter": ["bad", "+a", ""]}, "dns_config": {"node_ttl": "5s", "soa": {"min_ttl": 1}}},
+    },
+    "meta.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "service": {"name": "x", "meta": {"a.b": "c"}}},
+    "weights.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "service": {"name": "x", "weights": {"passing": 0}}},
+    "proxy.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "service": {"name": "x", "kind": "connect-proxy"}},
+    "limit.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "dns_config": {"udp_answer_limit": -1}},
+    "output.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "check_output_max_size": 0},
+    "interval.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "check_update_interval": "x"},
+    "twice.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "ports": {"dns": 8500}},
+    "socket.json": {"data_dir": "/nonexistent", "bind_addr": "127.0.0.1", "addresses": {"dns": "unix:///x"}},
+}
+
+# Commands about files alone: all binaries must agree.
+VALIDATE = [
+    ["validate"],
+    ["validate", "FILES/none.json"],
+    ["validate", "-quiet", "FILES/valid.json"],
+    *(["validate", f"FILES/{name}"] for name in FILES),
+]
+
 # Commands that ask an agent about itself and its cluster; NODE and IP are its own.
 CLUSTER = [
     ["members"],
@@ -124,7 +157,83 @@ CLUSTER = [
     ["catalog"],
     ["catalog", "datacenters"],
     ["catalog", "datacenters", "x"],
+    ["catalog", "nodes"],
+    ["catalog", "nodes", "-detailed"],
+    ["catalog", "nodes", "-service=ext"],
+    ["catalog", "nodes", "-service=ext", "-detailed"],
+    ["catalog", "nodes", "-service=nope"],
+    ["catalog", "nodes", "-node-meta=a=2", "-node-meta=z=1"],
+    ["catalog", "nodes", "-node-meta=a=3"],
+    ["catalog", "nodes", "-node-meta=a"],
+    ["catalog", "nodes", "-near=_agent"],
+    ["catalog", "nodes", "-near=nobody"],
+    ["catalog", "nodes", '-filter=Node == "out"'],
+    ["catalog", "nodes", '-filter=Bogus == "out"'],
+    ["catalog", "nodes", "-datacenter=nowhere"],
+    ["catalog", "nodes", "x"],
+    ["catalog", "services"],
+    ["catalog", "services", "-tags"],
+    ["catalog", "services", "-node=out"],
+    ["catalog", "services", "-node=out", "-tags"],
+    ["catalog", "services", "-node=nobody"],
+    ["catalog", "services", "-node-meta=a=2", "-tags"],
+    ["catalog", "services", "-node-meta=a=3"],
+    ["catalog", "services", "-datacenter=nowhere"],
+    ["catalog", "services", "x"],
+    ["services"],
+    ["services", "bogus"],
+    ["services", "register"],
+    ["services", "register", "-id=x"],
+    ["services", "register", "-name=x", "FILES/web.json"],
+    ["services", "register", "-name=x", "-meta=y"],
+    ["services", "register", "-name=x", "-meta=a.b=y"],
+    ["services", "register", "-name=x", "-tagged-address=lan=1.2.3.4"],
+    ["services", "register", "-name=x", "-tagged-address=lan=::1:5"],
+    ["services", "register", "-name=x", "-tagged-address=lan=a:b"],
+    [
+        *("services", "register", "-name=hand", "-id=h1", "-port=5", "-address=1.2.3.4", "-tag=a", "-tag=b", "-meta=k=v"),
+        *("-kind=foo", "-tagged-address=lan=1.1.1.1:5"),
+    ],
+    ["services", "register", "FILES/web.json", "FILES/dbs.json"],
+    ["services", "register", "-tag=no", "FILES/extra.json"],
+    ["services", "register", "FILES/check.json"],
+    ["services", "register", "FILES/text.txt"],
+    ["services", "register", "FILES/bogus.json"],
+    ["services", "register", "FILES/types.json"],
+    ["services", "register", "FILES/ttl.json"],
+    ["services", "register", "FILES/unnamed.json"],
+    ["services", "register", "FILES/none.json"],
+    ["maint"],
+    ["maint", "-enable", "-reason=disk"],
+    ["maint", "-enable"],
+    ["maint"],
+    ["maint", "-disable"],
+    ["maint", "-service=web", "-enable"],
+    ["maint"],
+    ["maint", "-service=web", "-disable"],
+    ["maint", "-service=nope", "-enable"],
+    ["maint", "-service=nope", "-disable"],
+    ["maint", "-service=web"],
+    ["maint", "-reason=x"],
+    ["maint", "-disable", "-reason=x"],
+    ["maint", "-enable", "-disable"],
+    ["services", "deregister"],
+    ["services", "deregister", "-id="],
+    ["services", "deregister", "-id=x", "FILES/web.json"],
+    ["services", "deregister", "FILES/web.json", "FILES/dbs.json"],
+    ["services", "deregister", "FILES/extra.json"],
+    ["services", "deregister", "FILES/none.json"],
+    ["services", "deregister", "-id=h1"],
+    ["services", "deregister", "-id=nope"],
+    ["reload"],
+    ["monitor", "-log-level=nope"],
 ]
+
+# A node that no agent runs on.
+OUTSIDE = {
+    **{"Node": "out", "Address": "10.1.0.1", "NodeMeta": {"z": "1", "a": "2"}},
+    **{"Service": {"ID": "e1", "Service": "ext", "Tags": ["t2", "t1"]}},
+}
 
 INDEX = re.compile(r"((?:Create|Modify)Index +)\d+")
 # What changes from one moment to the next: ids of events, estimates, counters and clocks.
@@ -136,7 +245,8 @@ MOMENTS = [
 
 
 def run(binary, agent, words, text=""):
-    words = [word.replace("NODE", agent.name).replace("IP", agent.ip) for word in words]
+    files = os.path.join(agent.scene.dir, "files")
+    words = [word.replace("NODE", agent.name).replace("IP", agent.ip).replace("FILES", files) for word in words]
     done = subprocess.run(
         [binary, *words],
         input=text or "",
@@ -154,6 +264,8 @@ def run(binary, agent, words, text=""):
 def neutral(text):
     """An error without the product's name, and without the usage that may follow it, which is the product's own."""
     text = text.replace("Lictor", "Consul").replace("lictor", "consul")
+    # Where more is to be read about a warning.
+    text = re.sub(r", see https://\S+", "", text)
     return re.split(r"\n*Usage:|\nFor additional help", text)[0].rstrip()
 
 
@@ -173,6 +285,11 @@ class Comparison:
 
 def compare(scene, binaries):
     comparison = Comparison()
+    files = os.path.join(scene.dir, "files")
+    os.mkdir(files)
+    for name, content in FILES.items():
+        with open(os.path.join(files, name), "w", encoding="utf-8") as file:
+            json.dump(content, file)
     agents = {name: scene.single(binary, 1 + at) for at, (name, binary) in enumerate(binaries.items())}
     for agent in agents.values():
         # A node that has just started has no coordinate yet.
@@ -180,7 +297,11 @@ def compare(scene, binaries):
             f"{agent.name} has a coordinate",
             lambda agent=agent: json.loads(agent.call("GET", "/v1/coordinate/nodes")[2]),
         )
+        status, _, answer = agent.call("PUT", "/v1/catalog/register", json.dumps(OUTSIDE).encode())
+        equal((status, answer.strip()), (200, b"true"), f"a node from outside is registered at {agent.name}")
     for command, binary in reversed(binaries.items()):
+        for at, words in enumerate(VALIDATE):
+            comparison.run(("validate", at), command, binary, next(iter(agents.values())), words)
         for name, agent in reversed(agents.items()):
             # With a store of its own each time: the last command empties it.
             for at, (words, text) in enumerate(KV):
@@ -206,7 +327,7 @@ def main():
     for difference in comparison.differences:
         print(f"DIFFERS: {difference}")
     check(not comparison.differences, f"{len(comparison.differences)} of {comparison.runs} commands differ")
-    commands = len(KV) + len(CLUSTER) + 1
+    commands = len(KV) + len(CLUSTER) + len(VALIDATE) + 1
     print(f"commands: {comparison.runs} runs of {commands} commands with {' and '.join(binaries)}, all the same")
 
 

@@ -41,7 +41,7 @@ Put one in the place of all there is:
 };
 
 /// The one operand of these commands.
-fn file<'a>(args: &'a Args) -> Result<&'a str, Failure> {
+fn file(args: &Args) -> Result<&str, Failure> {
     match args.operands.as_slice() {
         [] => Err(Failure::new("Missing FILE argument")),
         [file] => Ok(file),

@@ -1,6 +1,6 @@
 //! `lictor validate`
 
-use lictor_agent::config::{Config, Flags};
+use lictor_agent::config::{Config, ConfigError, Flags};
 
 use crate::command::{Action, Command, Topic};
 use crate::console::{Console, Failure};
@@ -46,8 +46,15 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
         config_format: args.text("config-format").map(str::to_owned),
         ..Flags::default()
     };
-    let (_, warnings) =
-        Config::load(flags).map_err(|error| Failure::new(format!("Config validation failed: {error}")))?;
+    let (_, warnings) = Config::load(flags).map_err(|error| match error {
+        // That is not what the files say.
+        ConfigError::Format(text) => Failure::new(text),
+        ConfigError::Read { .. }
+        | ConfigError::Hcl { .. }
+        | ConfigError::Parse { .. }
+        | ConfigError::Invalid(_)
+        | ConfigError::Values(_) => Failure::new(format!("Config validation failed: {error}")),
+    })?;
     if args.switch("quiet") {
         return Ok(());
     }
@@ -103,6 +110,10 @@ mod tests {
         let ran = run(&["validate", "-config-format=json", file]);
         assert_eq!((ran.code, ran.out.as_str()), (1, ""));
         assert_eq!(ran.err, "Config validation failed: data_dir cannot be empty\n");
+        assert_eq!(
+            run(&["validate", "-config-format=bogus", file]),
+            Ran::error("-config-format must be either 'hcl' or 'json'")
+        );
         assert_eq!(
             run(&["validate"]).err,
             "Must specify at least one config file or directory\n"

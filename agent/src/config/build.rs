@@ -167,6 +167,13 @@ pub(super) fn build(
             max_query_time,
             allow_unprintable_paths: settings.disable_http_unprintable_char_filter.unwrap_or(false),
         },
+        snapshots: {
+            let usual = crate::snapshot::Limits::default();
+            crate::snapshot::Limits {
+                archive_bytes: settings.snapshot_max_bytes.unwrap_or(usual.archive_bytes),
+                state_bytes: settings.snapshot_max_state_bytes.unwrap_or(usual.state_bytes),
+            }
+        },
         raft: Raft {
             multiplier: raft_multiplier(settings.raft_multiplier)?,
             rpc_hold_timeout,

@@ -63,6 +63,7 @@ pub(super) fn build(
     warnings: &mut Vec<Warning>,
 ) -> Result<Definitions, ConfigError> {
     let mut problems = Vec::new();
+    let mut in_mesh = 0;
     let mut definitions = Definitions::default();
     for service in services {
         let name = name_of(&service);
@@ -75,7 +76,10 @@ pub(super) fn build(
                     definitions.services.push(spec);
                 }
             }
-            Err(error) => problems.push(of_service(&name, error)),
+            Err(error) => {
+                in_mesh += usize::from(matches!(error, DefinitionError::Mesh(_)));
+                problems.push(of_service(&name, error));
+            }
         }
     }
     for check in checks {
@@ -88,8 +92,11 @@ pub(super) fn build(
             Err(error) => problems.push(of_check(&name, error)),
         }
     }
-    if !problems.is_empty() {
-        return Err(ConfigError::Values(problems));
+    match problems.len() {
+        0 => {}
+        // This one is a list already.
+        1 if in_mesh == 1 => return Err(ConfigError::Invalid(problems.remove(0))),
+        _ => return Err(ConfigError::Values(problems)),
     }
     warn(&definitions, warnings);
     Ok(definitions)

@@ -107,15 +107,12 @@ pub(super) struct Parsed {
 /// Reads every value that has to be parsed.
 pub(super) fn parse(parsed: &mut Parsing, settings: &Settings) -> Parsed {
     let port = parsed.port("ports.dns", settings.ports_dns.unwrap_or(DNS_PORT));
-    let ips = match settings.addresses_dns.as_deref() {
-        Some(text) if text.split_whitespace().any(|word| word.starts_with("unix:")) => {
-            parsed
-                .problems
-                .push("DNS address cannot be a unix socket".to_owned());
-            None
-        }
-        text => parsed.ips("addresses.dns", text),
-    };
+    // What they say of sockets is said later, as the one thing that is wrong.
+    let addresses = settings
+        .addresses_dns
+        .as_deref()
+        .filter(|text| !names_socket(text));
+    let ips = parsed.ips("addresses.dns", addresses);
     if settings.recursors.len() > MAX_RECURSORS {
         parsed.problems.push(format!(
             "recursors: {} entries; at most {MAX_RECURSORS} are allowed",
@@ -163,6 +160,9 @@ impl Parsed {
         client: &[IpAddr],
         domain: Option<String>,
     ) -> Result<Dns, ConfigError> {
+        if settings.addresses_dns.as_deref().is_some_and(names_socket) {
+            return invalid("DNS address cannot be a unix socket");
+        }
         let ips = self.ips.as_deref().unwrap_or(client);
         let listen = self.port.map_or_else(Vec::new, |port| {
             ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
@@ -224,6 +224,10 @@ pub(super) fn domain(key: &str, setting: Option<&str>) -> Result<Option<String>,
         return invalid(format!("{key} cannot be {setting:?}. Must be a DNS name"));
     }
     Ok(Some(domain))
+}
+
+fn names_socket(addresses: &str) -> bool {
+    addresses.split_whitespace().any(|word| word.starts_with("unix:"))
 }
 
 fn recursor(text: &str) -> Result<SocketAddr, String> {

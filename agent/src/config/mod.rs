@@ -129,6 +129,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The HTTP API.
     pub http: Http,
+    /// How large an archive may be that is restored.
+    pub snapshots: crate::snapshot::Limits,
     /// Consensus and the requests that wait for it.
     pub raft: Raft,
     /// The log.

@@ -138,6 +138,8 @@ layered! {
         "limits.http_max_answer_bytes" => http_max_answer_bytes: Option<u64>,
         "limits.kv_max_value_size" => kv_max_value_size: Option<u64>,
         "limits.txn_max_req_len" => txn_max_req_len: Option<u64>,
+        "limits.snapshot_max_bytes" => snapshot_max_bytes: Option<u64>,
+        "limits.snapshot_max_state_bytes" => snapshot_max_state_bytes: Option<u64>,
         "default_query_time" => default_query_time: Option<String>,
         "max_query_time" => max_query_time: Option<String>,
         "disable_http_unprintable_char_filter" => disable_http_unprintable_char_filter: Option<bool>,

@@ -195,7 +195,7 @@ fn hup_is_no_reason_to_stop() {
     let scene = Scene::new();
     let mut agent = Agent::dev(&scene, 1, &[]);
     agent.signal(Signal::Hup);
-    agent.wait_log(&["WARN", "reloading"]);
+    agent.wait_log(&["INFO", "the configuration was read again"]);
     agent.put("a", "1");
     assert_eq!(agent.stop(Signal::Term).code(), STOPPED);
 }

@@ -203,6 +203,8 @@ fn limits(reader: &mut Reader, to: &mut Settings, path: &str, key: &str, value: 
         "http_max_requests" => reader.scalar(path, value, &mut to.http_max_requests),
         "http_max_conns_per_client" => reader.scalar(path, value, &mut to.http_max_conns_per_client),
         "kv_max_value_size" => reader.scalar(path, value, &mut to.kv_max_value_size),
+        "snapshot_max_bytes" => reader.scalar(path, value, &mut to.snapshot_max_bytes),
+        "snapshot_max_state_bytes" => reader.scalar(path, value, &mut to.snapshot_max_state_bytes),
         "txn_max_req_len" => reader.scalar(path, value, &mut to.txn_max_req_len),
         _ => return false,
     }

@@ -167,6 +167,10 @@ fn broken_rules() {
             "autopilot.max_trailing_logs cannot be -1. Must be greater than or equal to zero",
         ),
         (
+            r#""addresses": {"dns": "unix:///x"}"#,
+            "DNS address cannot be a unix socket",
+        ),
+        (
             r#""alt_domain": "a b""#,
             r#"alt_domain cannot be "a b". Must be a DNS name"#,
         ),
@@ -345,10 +349,6 @@ fn values_that_cannot_be_read_are_listed_together() {
         (
             r#""dns_config": {"node_ttl": "1q"}"#,
             r#"dns_config.node_ttl: invalid duration: "1q": time: unknown unit "q" in duration "1q""#,
-        ),
-        (
-            r#""addresses": {"dns": "unix:///x"}"#,
-            "DNS address cannot be a unix socket",
         ),
         (
             r#""addresses": {"dns": "bogus"}"#,

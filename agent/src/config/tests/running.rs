@@ -275,11 +275,6 @@ fn definitions_that_make_no_sense() {
             "Invalid weight definition for service x: DNS Weight must be between 0 and 65535".to_owned(),
         ),
         (
-            r#""service": {"name": "x", "kind": "connect-proxy"}"#,
-            "service \"x\": 2 errors occurred:\n\t* Proxy.DestinationServiceName must be non-empty for Connect proxy services\n\t* Port must be set for a Connect proxy"
-                .to_owned(),
-        ),
-        (
             r#""service": {"name": "x", "check": {}}"#,
             r#"Failed to validate checks for service "x": TTL must be > 0 for TTL checks"#.to_owned(),
         ),
@@ -323,6 +318,15 @@ fn definitions_that_make_no_sense() {
     ] {
         assert_eq!(refused(more), format!("1 error occurred:\n\t* {problem}"), "{more}");
     }
+    let mesh = r#"{"name": "x", "kind": "connect-proxy"}"#;
+    let in_mesh = "service \"x\": 2 errors occurred:\n\t* Proxy.DestinationServiceName must be non-empty for Connect proxy services\n\t* Port must be set for a Connect proxy";
+    assert_eq!(refused(&format!(r#""service": {mesh}"#)), in_mesh);
+    assert_eq!(
+        refused(&format!(r#""services": [{mesh}, {{"id": "y"}}]"#)),
+        format!(
+            "2 errors occurred:\n\t* {in_mesh}\n\t* Failed to register service \"\": Service name missing"
+        )
+    );
     assert_eq!(
         refused(r#""services": [{"name": "x", "check": {}}, {"name": "y"}], "check": {"ttl": "5s"}"#),
         "2 errors occurred:\n\t* Failed to validate checks for service \"x\": TTL must be > 0 for TTL checks\n\t* Failed to register check '': CheckID missing"
