@@ -442,10 +442,10 @@ impl Run<'_, '_> {
         self.world.phase("calm");
         self.world.air().heal();
         self.world.air().set_weather(Weather::calm());
-        let begin = self.world.now();
         while self.world.up().iter().any(|at| self.world.is_frozen(*at)) {
             self.world.run_for(self.options.pace.poll())?;
         }
+        let begin = self.world.now();
         let (leader, agreed) = self.settle()?;
         let report = &mut self.report;
         report.leader_after = report.leader_after.max(leader.since(begin));

@@ -222,7 +222,7 @@ impl Options {
             (Deed::Maintain, hours(8)),
             (Deed::Files, hours(8)),
             (Deed::Ail, hours(1)),
-            (Deed::FillDisk, hours(24)),
+            (Deed::FillDisk, hours(6)),
             (Deed::Foreign, hours(2)),
             (Deed::Interfere, hours(one_of(rng, &[1, 3]))),
             (Deed::Wipe, hours(one_of(rng, &[48, 120]))),
