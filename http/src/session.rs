@@ -190,7 +190,12 @@ fn read(body: Value) -> Result<Asked, String> {
         Some(false) => NodeChecks::Said(None),
         Some(true) => NodeChecks::Said(Some(texts("NodeChecks")?)),
     };
-    let checks = checks.map(|_| texts("Checks")).transpose()?;
+    let checks = checks.map(|_| texts("Checks")).transpose();
+    // The others are only texts.
+    let checks = checks.map_err(|why| match why.strip_suffix("string") {
+        Some(start) => format!("{start}types.CheckID"),
+        None => why,
+    })?;
     Ok(Asked {
         name: fields.string("Name", "string")?,
         node: fields.string("Node", "string")?,
@@ -204,7 +209,8 @@ fn read(body: Value) -> Result<Asked, String> {
 }
 
 fn service_checks(value: Value) -> Result<Vec<ServiceCheck>, String> {
-    let checks = items(value, "[]structs.ServiceCheck")?;
+    let checks = items(value, "[]structs.ServiceCheck");
+    let checks = checks.map_err(|why| why.replace("Go value", "Go struct field .ServiceChecks"))?;
     let checks = checks.into_iter().map(|check| {
         let place = "struct field .ServiceChecks of type structs.ServiceCheck";
         let mut fields = Fields::new(check, "ServiceCheck.ServiceChecks", place)?;

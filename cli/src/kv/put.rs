@@ -66,7 +66,7 @@ With -cas the key is set only if nobody has changed it since it was read:
                     Flag {
                         name: "session",
                         takes: Takes::Text("string"),
-                        help: "The id of the session for -acquire and -release. In this version no session can be made yet.",
+                        help: "The id of the session for -acquire and -release.",
                     },
                 ],
             },

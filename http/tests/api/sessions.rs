@@ -234,6 +234,21 @@ fn what_makes_no_session() {
             ),
         ),
         (
+            r#"{"ServiceChecks":{}}"#,
+            400,
+            format!("{decode} {field} object into Go struct field .ServiceChecks of type []structs.ServiceCheck"),
+        ),
+        (
+            r#"{"Checks":5}"#,
+            400,
+            format!("{decode} {field} number into Go struct field .Checks of type []types.CheckID"),
+        ),
+        (
+            r#"{"NodeChecks":"x"}"#,
+            400,
+            format!("{decode} {field} string into Go struct field .NodeChecks of type []string"),
+        ),
+        (
             "[]",
             400,
             format!(
