@@ -11,7 +11,9 @@
 //!   `ports.serf_wan` may only repeat it, or, for the latter, be -1: no WAN pool;
 //! - what has no effect is refused where Consul takes it and goes on: keys of its Enterprise edition, WAN addresses to
 //!   join at an agent that is no server;
-//! - a fraction is not an integer, and a negative duration is an error.
+//! - a fraction is not an integer, and a negative duration is an error;
+//! - what makes no sense in the definition of a service or a check is an error of the configuration, not only of the start that
+//!   follows; and so is a status that is none, or a port.
 
 mod address;
 mod build;
@@ -384,7 +386,7 @@ pub fn read_services(paths: &[PathBuf]) -> Result<(Vec<Definition>, Vec<Warning>
     let mut warnings = Vec::new();
     let mut services = Vec::new();
     files::read_all(paths, None, &mut warnings, |settings| {
-        services.extend(settings.services)
+        services.extend(settings.services);
     })?;
     definitions::see_values(&services)?;
     Ok((services, warnings))

@@ -24,9 +24,10 @@ fn config(line: &[&str]) -> Config {
         directory: std::path::Path::new("."),
         succeed_on_interrupt: &|| {},
     };
-    load(&args, &mut console)
-        .map(|(config, _)| config)
-        .unwrap_or_else(|failure| panic!("{line:?}: {}", failure.message))
+    match load(&args, &mut console) {
+        Ok((config, _)) => config,
+        Err(failure) => panic!("{line:?}: {}", failure.message),
+    }
 }
 
 #[test]

@@ -146,6 +146,10 @@ fn defaults() {
                 max_query_time: seconds(600),
                 allow_unprintable_paths: false,
             },
+            snapshots: crate::snapshot::Limits {
+                archive_bytes: 4 << 30,
+                state_bytes: 16 << 30,
+            },
             raft: Raft {
                 multiplier: 1,
                 rpc_hold_timeout: seconds(7),

@@ -377,7 +377,7 @@ fn services_alone_can_be_read_from_files_for_others() {
     let path = dir.path().join("a.json");
     let read = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        read_services(&[path.clone()]).map_err(|error| error.to_string())
+        read_services(std::slice::from_ref(&path)).map_err(|error| error.to_string())
     };
     let (services, warnings) = read(
         r#"{"node_name": "n", "service": {"id": "q", "check": {"id": "c", "interval": "5s", "args": ["a"]}}, "check": {"ttl": "10"}}"#,
