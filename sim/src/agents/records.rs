@@ -72,3 +72,49 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(name: &str, content: Option<&'static str>) -> Change {
+        Change {
+            key: RecordKey::Service(name.into()),
+            content: content.map(|text| Bytes::from_static(text.as_bytes())),
+        }
+    }
+
+    fn with_writes() -> Records {
+        let mut records = Records::default();
+        let both = vec![change("a", Some("1")), change("b", Some("1"))];
+        records.begin(SaveId(1), both, Instant::from_millis(3));
+        let second = vec![change("a", None), change("b", Some("2"))];
+        let ends = records.begin(SaveId(2), second, Instant::from_millis(1));
+        assert_eq!(ends, Instant::from_millis(3), "not before the first");
+        records
+    }
+
+    #[test]
+    fn a_crash_keeps_whole_writes_the_earlier_ones_first() {
+        let mut kept = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let mut records = with_writes();
+            records.crash(&mut Rng::new(seed));
+            kept.insert(records.durable.values().cloned().collect::<Vec<_>>());
+        }
+        let content = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let possible = [vec![], vec![content("1"), content("1")], vec![content("2")]];
+        assert_eq!(kept, possible.into());
+    }
+
+    #[test]
+    fn what_was_reported_is_there_and_a_full_disk_takes_nothing() {
+        let mut records = with_writes();
+        assert_eq!(records.finish(), Some((SaveId(1), Ok(()))));
+        records.full = true;
+        let refused = records.finish();
+        assert!(matches!(refused, Some((SaveId(2), Err(_)))), "{refused:?}");
+        assert_eq!(records.durable.len(), 2);
+        assert_eq!(records.finish(), None);
+    }
+}

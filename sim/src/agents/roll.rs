@@ -237,3 +237,92 @@ fn same(one: Option<&Entry>, other: Option<&Entry>) -> bool {
     }
     one == *other
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lictor_catalog::{Labels, ServiceDef};
+    use lictor_local::LocalService;
+
+    use super::*;
+
+    fn service(port: u16) -> Entry {
+        let def = ServiceDef {
+            id: "web".into(),
+            name: "web".into(),
+            port,
+            ..ServiceDef::default()
+        };
+        Entry::Service(Box::new(ServiceSpec {
+            def,
+            ..ServiceSpec::default()
+        }))
+    }
+
+    fn view(entry: Option<Entry>) -> LocalView {
+        let def = match entry {
+            Some(Entry::Service(spec)) => Some(spec.def),
+            Some(Entry::Check(_) | Entry::Maintenance) | None => None,
+        };
+        let services: Labels<Arc<LocalService>> = def
+            .map(|def| (def.id.clone(), Arc::new(LocalService { def, hash: 0 })))
+            .into_iter()
+            .collect();
+        LocalView {
+            services,
+            ..LocalView::default()
+        }
+    }
+
+    fn agrees(roll: &Roll, entry: Option<Entry>) -> bool {
+        roll.difference(&view(entry)).is_none()
+    }
+
+    #[test]
+    fn until_it_is_answered_anything_is_possible_and_then_only_what_was_asked_for() {
+        let mut roll = Roll::default();
+        let web = Thing::Service("web".into());
+        assert!(
+            agrees(&roll, None) && !agrees(&roll, Some(service(1))),
+            "nobody asked"
+        );
+        assert!(roll.ask(&web, Some(&service(1))));
+        assert!(!roll.ask(&web, None), "one at a time");
+        assert!(agrees(&roll, None) && agrees(&roll, Some(service(1))));
+        assert!(!agrees(&roll, Some(service(2))));
+        roll.done(&web, Some(service(1)), true);
+        assert!(!agrees(&roll, None) && agrees(&roll, Some(service(1))));
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_may_be_as_before_until_a_start_shows() {
+        let mut roll = Roll::default();
+        let web = Thing::Service("web".into());
+        roll.ask(&web, Some(&service(1)));
+        roll.done(&web, Some(service(1)), false);
+        assert!(agrees(&roll, None) && agrees(&roll, Some(service(1))));
+        roll.settle(&view(None));
+        assert!(agrees(&roll, None) && !agrees(&roll, Some(service(1))));
+    }
+
+    #[test]
+    fn a_lost_disk_takes_what_was_asked_for_but_not_what_files_say() {
+        let mut roll = Roll::default();
+        roll.ask(&Thing::Service("db".into()), Some(&service(1)));
+        let Entry::Service(spec) = service(3) else {
+            panic!("it is a service")
+        };
+        let files = Definitions {
+            services: vec![*spec],
+            checks: Vec::new(),
+        };
+        roll.files(&files, true);
+        roll.disk_lost();
+        assert!(agrees(&roll, Some(service(3))) && !agrees(&roll, None));
+        roll.files(&Definitions::default(), false);
+        assert!(agrees(&roll, Some(service(3))) && agrees(&roll, None));
+        roll.files(&Definitions::default(), true);
+        assert!(agrees(&roll, None) && !agrees(&roll, Some(service(3))));
+    }
+}
