@@ -263,7 +263,8 @@ mod tests {
         let mut state = State::clone(&view.state());
         let pair = KvPair {
             key: key.into(),
-            value: "v".into(),
+            // Another one each time: what a write does not change nobody hears of.
+            value: index.to_string().into(),
             flags: 0,
         };
         let command = Command {
@@ -335,7 +336,8 @@ mod tests {
             let view = view();
             let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
             assert!(poll_once(&mut waking).await.is_none());
-            let mut watches: Vec<Watch<'_>> = ["a", "b", "c"].map(|name| view.watch(key(name)).unwrap()).into();
+            let mut watches: Vec<Watch<'_>> =
+                ["a", "b", "c"].map(|name| view.watch(key(name)).unwrap()).into();
             for (index, name) in (1..).zip(["a", "b"]) {
                 let (state, touched) = set(&view, index, name);
                 view.publish(state, touched);
