@@ -16,6 +16,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ class Servers:
     def __enter__(self):
         self.scene = Scene().__enter__()
         try:
-            config = {"limits": {"http_max_conns_per_client": 15_000}, "log_level": "warn"}
+            config = {"limits": {"http_max_conns_per_client": 19_000}, "log_level": "warn"}
             self.agents = self.scene.cluster(self.binary, self.count, config)
             self.leader = self._leader()
         except BaseException:
@@ -204,20 +205,21 @@ def writes(binary, options):
         request = itertools.cycle([put(servers.address, f"/v1/kv/bench/{key}", b"v" * 256) for key in range(1000)])
         paced(servers.address, request, 300, 2)
         # Not more often: Consul keeps the connections of clients that left while they waited, and has a limit for them.
-        for _ in range(2):
-            for waiting, latencies in taken.items():
+        for _ in range(3):
+            for waiting, rounds in taken.items():
                 with Watchers(servers.address, waiting) as watchers:
                     watchers.watch(path)
                     servers.settle()
-                    latencies += paced(servers.address, request, 300, 2 * options.seconds)
+                    rounds.append(paced(servers.address, request, 300, 2 * options.seconds))
                 servers.settle()
-    figures = {}
-    for waiting, latencies in taken.items():
-        latencies.sort()
+    figures, worst = {}, []
+    for waiting, rounds in taken.items():
         for share in (50, 99):
-            figures[f"PUT key, three servers, 300/s, {waiting} idle watchers: p{share}"] = millis(quantile(latencies, share / 100))
-    idle, watched = (quantile(latencies, 0.99) for latencies in taken.values())
-    figures["PUT key: p99 with idle watchers / without"] = f"{watched / idle:.2f}"
+            # The median of the rounds: one of them may have met somebody else's load.
+            typical = statistics.median(quantile(latencies, share / 100) for latencies in rounds)
+            figures[f"PUT key, three servers, 300/s, {waiting} idle watchers: p{share}"] = millis(typical)
+        worst.append(typical)
+    figures["PUT key: p99 with idle watchers / without"] = f"{worst[1] / worst[0]:.2f}"
     return figures
 
 
