@@ -7,9 +7,12 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lictor_dns::{Ask, Config as Settings, Failure, Freshness, Listener, Reading, Server, Snapshot, Source};
+use lictor_dns::{
+    Ask, Config as Settings, Failure, Freshness, Handle, Listener, Reading, Server, Snapshot, Source,
+};
 use lictor_gossip::MemberState;
 use lictor_http::{self as http, Backend, ReadMode, ReadOptions};
+use lictor_metrics::Registry;
 use lictor_node::agent::{Pool, ServerFacts};
 use lictor_raft::Role;
 use lictor_runtime::{Clock as _, Runtime, SystemClock};
@@ -37,17 +40,47 @@ pub(crate) fn start(
     // To ask oneself what one does not know would go on for ever.
     let own: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
     settings.recursors.retain(|recursor| !own.contains(recursor));
+    let metrics = local.metrics.clone();
     let source = Arc::new(AgentSource { backend, view, local });
     // As many as there are threads to run them.
     let workers = available_parallelism().map_or(1, |count| count.get().saturating_sub(1).max(1));
-    Ok(Server::start(
-        runtime,
-        listeners,
-        source,
-        settings,
-        workers,
-        boot::seed()?,
-    )?)
+    let server = Server::start(runtime, listeners, source, settings, workers, boot::seed()?)?;
+    show(&metrics, server.handle());
+    Ok(server)
+}
+
+/// Shows what is counted.
+fn show(metrics: &Registry, server: Handle) {
+    metrics.collect(move |gauges| {
+        let Some(stats) = server.stats() else { return };
+        let answers = stats.answers;
+        for (code, count) in [
+            ("noerror", answers.no_error),
+            ("nxdomain", answers.no_such_name),
+            ("servfail", answers.failed),
+            ("refused", answers.refused),
+            ("other", answers.other),
+        ] {
+            let labels = vec![("code".into(), code.into())];
+            gauges.put_labelled("lictor.dns.answers", labels, count as f64);
+        }
+        for (name, count) in [
+            ("lictor.dns.udp", stats.udp),
+            ("lictor.dns.tcp", stats.tcp),
+            ("lictor.dns.connections", stats.connections),
+            ("lictor.dns.connections_refused", stats.refused_connections),
+            ("lictor.dns.noise", stats.noise),
+            ("lictor.dns.cached", stats.hits),
+            ("lictor.dns.dropped", stats.dropped),
+            ("lictor.dns.crowded", stats.crowded),
+            ("lictor.dns.forwarded", stats.forwarded),
+            ("lictor.dns.forwarded_in_vain", stats.unforwarded),
+        ] {
+            gauges.put(name, count as f64);
+        }
+        gauges.put("lictor.dns.kept", stats.kept as f64);
+        gauges.put("lictor.dns.kept_age", stats.oldest_kept.as_secs_f64());
+    });
 }
 
 /// What the configuration says about answers.

@@ -39,6 +39,6 @@ mod udp;
 pub use answerer::Answerer;
 pub use config::{Config, Limits, RecursorStrategy, ServiceTtls, Soa, ZonePreference};
 pub use domain::{Domain, NotADomain};
-pub use server::{Listener, Server};
+pub use server::{Handle, Listener, Server};
 pub use source::{Ask, Execute, Execution, Failure, Freshness, Reading, Snapshot, Source};
 pub use stats::{AnswerStats, Stats};

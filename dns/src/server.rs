@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_net::TcpListener;
 use lictor_runtime::{Runtime, Task};
@@ -56,6 +56,24 @@ impl Listener {
     }
 }
 
+/// A handle to a [`Server`], which does not keep it running.
+#[derive(Clone, Debug)]
+pub struct Handle(Weak<Service>);
+
+impl Handle {
+    /// Has the server answer by another configuration from now on. The limits stay as they are. Nothing happens if it has stopped.
+    pub fn reconfigure(&self, config: Config) {
+        if let Some(service) = self.0.upgrade() {
+            service.reconfigure(config);
+        }
+    }
+
+    /// What it has done so far; `None` if it has stopped.
+    pub fn stats(&self) -> Option<Stats> {
+        self.0.upgrade().map(|service| service.stats())
+    }
+}
+
 /// A running server. Dropping it stops it at once.
 #[derive(Debug)]
 pub struct Server {
@@ -89,9 +107,9 @@ impl Server {
         Ok(Self { service, tasks })
     }
 
-    /// Answers by another configuration from now on. The limits stay as they are.
-    pub fn reconfigure(&self, config: Config) {
-        self.service.reconfigure(config);
+    /// A handle for those who look at it or change how it answers, as long as it runs.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::downgrade(&self.service))
     }
 
     /// What it has done so far.

@@ -109,7 +109,17 @@ fn queries_are_answered_by_udp_and_tcp() {
         }
         let stats = running.server.stats();
         assert_eq!((stats.udp, stats.tcp, stats.connections), (100, 3, 1));
+        let handle = running.server.handle();
+        let mut config = Config::new("dc1");
+        config.a_record_limit = 1;
+        handle.reconfigure(config);
+        stream
+            .write_all(&framed(&query(NAME, RecordType::A, TCP)))
+            .unwrap();
+        assert_eq!(read_message(&mut stream).answers.len(), 1);
+        assert_eq!(handle.stats().unwrap().tcp, 4);
         running.shut_down();
+        assert!(handle.stats().is_none());
     }
 }
 
