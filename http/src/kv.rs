@@ -162,7 +162,7 @@ fn changed(request: &Request<'_>, outcome: Outcome, conditional: bool) -> Result
     match outcome {
         Outcome::Done(done) => Ok(request.json(&(done || !conditional), 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) | Outcome::Session(_) => Err(unexpected()),
+        Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => Err(unexpected()),
     }
 }
 

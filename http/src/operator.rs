@@ -81,7 +81,7 @@ async fn set_autopilot(request: &mut Request<'_>) -> Result<Reply, Fault> {
     match request.write(action, options).await? {
         Outcome::Done(done) => Ok(request.json(&done, 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) | Outcome::Session(_) => Err(unexpected()),
+        Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => Err(unexpected()),
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn create(request: &mut Request<'_>) -> Result<Reply, Fault> {
             Outcome::Refused(why) => return Err(Fault::internal(why)),
             // There is one of this name.
             Outcome::Done(false) => {}
-            Outcome::Done(true) | Outcome::Txn(_) => return Err(unexpected()),
+            Outcome::Done(true) | Outcome::Txn(_) | Outcome::Prepared(_) => return Err(unexpected()),
         }
     }
     Err(Fault::internal(
@@ -75,7 +75,7 @@ pub(crate) async fn destroy(request: &mut Request<'_>) -> Result<Reply, Fault> {
         match request.write(Action::EndSessions(vec![id]), options).await? {
             Outcome::Done(_) => {}
             Outcome::Refused(why) => return Err(Fault::internal(why)),
-            Outcome::Txn(_) | Outcome::Session(_) => return Err(unexpected()),
+            Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => return Err(unexpected()),
         }
     }
     Ok(request.json(&true, 5))

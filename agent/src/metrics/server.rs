@@ -58,7 +58,10 @@ impl RequestCounts {
             | Action::EndLockDelays(_)
             | Action::Once(_)
             | Action::ForgetReceipts(_)
-            | Action::Restore(_) => &self.other,
+            | Action::Restore(_)
+            | Action::CreatePrepared(_)
+            | Action::UpdatePrepared(_)
+            | Action::DeletePrepared(_) => &self.other,
         }
     }
 

@@ -17,6 +17,7 @@ use crate::discovery::{
 use crate::kv::KvEntry;
 use crate::locks::bounded_delays;
 use crate::once::Once;
+use crate::prepared::{Prepared, PreparedDef, PreparedId};
 use crate::restore::RestoreStep;
 use crate::session::{Session, SessionDef, SessionId};
 
@@ -74,6 +75,15 @@ pub enum Action {
     ForgetReceipts(Index),
     /// Take in an archive, a part at a time.
     Restore(RestoreStep),
+    /// Make a prepared query. The answer is [`Outcome::Prepared`]; or [`Outcome::Done`] with false if there is one of this id, which
+    /// should be tried again with another; or [`Outcome::Refused`] with nothing changed. Whether a template can be filled in is not
+    /// looked at here: see [`PreparedDef::check_template`].
+    CreatePrepared(Box<PreparedDef>),
+    /// Put a prepared query in the place of the one that has its id. The answer is [`Outcome::Done`] with true, or [`Outcome::Refused`]
+    /// with nothing changed. Templates are taken as they are here, too.
+    UpdatePrepared(Box<PreparedDef>),
+    /// Remove a prepared query. The answer is [`Outcome::Done`] with true, or, if there is none, [`Outcome::Refused`].
+    DeletePrepared(PreparedId),
 }
 
 /// The most sessions in one [`Action::EndSessions`].
@@ -207,6 +217,8 @@ pub enum Outcome {
     Txn(Result<Vec<TxnResult>, Vec<TxnError>>),
     /// This session was made.
     Session(SessionId),
+    /// This prepared query was made.
+    Prepared(PreparedId),
 }
 
 /// One result of a transaction.
@@ -306,6 +318,12 @@ pub enum Query {
     Session(SessionId),
     /// The sessions on a node.
     NodeSessions(String),
+    /// All prepared queries.
+    PreparedQueries,
+    /// The prepared query of this id.
+    PreparedQuery(PreparedId),
+    /// The prepared query that is meant by this id or name, filled in if it is a template.
+    Resolve(String),
 }
 
 /// The answer to a [`Query`].
@@ -337,4 +355,8 @@ pub enum Found {
     Instances(Vec<Instance>),
     /// To `Sessions`, `Session` and `NodeSessions`: by id.
     Sessions(Vec<Arc<Session>>),
+    /// To `PreparedQueries` and `PreparedQuery`: by id.
+    PreparedQueries(Vec<Arc<Prepared>>),
+    /// To `Resolve`. The error is a text for whoever asks.
+    Resolved(Result<Option<Arc<Prepared>>, String>),
 }

@@ -104,6 +104,18 @@ impl Coordinate {
     pub const fn height(&self) -> f64 {
         self.height
     }
+
+    /// The estimated round-trip time to `other` in seconds (Dabek et al., with the adjustment of Lee et al.).
+    pub fn round_trip(&self, other: &Self) -> f64 {
+        let squares = self
+            .vector
+            .iter()
+            .zip(&other.vector)
+            .map(|(a, b)| (a - b) * (a - b));
+        let raw = squares.sum::<f64>().sqrt() + self.height + other.height;
+        let adjusted = raw + self.adjustment + other.adjustment;
+        if adjusted > 0.0 { adjusted } else { raw }
+    }
 }
 
 impl TryFrom<RawCoordinate> for Coordinate {

@@ -9,6 +9,8 @@ pub struct Counts {
     pub keys: usize,
     /// Sessions that live.
     pub sessions: usize,
+    /// Prepared queries.
+    pub prepared_queries: usize,
     /// Nodes.
     pub nodes: usize,
     /// Names of services.
@@ -26,6 +28,7 @@ impl State {
         Counts {
             keys: self.kv.entries.len(),
             sessions: self.sessions.len(),
+            prepared_queries: self.prepared.len(),
             nodes: self.discovery.len(),
             services: self.discovery.service_names(),
             instances,

@@ -69,6 +69,8 @@ pub enum Touch {
     Session(SessionId),
     /// A session came to this node or went.
     NodeSessions(Key),
+    /// A prepared query came, changed or went.
+    PreparedQueries,
 }
 
 /// Which parts of the state have changed.
@@ -175,6 +177,7 @@ fn touch(table: Table, key: &Key) -> Option<Touch> {
         Table::Kv => Some(Touch::Kv(key.clone())),
         Table::Coordinates => Some(Touch::Coordinate(node_of(key))),
         Table::Settings => Some(Touch::Autopilot),
+        Table::PreparedQueries => Some(Touch::PreparedQueries),
         // Of these the row does not tell it: see `Edit::touch`.
         Table::Nodes | Table::Services | Table::Checks | Table::Marks => None,
         Table::Sessions | Table::SessionMarks => None,

@@ -140,6 +140,9 @@ impl State {
             let keys = self.receipts.keys_behind(after);
             keys.filter_map(|key| self.row(Table::Receipts, &key))
         });
+        let prepared = from
+            .bound(Table::PreparedQueries)
+            .map(|from| self.prepared.rows(from));
         let staged = from
             .bound(Table::Staged)
             .zip(self.staging.as_ref())
@@ -164,6 +167,7 @@ impl State {
             .chain(session_marks.into_iter().flatten())
             .chain(delays.into_iter().flatten())
             .chain(receipts.into_iter().flatten())
+            .chain(prepared.into_iter().flatten())
             .chain(staged.into_iter().flatten())
     }
 }

@@ -9,6 +9,7 @@ use crate::command::Key;
 use crate::coordinate::Coordinates;
 use crate::discovery::{Misfit, Parts};
 use crate::once::Receipts;
+use crate::prepared::PreparedParts;
 use crate::quote::quote;
 use crate::restore::{Lineage, StagedParts, revision};
 use crate::row::{self, Row, Table, ValueError};
@@ -25,6 +26,7 @@ pub struct Builder {
     discovery: Parts,
     sessions: SessionParts,
     receipts: Receipts,
+    prepared: PreparedParts,
     staged: StagedParts,
     lineage: Option<Lineage>,
     /// The highest fence of any entry.
@@ -135,10 +137,12 @@ impl Builder {
             Table::Settings if key == AUTOPILOT => self.autopilot.stored.is_some(),
             Table::Meta if key == row::DISCOVERY_INDEXES => self.discovery.contains(table, &key),
             Table::Meta if key == row::SESSIONS_INDEX => self.sessions.index > Index::ZERO,
+            Table::Meta if key == row::PREPARED_INDEX => self.prepared.index > Index::ZERO,
             Table::Meta if key == row::FENCE => self.kv.locks.last_fence > 0,
             Table::Sessions | Table::SessionMarks => self.sessions.contains(table, &key),
             Table::LockDelays => self.kv.locks.delays.contains_key(&key),
             Table::Receipts => self.receipts.contains(&key),
+            Table::PreparedQueries => self.prepared.contains(&key),
             Table::Staged => self.staged.contains(&key),
             Table::Meta if key == row::LINEAGE => self.lineage.is_some(),
             Table::Nodes | Table::Services | Table::Checks | Table::Marks => {
@@ -221,6 +225,8 @@ impl Builder {
                     self.kv.index = index;
                 } else if key == row::SESSIONS_INDEX {
                     self.sessions.index = index;
+                } else if key == row::PREPARED_INDEX {
+                    self.prepared.index = index;
                 } else if key == row::FENCE {
                     self.kv.locks.last_fence = index.0;
                 } else {
@@ -243,6 +249,10 @@ impl Builder {
             Table::Receipts => self
                 .receipts
                 .add(&key, &value)
+                .map_err(|error| unreadable(&key, error))?,
+            Table::PreparedQueries => self
+                .prepared
+                .add(key.clone(), &value)
                 .map_err(|error| unreadable(&key, error))?,
             Table::Staged => self
                 .staged
@@ -271,6 +281,7 @@ impl Builder {
             (self.coordinates_highest, self.coordinates.index),
             (settings, settings),
             self.sessions.bounds(),
+            self.prepared.bounds(),
             (self.delays_highest, present),
             (self.receipts.latest(), present),
         ];
@@ -292,6 +303,7 @@ impl Builder {
         let sessions = self.sessions.finish(&discovery).map_err(misfit)?;
         #[cfg(test)]
         let sessions = sessions.assuming(self.assumed);
+        let prepared = self.prepared.finish(&sessions).map_err(misfit)?;
         if self.fence_highest > self.kv.locks.last_fence {
             let key = Key::from_static(row::FENCE);
             return Err(misfit(Misfit(Table::Meta, key, "a lock has a higher one")));
@@ -312,6 +324,7 @@ impl Builder {
             coordinates: self.coordinates,
             discovery,
             receipts: self.receipts,
+            prepared,
             staging,
             lineage: self.lineage,
         })

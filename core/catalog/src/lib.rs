@@ -30,6 +30,7 @@
 //! | all sessions | when one last came or went |
 //! | one session | its create index; without it, that of all sessions |
 //! | a node's sessions | when one of them last came or went; for a node that never had any, that of all sessions |
+//! | prepared queries, all or one | when one last came, changed or went |
 //! | any of these by labels of nodes, and all about all nodes | when any node, service or check did; for a service's checks, that of its health |
 //!
 //! These indexes are finer than those of the system that the HTTP API comes from, which has one for all checks, and moves those of a node
@@ -55,6 +56,7 @@ mod kv;
 mod locks;
 mod max_tree;
 mod once;
+mod prepared;
 mod query;
 mod quote;
 mod restore;
@@ -66,6 +68,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod uuid;
 mod watch;
 
 pub use autopilot::{Autopilot, AutopilotConfig, MAX_AUTOPILOT_TAG_BYTES};
@@ -93,6 +96,11 @@ pub use import::{Builder, RowError};
 pub use kv::{Holder, KvEntry};
 pub use locks::{LockDelay, MAX_LOCK_DELAYS};
 pub use once::{IdempotencyKey, MAX_IDEMPOTENCY_KEY_BYTES, MAX_RECEIPT_BYTES, Once};
+pub use prepared::{
+    Execute, Execution, Failover, MAX_PATTERN_BYTES, MAX_PREPARED_LIST, MAX_RENDERED_BYTES,
+    MalformedPreparedId, Prepared, PreparedDef, PreparedId, PreparedService, PreparedToken, Target,
+    TemplateDef, TemplateError,
+};
 pub use quote::{is_printable, quote};
 pub use restore::{MAX_ARCHIVE_INDEX, RestoreId, RestoreStep};
 pub use row::{Row, Table};

@@ -16,6 +16,7 @@ use crate::codec::DecodeError;
 use crate::command::{Action, Key, Outcome};
 use crate::edit::Edit;
 use crate::fnv::{Fnv64, Fnv128};
+use crate::prepared::{PreparedDef, PreparedId};
 use crate::row::{Table, ValueError, decode, encode};
 use crate::session::{SessionDef, SessionId};
 use crate::size::size;
@@ -69,22 +70,16 @@ pub struct Once {
 }
 
 impl Once {
-    /// This change under this key, if it is one that takes a key: a change of keys, of the catalog, of sessions, or of settings.
+    /// This change under this key, if it is one that takes a key: a change of keys, of the catalog, of sessions, of prepared
+    /// queries, or of settings.
     pub fn new(key: IdempotencyKey, action: &Action) -> Option<Self> {
         if !takes_key(action) {
             return None;
         }
         let encoded = postcard::to_allocvec(action).ok()?;
-        let request = if let Action::CreateSession(def) = action {
-            // Its name is drawn anew each time, and not asked for.
-            let unnamed = SessionDef {
-                id: SessionId::default(),
-                ..SessionDef::clone(def)
-            };
-            let unnamed = Action::CreateSession(Box::new(unnamed));
-            fingerprint(&postcard::to_allocvec(&unnamed).ok()?)
-        } else {
-            fingerprint(&encoded)
+        let request = match unnamed(action) {
+            Some(unnamed) => fingerprint(&postcard::to_allocvec(&unnamed).ok()?),
+            None => fingerprint(&encoded),
         };
         let action = encoded.into();
         Some(Self { key, request, action })
@@ -255,7 +250,10 @@ const fn takes_key(action: &Action) -> bool {
         | Action::Deregister(_)
         | Action::RegisterMany(_)
         | Action::CreateSession(_)
-        | Action::EndSessions(_) => true,
+        | Action::EndSessions(_)
+        | Action::CreatePrepared(_)
+        | Action::UpdatePrepared(_)
+        | Action::DeletePrepared(_) => true,
         Action::ReapTombstones(_)
         | Action::Coordinates(_)
         | Action::ForgetCoordinates(_)
@@ -264,6 +262,27 @@ const fn takes_key(action: &Action) -> bool {
         | Action::ForgetReceipts(_)
         | Action::Restore(_) => false,
     }
+}
+
+/// The same change without the name of what it makes, if it makes something: that is drawn anew each time, and not asked for.
+fn unnamed(action: &Action) -> Option<Action> {
+    if let Action::CreateSession(def) = action {
+        let id = SessionId::default();
+        let unnamed = SessionDef {
+            id,
+            ..SessionDef::clone(def)
+        };
+        return Some(Action::CreateSession(Box::new(unnamed)));
+    }
+    if let Action::CreatePrepared(def) = action {
+        let id = PreparedId::default();
+        let unnamed = PreparedDef {
+            id,
+            ..PreparedDef::clone(def)
+        };
+        return Some(Action::CreatePrepared(Box::new(unnamed)));
+    }
+    None
 }
 
 fn fingerprint(bytes: &[u8]) -> u64 {

@@ -63,6 +63,12 @@ impl State {
             Query::Sessions => (of(query), self.sessions.list()),
             Query::Session(id) => (of(query), self.sessions.info(*id)),
             Query::NodeSessions(node) => (of(query), self.sessions.list_node(node)),
+            Query::PreparedQueries => (of(query), Found::PreparedQueries(self.prepared.list())),
+            Query::PreparedQuery(id) => {
+                let found = self.prepared.get(*id).into_iter().collect();
+                (of(query), Found::PreparedQueries(found))
+            }
+            Query::Resolve(name) => (of(query), Found::Resolved(self.prepared.resolve(name))),
         }
     }
 
@@ -90,6 +96,7 @@ impl State {
             Query::Sessions => self.sessions.index,
             Query::Session(id) => self.sessions.info_index(*id),
             Query::NodeSessions(node) => self.sessions.node_index(node),
+            Query::PreparedQueries | Query::PreparedQuery(_) | Query::Resolve(_) => self.prepared.index,
         };
         Some(index.max(self.floor()))
     }

@@ -44,13 +44,15 @@ pub enum Table {
     LockDelays = 12,
     /// Answers to changes under idempotency keys, by the key's hash.
     Receipts = 13,
+    /// Prepared queries, by id.
+    PreparedQueries = 14,
     /// What has come of an archive that is being restored, in order.
     Staged = 32,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Kv,
         Self::KvTombstones,
         Self::Meta,
@@ -64,6 +66,7 @@ impl Table {
         Self::SessionMarks,
         Self::LockDelays,
         Self::Receipts,
+        Self::PreparedQueries,
         Self::Staged,
     ];
 
@@ -79,6 +82,7 @@ impl Table {
             Self::Coordinates => Some(COORDINATES_INDEX),
             Self::Nodes | Self::Services | Self::Checks | Self::Marks => Some(DISCOVERY_INDEXES),
             Self::Sessions | Self::SessionMarks => Some(SESSIONS_INDEX),
+            Self::PreparedQueries => Some(PREPARED_INDEX),
             Self::KvTombstones
             | Self::Meta
             | Self::Settings
@@ -113,6 +117,9 @@ pub(crate) const DISCOVERY_INDEXES: &[u8] = b"discovery-indexes";
 
 /// The name of the row in [`Table::Meta`] that holds the index of the table of sessions.
 pub(crate) const SESSIONS_INDEX: &[u8] = b"sessions-index";
+
+/// The name of the row in [`Table::Meta`] that holds the index of the table of prepared queries.
+pub(crate) const PREPARED_INDEX: &[u8] = b"prepared-index";
 
 /// The name of the row in [`Table::Meta`] that says which archive this state was restored from.
 pub(crate) const LINEAGE: &[u8] = b"lineage";

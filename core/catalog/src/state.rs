@@ -14,6 +14,7 @@ use crate::export::{Cursor, Export};
 use crate::fnv::Fnv64;
 use crate::locks::LockDelay;
 use crate::once::Receipts;
+use crate::prepared::PreparedQueries;
 use crate::restore::{Lineage, Staging, Stepped};
 use crate::row::{self, Row, Table};
 use crate::session::{Session, SessionId, Sessions};
@@ -32,6 +33,7 @@ pub struct State {
     pub(crate) coordinates: Coordinates,
     pub(crate) discovery: Discovery,
     pub(crate) receipts: Receipts,
+    pub(crate) prepared: PreparedQueries,
     /// An archive that is coming in.
     pub(crate) staging: Option<Staging>,
     /// Of a state that was restored from one.
@@ -237,6 +239,13 @@ impl State {
                 self.receipts.forget(edit, *through);
                 Outcome::Done(true)
             }
+            Action::CreatePrepared(def) => match self.prepared.create(edit, &self.sessions, def) {
+                Ok(true) => Outcome::Prepared(def.id),
+                Ok(false) => Outcome::Done(false),
+                Err(why) => Outcome::Refused(why),
+            },
+            Action::UpdatePrepared(def) => done(self.prepared.update(edit, &self.sessions, def)),
+            Action::DeletePrepared(id) => done(self.prepared.delete(edit, *id)),
             Action::Once(_) => Outcome::Refused("a change under two idempotency keys".to_owned()),
             Action::Restore(_) => Outcome::Refused("an archive within another change".to_owned()),
         }
@@ -258,10 +267,11 @@ impl State {
         }
     }
 
-    /// Ends a session, if it lives, and frees or deletes what it has locked.
+    /// Ends a session, if it lives, with the prepared queries that go with it, and frees or deletes what it has locked.
     fn end_session(&mut self, edit: &mut Edit, id: SessionId) {
         if let Some(session) = self.sessions.remove(edit, id) {
             self.kv.release(edit, &session.def);
+            self.prepared.end_session(edit, id);
         }
     }
 
@@ -332,6 +342,7 @@ impl State {
             }
             Table::Nodes | Table::Services | Table::Checks | Table::Marks => self.discovery.row(table, key),
             Table::Sessions | Table::SessionMarks => self.sessions.row(table, key),
+            Table::PreparedQueries => self.prepared.row(key),
             Table::LockDelays => {
                 let delay = self.kv.locks.delays.get(key)?;
                 Some(Row::of_lock_delay(key.clone(), *delay))
@@ -354,6 +365,7 @@ impl State {
             counter(row::FENCE, Index(self.kv.locks.last_fence)),
             counter(row::KV_INDEX, self.kv.index),
             self.lineage.as_ref().map(Row::of_lineage),
+            counter(row::PREPARED_INDEX, self.prepared.index),
             counter(row::SESSIONS_INDEX, self.sessions.index),
         ];
         counters.into_iter().flatten()
@@ -381,6 +393,7 @@ impl fmt::Debug for State {
             .field("coordinates", &self.coordinates.entries.len())
             .field("nodes", &self.discovery.len())
             .field("sessions", &self.sessions.len())
+            .field("prepared_queries", &self.prepared.len())
             .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ mod indexes;
 mod kv;
 mod model;
 mod once;
+mod prepared;
 mod properties;
 mod restore;
 mod rows;

@@ -61,6 +61,8 @@ pub enum Interest {
     Session(SessionId),
     /// The sessions on a node.
     NodeSessions(Key),
+    /// All prepared queries.
+    PreparedQueries,
 }
 
 impl Query {
@@ -101,6 +103,7 @@ impl Query {
             Self::Sessions => Interest::Sessions,
             Self::Session(id) => Interest::Session(*id),
             Self::NodeSessions(node) => Interest::NodeSessions(folded(node).into()),
+            Self::PreparedQueries | Self::PreparedQuery(_) | Self::Resolve(_) => Interest::PreparedQueries,
         }
     }
 }
@@ -264,6 +267,7 @@ impl<W> Watches<W> {
             Touch::Status(status) => self.take_plain([Interest::Status(*status), Interest::Checks]),
             Touch::Session(id) => self.take_plain([Interest::Session(*id), Interest::Sessions]),
             Touch::NodeSessions(node) => self.take_plain([Interest::NodeSessions(node.clone())]),
+            Touch::PreparedQueries => self.take_plain([Interest::PreparedQueries]),
         };
         woken.extend(
             ids.iter()
@@ -337,6 +341,7 @@ fn detached(interest: &Interest) -> Interest {
         Interest::Sessions => Interest::Sessions,
         Interest::Session(id) => Interest::Session(*id),
         Interest::NodeSessions(node) => Interest::NodeSessions(Key::copy_from_slice(node)),
+        Interest::PreparedQueries => Interest::PreparedQueries,
     }
 }
 

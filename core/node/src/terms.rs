@@ -293,6 +293,7 @@ impl Node {
                 | Table::Marks
                 | Table::SessionMarks
                 | Table::Receipts
+                | Table::PreparedQueries
                 | Table::Staged => {}
             }
         }

@@ -317,6 +317,8 @@ fn size(found: &Found) -> usize {
         | Found::Keys(_)
         | Found::Autopilot(_)
         | Found::Coordinates(_)
-        | Found::Sessions(_) => 0,
+        | Found::Sessions(_)
+        | Found::PreparedQueries(_)
+        | Found::Resolved(_) => 0,
     }
 }

@@ -56,7 +56,7 @@ async fn change(request: &Request<'_>, action: Action, options: WriteOptions) ->
     match request.write(action, options).await? {
         Outcome::Done(_) => Ok(request.json(&true, 5)),
         Outcome::Refused(why) => Err(Fault::internal(why)),
-        Outcome::Txn(_) | Outcome::Session(_) => Err(unexpected()),
+        Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => Err(unexpected()),
     }
 }
 

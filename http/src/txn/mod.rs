@@ -35,7 +35,7 @@ pub(crate) async fn handle(request: &mut Request<'_>) -> Result<Reply, Fault> {
             None => match request.write(Action::Txn(ops), options).await? {
                 Outcome::Txn(answer) => answer,
                 Outcome::Refused(why) => return Err(Fault::internal(why)),
-                Outcome::Done(_) | Outcome::Session(_) => return Err(unexpected()),
+                Outcome::Done(_) | Outcome::Session(_) | Outcome::Prepared(_) => return Err(unexpected()),
             },
         };
         return Ok(reply(request, answer, None, datacenter).await);

@@ -66,6 +66,7 @@ impl Discovery {
             | Table::SessionMarks
             | Table::LockDelays
             | Table::Receipts
+            | Table::PreparedQueries
             | Table::Staged => None,
         }
     }
@@ -176,6 +177,7 @@ impl Parts {
             | Table::SessionMarks
             | Table::LockDelays
             | Table::Receipts
+            | Table::PreparedQueries
             | Table::Staged => false,
         }
     }

@@ -6,8 +6,9 @@ use lictor_machine::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Key, SessionRef};
-use crate::quote::{is_printable, quote};
+use crate::quote::quote;
 use crate::row::{Row, Table};
+use crate::uuid;
 
 /// Names a session: 128 random bits, shown as a UUID in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -33,34 +34,8 @@ impl SessionId {
     /// The session that `text` names, in any letter case and with the hyphens anywhere; `None` if it is well formed, but too long to
     /// name any.
     pub fn parse(text: &str) -> Result<Option<Self>, MalformedSessionId> {
-        if text.len() != 36 {
-            return Err(MalformedSessionId("UUID must be 36 characters".to_owned()));
-        }
-        let hyphens = text.bytes().filter(|byte| *byte == b'-').count();
-        if hyphens > 4 {
-            return Err(MalformedSessionId(format!(
-                "UUID should have maximum of 4 \"-\"; got {hyphens}"
-            )));
-        }
-        if hyphens % 2 != 0 {
-            return Err(MalformedSessionId(
-                "Input (without hyphens) must be even length".to_owned(),
-            ));
-        }
-        let digits = || text.bytes().filter(|byte| *byte != b'-');
-        if let Some(bad) = digits().find(|byte| !byte.is_ascii_hexdigit()) {
-            let shown = Some(char::from(bad)).filter(|c| is_printable(*c));
-            let shown = shown.map(|c| format!(" '{c}'")).unwrap_or_default();
-            return Err(MalformedSessionId(format!(
-                "Invalid UUID: encoding/hex: invalid byte: U+{bad:04X}{shown}"
-            )));
-        }
-        if hyphens != 4 {
-            return Ok(None);
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default();
-        let id = digits().fold(0, |id, byte| (id << 4) | u128::from(digit(byte)));
-        Ok(Some(Self(id)))
+        let parsed = uuid::parse(text).map_err(MalformedSessionId)?;
+        Ok(parsed.map(Self))
     }
 
     /// The session that a row of [`crate::Table::Sessions`] is of.

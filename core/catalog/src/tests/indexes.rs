@@ -154,6 +154,6 @@ fn clones_stay_as_they_are_and_print_no_values() {
     assert_ne!(bench.state.digest(), digest);
     assert_eq!(
         format!("{clone:?}"),
-        "State { applied: 1, kv_index: 1, keys: 1, tombstones: 0, coordinates: 0, nodes: 0, sessions: 0, .. }"
+        "State { applied: 1, kv_index: 1, keys: 1, tombstones: 0, coordinates: 0, nodes: 0, sessions: 0, prepared_queries: 0, .. }"
     );
 }

@@ -88,7 +88,10 @@ impl Model {
             | Action::EndLockDelays(_)
             | Action::Once(_)
             | Action::ForgetReceipts(_)
-            | Action::Restore(_) => unreachable!("they have a model of their own"),
+            | Action::Restore(_)
+            | Action::CreatePrepared(_)
+            | Action::UpdatePrepared(_)
+            | Action::DeletePrepared(_) => unreachable!("they have a model of their own"),
         }
     }
 
@@ -173,7 +176,10 @@ impl Model {
             | Query::HealthState { .. }
             | Query::Sessions
             | Query::Session(_)
-            | Query::NodeSessions(_) => unreachable!("they have a model of their own"),
+            | Query::NodeSessions(_)
+            | Query::PreparedQueries
+            | Query::PreparedQuery(_)
+            | Query::Resolve(_) => unreachable!("they have a model of their own"),
         }
     }
 

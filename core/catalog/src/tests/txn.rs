@@ -20,7 +20,11 @@ fn results(outcome: Outcome) -> Vec<(String, Option<String>, u64)> {
                 )
             })
             .collect(),
-        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Session(_) | Outcome::Txn(Err(_)) => {
+        Outcome::Done(_)
+        | Outcome::Refused(_)
+        | Outcome::Session(_)
+        | Outcome::Prepared(_)
+        | Outcome::Txn(Err(_)) => {
             panic!("not results: {outcome:?}")
         }
     }
@@ -32,7 +36,11 @@ fn errors(outcome: Outcome) -> Vec<(u64, String)> {
             .into_iter()
             .map(|TxnError { op, what }| (op, what))
             .collect(),
-        Outcome::Done(_) | Outcome::Refused(_) | Outcome::Session(_) | Outcome::Txn(Ok(_)) => {
+        Outcome::Done(_)
+        | Outcome::Refused(_)
+        | Outcome::Session(_)
+        | Outcome::Prepared(_)
+        | Outcome::Txn(Ok(_)) => {
             panic!("not errors: {outcome:?}")
         }
     }

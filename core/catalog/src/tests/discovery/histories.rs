@@ -163,7 +163,9 @@ fn is_empty(found: &Found) -> bool {
         | Found::Coordinates(_)
         | Found::Nodes(_)
         | Found::Services(_)
-        | Found::Sessions(_) => false,
+        | Found::Sessions(_)
+        | Found::PreparedQueries(_)
+        | Found::Resolved(_) => false,
     }
 }
 

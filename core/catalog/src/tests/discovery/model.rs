@@ -61,7 +61,10 @@ impl Model {
             | Action::EndLockDelays(_)
             | Action::Once(_)
             | Action::ForgetReceipts(_)
-            | Action::Restore(_) => unreachable!("they have a model of their own"),
+            | Action::Restore(_)
+            | Action::CreatePrepared(_)
+            | Action::UpdatePrepared(_)
+            | Action::DeletePrepared(_) => unreachable!("they have a model of their own"),
         };
         if fine {
             *self = copy;
@@ -394,7 +397,10 @@ impl Model {
             | Query::Coordinate(_)
             | Query::Sessions
             | Query::Session(_)
-            | Query::NodeSessions(_) => unreachable!("they have a model of their own"),
+            | Query::NodeSessions(_)
+            | Query::PreparedQueries
+            | Query::PreparedQuery(_)
+            | Query::Resolve(_) => unreachable!("they have a model of their own"),
         }
     }
 }

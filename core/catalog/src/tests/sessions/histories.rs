@@ -284,7 +284,7 @@ fn action(step: &Step, state: &State) -> Action {
 fn happened(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Done(done) => *done,
-        Outcome::Session(_) => true,
+        Outcome::Session(_) | Outcome::Prepared(_) => true,
         Outcome::Refused(_) | Outcome::Txn(_) => false,
     }
 }
