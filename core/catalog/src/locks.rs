@@ -124,7 +124,7 @@ impl Locks {
         }
     }
 
-    /// A session without a key, or a key whose session is not among those that live.
+    /// A key whose lock is held by a session that does not live.
     pub(crate) fn held_by_nobody(&self, lives: impl Fn(SessionId) -> bool) -> Option<&Key> {
         let lost = self.held.iter().find(|(session, _)| !lives(*session));
         lost.map(|(_, key)| key)

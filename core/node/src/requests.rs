@@ -1,7 +1,7 @@
 //! The way of a request: a write to the leader, wherever it is, and a read to the moment when it may be served.
 //!
-//! A request that finds no leader is parked, and tried again when one appears. One that may have been carried out is never tried
-//! again: it fails with [`RequestError::LeadershipLost`].
+//! A request that finds no leader is parked, and tried again when one appears. One that may have been carried out is not tried again,
+//! unless that does no harm, as with an idempotency key: it fails with [`RequestError::LeadershipLost`].
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -40,13 +40,15 @@ struct Open {
     request: Request,
     stage: Stage,
     deadline: Instant,
+    /// It was tried before, and nobody knows what came of that.
+    tried: bool,
 }
 
 impl Open {
     /// Whether it changes something, and may do so whatever becomes of whoever asked.
     const fn may_come_to_pass(&self) -> bool {
         let under_way = matches!(self.stage, Stage::Raft(_) | Stage::Called(_));
-        under_way
+        (under_way || self.tried)
             && matches!(
                 self.request,
                 Request::Write(_) | Request::Operator(OperatorRequest::Remove(_))
@@ -132,6 +134,7 @@ impl Node {
                 request,
                 stage: Stage::Parked,
                 deadline,
+                tried: false,
             },
         );
         self.dispatch(asker);
@@ -314,6 +317,14 @@ impl Node {
         }
     }
 
+    /// Tries again what may be carried out twice. `tried`: whether it may have been, so that it can no longer be said that it was not.
+    fn try_again(&mut self, asker: Asker, tried: bool) {
+        if let Some(open) = self.requests.open.get_mut(&asker) {
+            open.tried |= tried;
+        }
+        self.park(asker);
+    }
+
     fn not_leader(&mut self, asker: Asker, id: InboundId, leader: Option<NodeId>) {
         self.close(asker);
         self.emit(Effect::Reply {
@@ -429,7 +440,12 @@ impl Node {
                 Asker::Local(_) => self.park(asker),
                 Asker::Inbound(id) => self.not_leader(asker, id, None),
             },
-            raft::Outcome::Unknown => self.finish(asker, Answer::Failed(RequestError::LeadershipLost)),
+            raft::Outcome::Unknown => match asker {
+                Asker::Local(_) if self.is_repeatable(asker) => self.try_again(asker, true),
+                Asker::Local(_) | Asker::Inbound(_) => {
+                    self.finish(asker, Answer::Failed(RequestError::LeadershipLost));
+                }
+            },
             raft::Outcome::Reconfigured { .. } => {
                 self.finish(asker, Answer::Operator(OperatorAnswer::Removed));
             }
@@ -439,6 +455,18 @@ impl Node {
                     RequestError::NotTransferred("the other server did not take over in time".into());
                 self.finish(asker, Answer::Failed(failed));
             }
+        }
+    }
+
+    /// Whether a request does no more when it is carried out twice than once: a renewal, and what has an idempotency key.
+    fn is_repeatable(&self, asker: Asker) -> bool {
+        let Some(open) = self.requests.open.get(&asker) else {
+            return false;
+        };
+        match &open.request {
+            Request::RenewSession(_) => true,
+            Request::Write(action) => matches!(action, Action::Once(_)),
+            Request::Read(_) | Request::TransferLeadership(_) | Request::Operator(_) => false,
         }
     }
 
@@ -462,13 +490,15 @@ impl Node {
             Ok(Reply::Written { index, outcome }) => self.finish(asker, Answer::Written { index, outcome }),
             Ok(Reply::Operator(answer)) => self.finish(asker, Answer::Operator(answer)),
             Ok(Reply::Renewed(session)) => self.finish(asker, Answer::Renewed(session)),
+            Ok(Reply::Failed(RequestError::LeadershipLost)) if self.is_repeatable(asker) => {
+                self.try_again(asker, true);
+            }
             Ok(Reply::Failed(error)) => self.finish(asker, Answer::Failed(error)),
             Ok(Reply::NotLeader(_))
             | Err(CallFailure {
                 maybe_sent: false, ..
             }) => self.park(asker),
-            // Renewing twice is as good as once.
-            Err(_) if self.renewal_of(asker).is_some() => self.park(asker),
+            Err(failure) if self.is_repeatable(asker) => self.try_again(asker, failure.maybe_sent),
             Ok(Reply::Hello(_) | Reply::Found(_) | Reply::Adopted(_))
             | Err(CallFailure { maybe_sent: true, .. }) => {
                 self.finish(asker, Answer::Failed(RequestError::LeadershipLost));

@@ -354,16 +354,18 @@ fn a_lock_delay_outlives_the_leader_that_began_it() {
     assert!(lock(&mut world, next, "l", &second));
 }
 
+/// A change that happens once, and would be refused the second time.
+fn once() -> Action {
+    let create = Action::Kv(KvWrite::Cas(pair("a", "1"), Index::ZERO));
+    let key = IdempotencyKey::of(&[b"mine"]);
+    Action::Once(Box::new(Once::new(key, &create).unwrap()))
+}
+
 #[test]
 fn a_change_under_a_key_is_made_once_over_a_change_of_leader() {
     let (mut world, leader) = World::founded(|config| config.receipt_ttl = Duration::from_mins(2));
-    let once = || {
-        let create = Action::Kv(KvWrite::Cas(pair("a", "1"), Index::ZERO));
-        let key = IdempotencyKey::of(&[b"mine"]);
-        Action::Once(Box::new(Once::new(key, &create).unwrap()))
-    };
     let at = world.follower(leader);
-    // The reply gets lost: nobody knows whether it was made.
+    // The reply gets lost, and nobody answers for long: nobody knows whether it was made.
     world.deaf.insert(at);
     let token = world.request(at, Request::Write(once()));
     world.run(Duration::from_secs(8));
@@ -391,5 +393,56 @@ fn a_change_under_a_key_is_made_once_over_a_change_of_leader() {
         written(&mut world, next, once()),
         Outcome::Done(false),
         "what was forgotten is tried anew"
+    );
+}
+
+/// Where it does no harm, a server asks again by itself.
+#[test]
+fn a_change_under_a_key_is_asked_for_again_when_its_fate_is_unknown() {
+    let (mut world, leader) = World::founded(as_usual);
+    let at = world.follower(leader);
+    world.deaf.insert(at);
+    let token = world.request(at, Request::Write(once()));
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.answer(at, token), None);
+    assert_eq!(world.get(leader, "a").as_deref(), Some("1"), "it was made");
+    world.deaf.clear();
+    world.run(Duration::from_secs(1));
+    let answer = world.answer(at, token);
+    assert!(
+        matches!(
+            answer,
+            Some(Answer::Written {
+                outcome: Outcome::Done(true),
+                ..
+            })
+        ),
+        "{answer:?}"
+    );
+    // And over the death of a leader that had taken it.
+    let other = |key: &[u8]| {
+        let create = Action::Kv(KvWrite::Cas(pair("b", "1"), Index::ZERO));
+        Action::Once(Box::new(Once::new(IdempotencyKey::of(&[key]), &create).unwrap()))
+    };
+    for id in world.ids() {
+        world.seat(id).hold_log = true;
+    }
+    let token = world.request(at, Request::Write(other(b"b")));
+    world.settle();
+    world.crash(leader);
+    for id in world.ids() {
+        world.seat(id).hold_log = false;
+    }
+    world.run(Duration::from_secs(5));
+    let answer = world.answer(at, token);
+    assert!(
+        matches!(
+            answer,
+            Some(Answer::Written {
+                outcome: Outcome::Done(true),
+                ..
+            })
+        ),
+        "{answer:?}"
     );
 }
