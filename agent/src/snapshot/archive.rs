@@ -143,13 +143,16 @@ impl ArchiveError {
 
 /// What is wrong with the bytes; `None` if they could not be had.
 fn damage(error: &io::Error) -> Option<String> {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => Some("unexpected EOF".to_owned()),
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other => {
-            Some(error.to_string())
-        }
-        _ => None,
+    let kind = error.kind();
+    if kind == io::ErrorKind::UnexpectedEof {
+        return Some("unexpected EOF".to_owned());
     }
+    let of_bytes = [
+        io::ErrorKind::InvalidInput,
+        io::ErrorKind::InvalidData,
+        io::ErrorKind::Other,
+    ];
+    of_bytes.contains(&kind).then(|| error.to_string())
 }
 
 /// A state to be archived.

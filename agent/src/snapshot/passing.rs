@@ -452,7 +452,7 @@ mod tests {
                     .await
                     .map_err(|error| error.kind())
             };
-            let (_, read) = block_on(futures_lite::future::zip(sending, reading));
+            let ((), read) = block_on(futures_lite::future::zip(sending, reading));
             read.map(|_| content)
         };
         assert_eq!(read(&[b"ab", b"c", b""]), Ok(b"abc".to_vec()));

@@ -1,5 +1,6 @@
 //! Archives, whole and not.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
@@ -88,8 +89,11 @@ fn zip(content: &[u8]) -> Vec<u8> {
     zip.finish().unwrap()
 }
 
+/// Names and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// The files of an archive.
-fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn files(archive: &[u8]) -> Files {
     let mut tar = tar::Archive::new(GzDecoder::new(archive));
     let entries = tar.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -132,7 +136,9 @@ fn an_archive_holds_the_state_and_says_what_it_is() {
     let names: Vec<&str> = files.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["meta.json", "state.bin", "SHA256SUMS"]);
     let mut builder = Builder::new();
-    rows.into_iter().for_each(|row| builder.add(row).unwrap());
+    for row in rows {
+        builder.add(row).unwrap();
+    }
     assert_eq!(
         builder.finish(Index(meta.index)).unwrap().digest(),
         state.digest()
@@ -195,7 +201,7 @@ fn whichever_byte_is_altered_it_is_refused_or_the_same() {
 fn texts_are_those_that_people_know() {
     let whole = archived(&state(20, 100));
     let whole_files = files(&whole);
-    let edited = |edit: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let edited = |edit: &dyn Fn(&mut Files)| {
         let mut files = whole_files.clone();
         edit(&mut files);
         repacked(&files)
@@ -279,11 +285,11 @@ fn with_state(state_bin: &[u8]) -> Vec<u8> {
     let mut files = files(&archived(&State::new()));
     let hex = |bytes: &[u8]| {
         let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-        digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        let mut text = String::new();
+        for byte in digest.as_ref() {
+            write!(text, "{byte:02x}").unwrap();
+        }
+        text
     };
     files[1].1 = state_bin.to_vec();
     files[2].1 = format!("{}  meta.json\n{}  state.bin\n", hex(&files[0].1), hex(state_bin)).into_bytes();

@@ -1,5 +1,7 @@
 //! Archives that are restored while servers come and go.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod common;
 
 use std::time::Duration;
