@@ -41,7 +41,7 @@ use crate::signals;
 use crate::snapshot::Archives;
 use crate::storage::Storage;
 use crate::view::View;
-use crate::{community, dns, joining, recovery, server, snapshot};
+use crate::{community, dns, joining, recovery, server};
 
 /// How many inputs may wait for the loop before senders wait.
 const INBOX: usize = 8192;
@@ -522,7 +522,11 @@ fn http_limits(config: &Config) -> lictor_http::Limits {
 /// Where archives are kept until they have been checked, and how large they may be.
 fn archives(config: &Config, id: NodeId) -> Archives {
     let command_bytes_max = lictor_node::Config::new(id, "", config.advertise, 0).command_bytes_max;
-    Archives::new(config.data_dir.clone(), snapshot::Limits::default(), command_bytes_max)
+    Archives::new(
+        config.data_dir.clone(),
+        config.snapshots,
+        command_bytes_max,
+    )
 }
 
 fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {

@@ -8,8 +8,8 @@ use lictor_catalog::{
     Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_http::{
-    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef, ServersHealth,
-    UserEvent, WriteOptions,
+    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef,
+    ServersHealth, UserEvent, WriteOptions,
 };
 
 use crate::coordinates::CoordinateUpdates;

@@ -175,7 +175,9 @@ impl Caller {
             Plane::Rpc | Plane::Raft | Plane::Gossip => (self.routes.datacenter(), Failure::NoServers),
         };
         let mut servers = self.routes.servers(group);
-        if datacenter == group && let Some(only) = only {
+        if datacenter == group
+            && let Some(only) = only
+        {
             servers.retain(|server| server.id == only);
         }
         if for_leader
