@@ -357,8 +357,8 @@ fn a_lock_delay_outlives_the_leader_that_began_it() {
 /// A change that happens once, and would be refused the second time.
 fn once() -> Action {
     let create = Action::Kv(KvWrite::Cas(pair("a", "1"), Index::ZERO));
-    let key = IdempotencyKey::of(&[b"mine"]);
-    Action::Once(Box::new(Once::new(key, &create).unwrap()))
+    let once = Once::new(IdempotencyKey::of(&[b"mine"]), &create);
+    Action::Once(Box::new(once.expect("a change of a key takes one")))
 }
 
 #[test]
