@@ -522,11 +522,7 @@ fn http_limits(config: &Config) -> lictor_http::Limits {
 /// Where archives are kept until they have been checked, and how large they may be.
 fn archives(config: &Config, id: NodeId) -> Archives {
     let command_bytes_max = lictor_node::Config::new(id, "", config.advertise, 0).command_bytes_max;
-    Archives::new(
-        config.data_dir.clone(),
-        config.snapshots,
-        command_bytes_max,
-    )
+    Archives::new(config.data_dir.clone(), config.snapshots, command_bytes_max)
 }
 
 fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
