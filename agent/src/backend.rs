@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lictor_catalog::{
-    Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+    Action, Execute, Found, NodeCoordinate, Outcome, Query, Session, SessionId, Target, TxnError, TxnOp,
+    TxnResult,
 };
 use lictor_http::{
-    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef,
+    Archive, Backend, DatacenterCoordinates, Executed, Failure, RaftServer, ReadOptions, Reading, ServerRef,
     ServersHealth, UserEvent, WriteOptions,
 };
 
 use crate::coordinates::CoordinateUpdates;
+use crate::failover;
 use crate::local::Local;
 use crate::rpc::caller::Caller;
 use crate::rpc::wire::Question;
@@ -34,20 +36,42 @@ impl ServerBackend {
     fn far<'a>(&self, wanted: Option<&'a str>) -> Option<&'a str> {
         wanted.filter(|wanted| !wanted.is_empty() && !wanted.eq_ignore_ascii_case(&self.local.datacenter))
     }
+
+    /// What a prepared query finds in other data centers, as nothing was found here.
+    async fn execute_elsewhere(&self, here: Executed, execute: &Execute, options: &ReadOptions) -> Executed {
+        let others = self.local.datacenters().into_iter();
+        let others: Vec<String> = others.filter(|other| self.far(Some(other)).is_some()).collect();
+        let query = Arc::new(failover::for_others(&here.execution.query));
+        let ask = |datacenter: String| {
+            let execute = Execute {
+                target: Target::Ready(Arc::clone(&query)),
+                // Distances mean nothing across data centers.
+                near: String::new(),
+                ..execute.clone()
+            };
+            let question = Question::ExecuteQuery {
+                execute: Box::new(execute),
+                options: options.clone(),
+            };
+            async move {
+                let reading: Reading<Option<Executed>> = self.others.ask(Some(&datacenter), question).await?;
+                Ok(reading.value)
+            }
+        };
+        failover::elsewhere(here, &others, ask).await
+    }
 }
 
 #[async_trait]
 impl Backend for ServerBackend {
     async fn read(&self, query: Query, mut options: ReadOptions) -> Result<Reading<Found>, Failure> {
-        let wanted = options.datacenter.take();
-        match self.far(wanted.as_deref()) {
-            Some(far) => {
-                let question = Question::Read { query, options };
-                // Boxed: thousands may wait for changes here, and none of them needs room for what others ask elsewhere.
-                Box::pin(self.others.ask(Some(far), question)).await
-            }
-            None => self.server.read(query, options).await,
-        }
+        let Some(far) = self.far(options.datacenter.as_deref()).map(str::to_owned) else {
+            return self.server.read(&query, &options).await;
+        };
+        options.datacenter = None;
+        let question = Question::Read { query, options };
+        // Boxed: thousands may wait for changes here, and none of them needs room for what others ask elsewhere.
+        Box::pin(self.others.ask(Some(&far), question)).await
     }
 
     async fn read_txn(
@@ -91,6 +115,40 @@ impl Backend for ServerBackend {
             }
             None => self.server.renew_session(session).await,
         }
+    }
+
+    async fn execute_query(
+        &self,
+        execute: Execute,
+        mut options: ReadOptions,
+    ) -> Result<Reading<Option<Executed>>, Failure> {
+        let wanted = options.datacenter.take();
+        if let Some(far) = self.far(wanted.as_deref()) {
+            let execute = Box::new(execute);
+            let question = Question::ExecuteQuery { execute, options };
+            return self.others.ask(Some(far), question).await;
+        }
+        let reading = self.server.execute_query(&execute, options.mode).await?;
+        let here = |execution| Executed {
+            datacenter: self.local.datacenter.clone(),
+            failovers: 0,
+            execution,
+        };
+        let executed = match reading.value.map(here) {
+            // What comes from another data center goes no further.
+            Some(here)
+                if here.execution.instances.is_empty() && matches!(execute.target, Target::Named(_)) =>
+            {
+                Some(self.execute_elsewhere(here, &execute, &options).await)
+            }
+            other => other,
+        };
+        Ok(Reading {
+            index: reading.index,
+            known_leader: reading.known_leader,
+            last_contact: reading.last_contact,
+            value: executed,
+        })
     }
 
     async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lictor_catalog::{
-    Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+    Action, Execute, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_http::{
-    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadOptions, Reading, ServerRef,
+    Archive, Backend, DatacenterCoordinates, Executed, Failure, RaftServer, ReadOptions, Reading, ServerRef,
     ServersHealth, UserEvent, WriteOptions,
 };
 
@@ -53,6 +53,17 @@ impl Backend for ClientBackend {
     ) -> Result<Option<Arc<Session>>, Failure> {
         let datacenter = options.datacenter.take();
         let question = Question::RenewSession { session, options };
+        self.servers.ask(datacenter.as_deref(), question).await
+    }
+
+    async fn execute_query(
+        &self,
+        execute: Execute,
+        mut options: ReadOptions,
+    ) -> Result<Reading<Option<Executed>>, Failure> {
+        let datacenter = options.datacenter.take();
+        let execute = Box::new(execute);
+        let question = Question::ExecuteQuery { execute, options };
         self.servers.ask(datacenter.as_deref(), question).await
     }
 

@@ -7,8 +7,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lictor_catalog::{Execute, Target};
 use lictor_dns::{
-    Ask, Config as Settings, Failure, Freshness, Handle, Listener, Reading, Server, Snapshot, Source,
+    Ask, Config as Settings, Execution, Failure, Freshness, Handle, Listener, Reading, Server, Snapshot,
+    Source,
 };
 use lictor_gossip::MemberState;
 use lictor_http::{self as http, Backend, ReadMode, ReadOptions};
@@ -163,30 +165,71 @@ impl Source for AgentSource {
 
     async fn find(&self, ask: Ask) -> Result<Reading, Failure> {
         let options = ReadOptions {
-            mode: match ask.freshness {
-                Freshness::Stale { max } => ReadMode::Stale {
-                    max: Some(max).filter(|max| *max < Duration::MAX),
-                },
-                Freshness::Leader => ReadMode::Default,
-            },
+            mode: mode(ask.freshness),
             min_index: ask.after,
             wait: ask.wait,
             datacenter: ask.datacenter.clone(),
             token: None,
         };
         let reading = self.backend.read(ask.query, options).await;
-        let reading = reading.map_err(|failure| match (failure, ask.datacenter) {
-            // If it is known, it is only that nobody there can be reached.
-            (http::Failure::NoPathToDatacenter, Some(name)) if !self.has_datacenter(&name) => {
-                Failure::NoSuchDatacenter(name)
-            }
-            (failure, _) => Failure::Unavailable(failure.to_string()),
-        })?;
+        let reading = reading.map_err(|failure| self.failure(failure, ask.datacenter))?;
         Ok(Reading {
             index: reading.index,
             age: reading.last_contact,
             found: Arc::new(reading.value),
         })
+    }
+
+    async fn execute(&self, execute: lictor_dns::Execute) -> Result<Option<Execution>, Failure> {
+        let options = ReadOptions {
+            mode: mode(execute.freshness),
+            datacenter: execute.datacenter.clone(),
+            ..ReadOptions::default()
+        };
+        let query = Execute {
+            target: Target::Named(execute.name),
+            near: String::new(),
+            agent: self.local.node_name.clone(),
+            client: Some(execute.client),
+            connect: false,
+            limit: execute.limit,
+            // What is not in order is shuffled where it is answered.
+            seed: 0,
+        };
+        let reading = self.backend.execute_query(query, options).await;
+        let reading = reading.map_err(|failure| self.failure(failure, execute.datacenter))?;
+        Ok(reading.value.map(|executed| {
+            let def = &executed.execution.query.def;
+            Execution {
+                service: def.service.service.to_string(),
+                ttl: def.ttl,
+                datacenter: executed.datacenter,
+                instances: executed.execution.instances,
+                ordered: executed.execution.ordered,
+            }
+        }))
+    }
+}
+
+impl AgentSource {
+    /// How DNS says that others do not answer. `datacenter`: who was asked.
+    fn failure(&self, failure: http::Failure, datacenter: Option<String>) -> Failure {
+        match (failure, datacenter) {
+            // If it is known, it is only that nobody there can be reached.
+            (http::Failure::NoPathToDatacenter, Some(name)) if !self.has_datacenter(&name) => {
+                Failure::NoSuchDatacenter(name)
+            }
+            (failure, _) => Failure::Unavailable(failure.to_string()),
+        }
+    }
+}
+
+fn mode(freshness: Freshness) -> ReadMode {
+    match freshness {
+        Freshness::Stale { max } => ReadMode::Stale {
+            max: Some(max).filter(|max| *max < Duration::MAX),
+        },
+        Freshness::Leader => ReadMode::Default,
     }
 }
 

@@ -18,6 +18,7 @@
 //! - `recovery`: `peers.json`, for a cluster that has lost its quorum;
 //! - `coordinates`: updates of where nodes are, gathered;
 //! - `dns`: DNS, from the view or through the same backend as the API;
+//! - `failover`: where prepared queries look that find nothing here;
 //! - `ending`: how it leaves or stops;
 //! - `host`: the machine that it runs on; `metrics`: what is counted and shown of the agent; `open_files`: how many there may be;
 //! - `logging`, `signals`: what their names say.
@@ -34,6 +35,7 @@ pub mod config;
 mod coordinates;
 mod dns;
 mod ending;
+mod failover;
 mod gossip;
 mod handle;
 mod host;

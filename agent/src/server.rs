@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lictor_catalog::{Action, Found, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult};
+use lictor_catalog::{
+    Action, Execute, Execution, Found, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+};
 use lictor_http::{
     Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerHealth, ServerRef, ServersHealth,
 };
@@ -38,8 +40,8 @@ pub(crate) struct Freshness {
 }
 
 impl Server {
-    /// See [`lictor_http::Backend::read`].
-    pub(crate) async fn read(&self, query: Query, options: ReadOptions) -> Result<Reading<Found>, Failure> {
+    /// See [`lictor_http::Backend::read`]. Borrows what is asked, so that those who wait hold it once.
+    pub(crate) async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reading<Found>, Failure> {
         self.counts.requests.increment();
         self.counts.queries.increment();
         let Freshness {
@@ -47,15 +49,13 @@ impl Server {
             last_contact,
         } = self.gate(options.mode).await?;
         if options.min_index > Index::ZERO {
-            let waiting = self
-                .view
-                .wait_for_change(&query, options.min_index, options.wait);
+            let waiting = self.view.wait_for_change(query, options.min_index, options.wait);
             waiting.await.map_err(|_| Failure::Busy {
                 limit: "blocking queries".into(),
                 retry_after: Duration::from_secs(1),
             })?;
         }
-        let (index, value) = self.view.state().query(&query);
+        let (index, value) = self.view.state().query(query);
         Ok(Reading {
             index,
             known_leader,
@@ -78,6 +78,28 @@ impl Server {
         } = self.gate(options.mode).await?;
         let state = self.view.state();
         let value = state.txn_read(&ops);
+        Ok(Reading {
+            index: state.index(),
+            known_leader,
+            last_contact,
+            value,
+        })
+    }
+
+    /// Carries a prepared query out; `None` if there is none of this name. See [`lictor_http::Backend::execute_query`].
+    pub(crate) async fn execute_query(
+        &self,
+        execute: &Execute,
+        mode: ReadMode,
+    ) -> Result<Reading<Option<Execution>>, Failure> {
+        self.counts.requests.increment();
+        self.counts.queries.increment();
+        let Freshness {
+            known_leader,
+            last_contact,
+        } = self.gate(mode).await?;
+        let state = self.view.state();
+        let value = state.execute(execute).map_err(Failure::Refused)?;
         Ok(Reading {
             index: state.index(),
             known_leader,
@@ -219,7 +241,8 @@ impl Server {
             }
         };
         if let Some(mode) = wanted {
-            match self.handle.request(Request::Read(mode)).await {
+            // Boxed: most reads need no permission, and those who wait for a change would keep room for this all the while.
+            match Box::pin(self.handle.request(Request::Read(mode))).await {
                 Answer::Readable { .. } => {}
                 Answer::Failed(error) => return Err(self.failure(error)),
                 Answer::Written { .. } | Answer::Transferred | Answer::Operator(_) | Answer::Renewed(_) => {
@@ -375,7 +398,7 @@ mod tests {
                 .await
                 .unwrap_err();
             let read = backend
-                .read(Query::KvGet("a".into()), ReadOptions::default())
+                .read(&Query::KvGet("a".into()), &ReadOptions::default())
                 .await
                 .unwrap_err();
             [write, read]

@@ -23,7 +23,7 @@ use crate::server::Limits;
 use crate::this_agent::ThisAgent;
 use crate::{
     acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator,
-    session, snapshot, status, txn,
+    prepared, session, snapshot, status, txn,
 };
 
 /// What can be set about the API.
@@ -162,6 +162,11 @@ impl Api {
         Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
     }
 
+    /// A number that decides about something.
+    pub(crate) fn draw(&self) -> u64 {
+        self.rng().next_u64()
+    }
+
     fn rng(&self) -> MutexGuard<'_, Rng> {
         // The generator is sound after any of its steps, so a poisoned lock means nothing.
         self.rng.lock().unwrap_or_else(PoisonError::into_inner)
@@ -195,7 +200,7 @@ impl Api {
             let text = Content::Text(format!("method {method} not allowed").into());
             let close = has_large_body(conn.request_headers());
             return Reply {
-                allow: Some(route.allow),
+                allow: Some(route.allow_of_others()),
                 close,
                 ..Reply::new(Status::MethodNotAllowed, text)
             };
@@ -238,6 +243,10 @@ impl Api {
             Endpoint::SessionInfo => session::info(&mut request).await,
             Endpoint::SessionNode => session::node(&mut request).await,
             Endpoint::SessionList => session::list(&mut request).await,
+            Endpoint::Queries => prepared::general(&mut request).await,
+            Endpoint::Query => prepared::specific(&mut request).await,
+            Endpoint::QueryExecute => prepared::execute(&mut request).await,
+            Endpoint::QueryExplain => prepared::explain(&mut request).await,
             Endpoint::EventFire => event::fire(&mut request).await,
             Endpoint::EventList => event::list(&mut request).await,
             Endpoint::Snapshot => snapshot::snapshot(&mut request).await,

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lictor_catalog::{
-    Action, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
+    Action, Execute, Found, NodeCoordinate, Outcome, Query, Session, SessionId, TxnError, TxnOp, TxnResult,
 };
 use lictor_machine::Index;
 use serde::{Deserialize, Serialize};
 
 use crate::coordinate::DatacenterCoordinates;
 use crate::event_log::UserEvent;
+use crate::prepared::Executed;
 use crate::servers::{RaftServer, ServerRef, ServersHealth};
 use crate::snapshot::Archive;
 use crate::text::errors;
@@ -44,6 +45,14 @@ pub trait Backend: Send + Sync + 'static {
         session: SessionId,
         options: WriteOptions,
     ) -> Result<Option<Arc<Session>>, Failure>;
+
+    /// Carries a prepared query out, if need be in other data centers too; `None` if there is none of this name. Never waits for a
+    /// change.
+    async fn execute_query(
+        &self,
+        execute: Execute,
+        options: ReadOptions,
+    ) -> Result<Reading<Option<Executed>>, Failure>;
 
     /// The address of the leader's servers' plane; `None` while there is no known leader. `datacenter`: another one
     /// than the agent's own.

@@ -49,6 +49,14 @@ pub(crate) enum Endpoint {
     SessionNode,
     /// `/v1/session/list`
     SessionList,
+    /// `/v1/query`
+    Queries,
+    /// `/v1/query/ID`
+    Query,
+    /// `/v1/query/NAME/execute`
+    QueryExecute,
+    /// `/v1/query/NAME/explain`
+    QueryExplain,
     /// `/v1/event/fire/NAME`
     EventFire,
     /// `/v1/event/list`
@@ -173,6 +181,8 @@ pub(crate) enum Endpoint {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) pattern: &'static str,
+    /// What the path must end with, if the pattern owns all below it; not part of what it is asked for. Empty: with anything.
+    pub(crate) ending: &'static str,
     pub(crate) endpoint: Endpoint,
     pub(crate) methods: &'static [Method],
     /// The same methods as the `Allow` header gives them.
@@ -198,10 +208,27 @@ impl Route {
     const fn new(pattern: &'static str, endpoint: Endpoint, (methods, allow): Methods) -> Self {
         Self {
             pattern,
+            ending: "",
             endpoint,
             methods,
             allow,
         }
+    }
+
+    const fn ending(self, ending: &'static str) -> Self {
+        Self { ending, ..self }
+    }
+
+    /// The `Allow` header for a method that the path does not take. Prepared queries do not name `OPTIONS` there, for historical reasons.
+    pub(crate) fn allow_of_others(&self) -> &'static str {
+        let prepared = matches!(
+            self.endpoint,
+            Endpoint::Query | Endpoint::QueryExecute | Endpoint::QueryExplain
+        );
+        if prepared {
+            return self.allow.trim_start_matches("OPTIONS,");
+        }
+        self.allow
     }
 }
 
@@ -224,6 +251,10 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::new("/v1/session/info/", Endpoint::SessionInfo, GET),
     Route::new("/v1/session/node/", Endpoint::SessionNode, GET),
     Route::new("/v1/session/list", Endpoint::SessionList, GET),
+    Route::new("/v1/query", Endpoint::Queries, GET_POST),
+    Route::new("/v1/query/", Endpoint::QueryExecute, GET).ending("/execute"),
+    Route::new("/v1/query/", Endpoint::QueryExplain, GET).ending("/explain"),
+    Route::new("/v1/query/", Endpoint::Query, GET_PUT_DELETE),
     Route::new("/v1/event/fire/", Endpoint::EventFire, PUT),
     Route::new("/v1/event/list", Endpoint::EventList, GET),
     Route::new("/v1/snapshot", Endpoint::Snapshot, GET_PUT),
@@ -375,11 +406,21 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
     for route in ROUTES {
         let pattern = route.pattern.as_bytes();
         let subtree = pattern.ends_with(b"/");
-        if subtree && path.starts_with(pattern) {
-            let rest = match path {
+        if subtree && path.starts_with(pattern) && path.ends_with(route.ending.as_bytes()) {
+            let mut rest = match path {
                 Cow::Borrowed(path) => Cow::Borrowed(&path[pattern.len()..]),
                 Cow::Owned(mut path) => Cow::Owned(path.split_off(pattern.len())),
             };
+            // The slash may be the pattern's own; then there is nothing to take off.
+            if let Some(end) = rest.len().checked_sub(route.ending.len()) {
+                rest = match rest {
+                    Cow::Borrowed(rest) => Cow::Borrowed(&rest[..end]),
+                    Cow::Owned(mut rest) => {
+                        rest.truncate(end);
+                        Cow::Owned(rest)
+                    }
+                };
+            }
             return Routed::Endpoint(route, rest);
         }
         if *path == *pattern {
@@ -540,7 +581,7 @@ mod tests {
             } else {
                 ""
             };
-            let path = format!("{}{argument}", expected.pattern);
+            let path = format!("{}{argument}{}", expected.pattern, expected.ending);
             let Routed::Endpoint(found, rest) = route(&path, false) else {
                 panic!("{path}")
             };
@@ -563,6 +604,11 @@ mod tests {
             ("/v1/connect/intentions/match", Endpoint::IntentionMatch, ""),
             ("/v1/connect/intentions/x", Endpoint::Intention, "x"),
             ("/v1/connect/intentions", Endpoint::Intentions, ""),
+            ("/v1/query/a/b/execute", Endpoint::QueryExecute, "a/b"),
+            ("/v1/query/a%2Fexplain", Endpoint::QueryExplain, "a"),
+            ("/v1/query/execute", Endpoint::QueryExecute, "execute"),
+            ("/v1/query/execute/", Endpoint::Query, "execute/"),
+            ("/v1/query/", Endpoint::Query, ""),
             ("/v1/config", Endpoint::SetConfig, ""),
             ("/v1/config/", Endpoint::Config, ""),
         ] {

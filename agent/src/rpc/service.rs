@@ -156,6 +156,10 @@ impl Service {
                 options.datacenter = None;
                 answer(backend.renew_session(session, options).await)
             }
+            Question::ExecuteQuery { execute, mut options } => {
+                options.datacenter = None;
+                answer(backend.execute_query(*execute, options).await)
+            }
             Question::Archive(question) => self.pass_archive(question).await,
             Question::ServersHealth { mut options } => {
                 options.datacenter = None;

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use futures_lite::io::Cursor;
 use futures_lite::{AsyncReadExt as _, FutureExt as _};
 use lictor_catalog::{
-    Action, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, Session,
-    SessionId, TxnError, TxnOp, TxnResult,
+    Action, Execute, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, Session,
+    SessionId, Target, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
-    Archive, Backend, DatacenterCoordinates, Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerRef,
+    Archive, Backend, DatacenterCoordinates, Executed, Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerRef,
     ServersHealth, UserEvent, WriteOptions,
 };
 use lictor_machine::{Index, NodeId};
@@ -157,6 +157,18 @@ impl Backend for Fake {
 
     async fn renew_session(&self, _: SessionId, _: WriteOptions) -> Result<Option<Arc<Session>>, Failure> {
         self.act().await.map(|_| None)
+    }
+
+    async fn execute_query(
+        &self,
+        execute: Execute,
+        options: ReadOptions,
+    ) -> Result<Reading<Option<Executed>>, Failure> {
+        let Target::Named(name) = execute.target else {
+            panic!("not a name: {execute:?}")
+        };
+        self.seen.lock().unwrap().push((Query::Resolve(name), options));
+        self.act().await.map(|_| reading(None))
     }
 
     async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use lictor_catalog::{
-    Action, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Query, SessionId, TxnError, TxnOp,
-    TxnResult,
+    Action, Execute, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Query, SessionId,
+    TxnError, TxnOp, TxnResult,
 };
 use lictor_http::{Failure, ReadMode, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
 use lictor_machine::{Index, NodeId};
@@ -101,6 +101,13 @@ pub enum Question {
         /// How.
         options: WriteOptions,
     },
+    /// Answered with a `Reading<Option<Executed>>`.
+    ExecuteQuery {
+        /// Which prepared query.
+        execute: Box<Execute>,
+        /// How to read.
+        options: ReadOptions,
+    },
 }
 
 impl Question {
@@ -127,6 +134,7 @@ impl Question {
             | Self::UpdateCoordinate { .. }
             | Self::RaftServers { .. }
             | Self::ServersHealth { .. }
+            | Self::ExecuteQuery { .. }
             | Self::RenewSession { .. } => true,
             // What has an idempotency key is carried out once, however often it is asked for.
             Self::Write { action, .. } => matches!(action, Action::Once(_)),
@@ -143,6 +151,7 @@ impl Question {
             Self::Read { options, .. } => fresh(options) && options.min_index == Index::ZERO,
             Self::ReadTxn { options, .. }
             | Self::RaftServers { options }
+            | Self::ExecuteQuery { options, .. }
             | Self::ServersHealth { options } => fresh(options),
             Self::Archive(_)
             | Self::Ping
@@ -173,6 +182,7 @@ impl Question {
             | Self::RaftServers { .. }
             | Self::RemoveRaftServer { .. }
             | Self::ServersHealth { .. }
+            | Self::ExecuteQuery { .. }
             | Self::RenewSession { .. } => Duration::ZERO,
         }
     }
@@ -193,6 +203,7 @@ impl Question {
                 Self::Write { action, .. } => action_bytes(action),
                 Self::ReadTxn { ops, .. } => ops.iter().map(op_bytes).sum(),
                 Self::FireEvent { event, .. } => event.payload.len(),
+                Self::ExecuteQuery { execute, .. } => execute.size(),
                 Self::Ping
                 | Self::Read { .. }
                 | Self::Leader

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::command::{Action, Found};
 use crate::discovery::CatalogChange;
+use crate::prepared::Execute;
 
 impl Action {
     /// How many bytes it takes on the wire. Looks at all of it, but copies nothing.
@@ -14,6 +15,13 @@ impl Action {
 }
 
 impl CatalogChange {
+    /// How many bytes it takes on the wire. Looks at all of it, but copies nothing.
+    pub fn size(&self) -> usize {
+        size(self)
+    }
+}
+
+impl Execute {
     /// How many bytes it takes on the wire. Looks at all of it, but copies nothing.
     pub fn size(&self) -> usize {
         size(self)

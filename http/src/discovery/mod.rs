@@ -251,7 +251,7 @@ fn node_meta(request: &Request<'_>) -> BTreeMap<String, String> {
 }
 
 /// In the word that clients know.
-const fn consistency(mode: ReadMode) -> &'static str {
+pub(crate) const fn consistency(mode: ReadMode) -> &'static str {
     match mode {
         ReadMode::Default => "leader",
         ReadMode::Consistent => "consistent",

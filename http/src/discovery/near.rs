@@ -22,7 +22,7 @@ impl Distances {
         let origin = *places.get(&center)?;
         let mut by_node: HashMap<String, f64> = places
             .into_iter()
-            .map(|(node, place)| (node, round_trip(&origin, &place)))
+            .map(|(node, place)| (node, origin.round_trip(&place)))
             .collect();
         by_node.insert(center, f64::NEG_INFINITY);
         Some(Self { by_node })
@@ -53,14 +53,6 @@ impl Ord for Distance {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)
     }
-}
-
-/// The estimated round-trip time in seconds (Dabek et al., with the adjustment of Lee et al.).
-fn round_trip(a: &Coordinate, b: &Coordinate) -> f64 {
-    let squares = a.vector().iter().zip(b.vector()).map(|(a, b)| (a - b) * (a - b));
-    let raw = squares.sum::<f64>().sqrt() + a.height() + b.height();
-    let adjusted = raw + a.adjustment() + b.adjustment();
-    if adjusted > 0.0 { adjusted } else { raw }
 }
 
 #[cfg(test)]
@@ -104,6 +96,6 @@ mod tests {
     fn an_adjustment_never_makes_a_distance_negative() {
         let a = entry("a", "", 0.0, 0.0, -5.0).update.coordinate;
         let b = entry("b", "", 3.0, 1.0, 0.0).update.coordinate;
-        assert!((round_trip(&a, &b) - 4.0).abs() < 1e-9);
+        assert!((a.round_trip(&b) - 4.0).abs() < 1e-9);
     }
 }

@@ -288,6 +288,35 @@ impl Serialize for InstanceView<'_> {
     }
 }
 
+/// The same, with `null` where there are no tags or checks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BareInstanceView<'a> {
+    node: NodeView<'a>,
+    instance: &'a Instance,
+}
+
+impl<'a> BareInstanceView<'a> {
+    pub(crate) fn new(instance: &'a Instance, datacenter: &'a str) -> Self {
+        let node = NodeView {
+            node: &instance.node,
+            datacenter,
+        };
+        Self { node, instance }
+    }
+}
+
+impl Serialize for BareInstanceView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let checks = &self.instance.checks;
+        let some = (!checks.is_empty()).then_some(Array(|| checks.iter().map(|check| BareCheckView(check))));
+        let mut view = serializer.serialize_struct("CheckServiceNode", 3)?;
+        view.serialize_field("Node", &self.node)?;
+        view.serialize_field("Service", &BareServiceView(&self.instance.service))?;
+        view.serialize_field("Checks", &some)?;
+        view.end()
+    }
+}
+
 /// How a check is done, as far as that was told.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "PascalCase")]

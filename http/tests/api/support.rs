@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use event_listener::Event;
 use futures_lite::{AsyncReadExt as _, FutureExt as _, Stream, StreamExt as _};
 use lictor_catalog::{
-    Action, Changes, Command, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, Session, SessionId,
-    State, TxnError, TxnOp, TxnResult,
+    Action, Changes, Command, Execute, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, Session,
+    SessionId, State, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
 use lictor_http::{
-    About, Api, Archive, Backend, Config, DatacenterCoordinates, EventLog, Failure, Host, Limits, Listener,
-    LocalService, LogReaders, Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef,
+    About, Api, Archive, Backend, Config, DatacenterCoordinates, EventLog, Executed, Failure, Host, Limits,
+    Listener, LocalService, LogReaders, Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef,
     ServersHealth, Settings, ThisAgent, UserEvent, WriteOptions,
 };
 use lictor_local::LocalView;
@@ -43,6 +43,8 @@ pub(crate) struct Memory {
     pub(crate) restored: Mutex<Option<Vec<u8>>>,
     /// What the last read asked for.
     pub(crate) last_read: Mutex<Option<ReadOptions>>,
+    /// The prepared query that was carried out last.
+    pub(crate) last_execute: Mutex<Option<Execute>>,
     /// What the last write asked for.
     pub(crate) last_write: Mutex<Option<WriteOptions>>,
     /// The user events that arrived.
@@ -255,6 +257,24 @@ impl Backend for Memory {
         *self.last_write.lock().unwrap() = Some(options);
         self.check()?;
         Ok(self.state.lock().unwrap().session(session).cloned())
+    }
+
+    async fn execute_query(
+        &self,
+        execute: Execute,
+        options: ReadOptions,
+    ) -> Result<Reading<Option<Executed>>, Failure> {
+        self.check()?;
+        Self::check_datacenter(options.datacenter.as_deref())?;
+        *self.last_read.lock().unwrap() = Some(options);
+        let executed = self.state.lock().unwrap().execute(&execute);
+        *self.last_execute.lock().unwrap() = Some(execute);
+        let executed = executed.map_err(Failure::Refused)?.map(|execution| Executed {
+            datacenter: "dc1".to_owned(),
+            failovers: 0,
+            execution,
+        });
+        Ok(Self::reading(Index(7), executed))
     }
 
     async fn leader(&self, datacenter: Option<&str>) -> Result<Option<SocketAddr>, Failure> {
