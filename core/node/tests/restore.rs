@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{StateJob, World, n, set};
 use lictor_catalog::{
-    Action, Changes, Command, Cursor, Outcome, RestoreId, RestoreStep, State, encode_chunk,
+    Action, Changes, Command, Cursor, KvWrite, NodeDef, Outcome, Registration, RestoreId, RestoreStep,
+    SessionDef, SessionId, SessionRef, State, encode_chunk,
 };
 use lictor_machine::{Index, NodeId, Token, UnixMillis};
 use lictor_node::{Answer, Config, Event, Progress, Request, RestoreError, Restoring};
@@ -412,7 +413,7 @@ fn deleted_keys_are_forgotten_in_time_also_in_a_state_from_far_ahead() {
     let mut operator = Operator::new(&world, leader, 1, Archive::of("key", 500));
     operator.finish(&mut world);
     assert!(world.seats[&leader].node.state().revision() > Index(500));
-    let delete = Action::Kv(lictor_catalog::KvWrite::Delete("key-007".into()));
+    let delete = Action::Kv(KvWrite::Delete("key-007".into()));
     world.request(leader, Request::Write(delete));
     world.run(Duration::from_secs(10));
     let has_any = |world: &World| {
@@ -443,4 +444,79 @@ fn the_answer_to_a_step_is_that_of_a_write() {
         ),
         "{answer:?}"
     );
+}
+
+/// What became of a change.
+fn written(world: &mut World, at: NodeId, action: Action) -> Outcome {
+    let token = world.request(at, Request::Write(action));
+    world.run(Duration::from_millis(500));
+    match world.answer(at, token) {
+        Some(Answer::Written { outcome, .. }) => outcome.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn session(id: u128, ttl: Duration) -> Action {
+    Action::CreateSession(Box::new(SessionDef {
+        id: SessionId(id),
+        node: "n".into(),
+        ttl,
+        ..SessionDef::default()
+    }))
+}
+
+fn lock(id: u128) -> Action {
+    let pair = common::pair("lock", "");
+    Action::Kv(KvWrite::Lock(pair, SessionRef(SessionId(id).to_string())))
+}
+
+#[test]
+fn sessions_and_locks_are_those_of_the_archive_and_their_time_begins_anew() {
+    let (mut world, leader) = World::founded(as_usual);
+    let registration = Registration {
+        node: NodeDef {
+            name: "n".into(),
+            address: "1.1.1.1".into(),
+            ..NodeDef::default()
+        },
+        ..Registration::default()
+    };
+    let ttl = Duration::from_secs(10);
+    for action in [
+        Action::Register(Box::new(registration)),
+        session(1, ttl),
+        session(2, Duration::ZERO),
+        lock(1),
+    ] {
+        let outcome = written(&mut world, leader, action);
+        assert!(
+            matches!(outcome, Outcome::Done(true) | Outcome::Session(_)),
+            "{outcome:?}"
+        );
+    }
+    let archive = Archive::of_state(world.seats[&leader].node.state());
+    // It has lived for a while when the archive is restored, and is told nothing of that.
+    world.run(Duration::from_secs(12));
+    written(&mut world, leader, Action::EndSessions(vec![SessionId(2)]));
+    let mut operator = Operator::new(&world, leader, 1, archive);
+    operator.finish(&mut world);
+    let lives = |world: &World, id: u128| {
+        let states = world.seats.values().map(|seat| seat.node.state());
+        let lives: Vec<bool> = states
+            .map(|state| state.session(SessionId(id)).is_some())
+            .collect();
+        assert!(lives.iter().all(|all| *all == lives[0]), "{lives:?}");
+        lives[0]
+    };
+    assert!(lives(&world, 1) && lives(&world, 2));
+    assert_eq!(
+        written(&mut world, leader, lock(2)),
+        Outcome::Done(false),
+        "it is still held"
+    );
+    world.run(ttl + Duration::from_secs(8));
+    assert!(lives(&world, 1), "its time began anew");
+    world.run(ttl);
+    assert!(!lives(&world, 1) && lives(&world, 2));
+    assert!(world.agree());
 }
