@@ -8,6 +8,10 @@ use super::io::{Error, Event};
 use super::spec::{CheckMethod, Thresholds};
 use super::{Due, Local, folded};
 
+/// What is said of a check that was not told in time, if it never was told anything, or before what it was told last.
+const EXPIRED: &str = "TTL expired";
+const EXPIRED_AFTER: &str = "TTL expired (last output before timeout follows): ";
+
 /// How many results of the same kind came in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(super) struct Streak {
@@ -95,13 +99,14 @@ impl Local {
     /// A check was not told in time.
     pub(super) fn not_told(&mut self, id: &Text) {
         let Some(check) = self.checks.get(id) else { return };
-        let last = &check.shown.def.output;
-        let output = if last.is_empty() {
-            "TTL expired".to_owned()
+        let last = &*check.shown.def.output;
+        let output = if last.is_empty() || last == EXPIRED {
+            EXPIRED.to_owned()
         } else {
+            // After a restart it may have expired before.
+            let last = last.strip_prefix(EXPIRED_AFTER).unwrap_or(last);
             let limit = self.output_limit(check.shown.spec.output_max);
-            let last = head(last, limit);
-            format!("TTL expired (last output before timeout follows): {last}")
+            format!("{EXPIRED_AFTER}{}", head(last, limit))
         };
         self.set_status(id, Status::Critical, output.into());
     }

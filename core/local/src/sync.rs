@@ -312,7 +312,9 @@ impl Local {
                 return;
             }
             Outcome::Refused(reason) => reason,
-            Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => "the answer is to another question".to_owned(),
+            Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => {
+                "the answer is to another question".to_owned()
+            }
         };
         let changes = batch.changes;
         if changes > 1 {

@@ -432,3 +432,21 @@ fn a_rolling_restart_turns_nothing_critical_for_any_reader() {
         catalog = desk.catalog;
     }
 }
+
+#[test]
+fn a_check_that_expires_again_after_a_restart_says_the_same() {
+    let mut desk = Desk::new();
+    desk.register(service("web", vec![ttl("", 60)]));
+    desk.register(service("db", vec![ttl("", 60)]));
+    desk.tell("service:web", Passing, "fine").unwrap();
+    for _ in 0..3 {
+        desk.run(150 * SECOND);
+        assert_eq!(desk.status("service:web"), Critical);
+        assert_eq!(
+            desk.output("service:web"),
+            "TTL expired (last output before timeout follows): fine"
+        );
+        assert_eq!(desk.output("service:db"), "TTL expired");
+        desk = desk.restart(SECOND, Definitions::default());
+    }
+}
