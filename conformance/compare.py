@@ -121,6 +121,12 @@ class Server:
         target = re.sub(r"\{modify:([^}]*)\}", modify, target)
         target = re.sub(r"\{index:([^}]*)\}", index, target)
 
+        def prepared(match):
+            found = json.loads(self.exchange("GET", "/v1/query")[2])
+            return next(query["ID"] for query in found if query["Name"] == match[1])
+
+        target = re.sub(r"\{prepared:([^}]*)\}", prepared, target)
+
         def content_hash(match):
             return self.exchange("GET", f"/v1/agent/service/{match[1]}")[1]["X-Consul-Contenthash"]
 

@@ -10,6 +10,7 @@ import json
 
 from discovery import DISCOVERY
 from local import LOCAL
+from queries import PREPARED
 
 
 def b64(text):
@@ -556,5 +557,6 @@ CORPUS = {
     "events": EVENTS,
     "coordinates": COORDINATES,
     "nodes, services and checks": DISCOVERY,
+    "prepared queries": PREPARED,
     **LOCAL,
 }

@@ -423,7 +423,7 @@ pub(crate) fn route(raw: &str, unprintable: bool) -> Routed<'_> {
             }
             return Routed::Endpoint(route, rest);
         }
-        if *path == *pattern {
+        if *path == *pattern && route.ending.is_empty() {
             return Routed::Endpoint(route, Cow::Borrowed(b""));
         }
         if pattern.strip_suffix(b"/") == Some(&*path) {

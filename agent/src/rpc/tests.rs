@@ -433,7 +433,7 @@ async fn write(caller: &Caller) -> Result<Outcome, Failure> {
 #[test]
 fn every_question_gets_its_answer() {
     run(async {
-        let answers = vec![Does::Answers("a"); 11];
+        let answers = vec![Does::Answers("a"); 12];
         let backend = Fake::new(&answers);
         *backend.leader.lock().unwrap() = Some(address());
         let server = Agent::serving(1, "dc1", &backend);
@@ -489,8 +489,28 @@ fn every_question_gets_its_answer() {
         };
         let fired: Result<(), _> = caller.ask(None, fire).await;
         assert_eq!(fired, Ok(()));
-        assert_eq!(backend.asked(), 11);
+        let question = Question::ExecuteQuery {
+            execute: Box::new(execute("geo")),
+            options: ReadOptions::default(),
+        };
+        let executed: Reading<Option<Executed>> = caller.ask(None, question).await.unwrap();
+        assert_eq!(executed, reading(None));
+        let seen = backend.seen.lock().unwrap().pop().unwrap();
+        assert_eq!(seen.0, Query::Resolve("geo".to_owned()));
+        assert_eq!(backend.asked(), 12);
     });
+}
+
+fn execute(name: &str) -> Execute {
+    Execute {
+        target: Target::Named(name.to_owned()),
+        near: "_agent".to_owned(),
+        agent: "n1".to_owned(),
+        client: Some([10, 0, 0, 1].into()),
+        connect: false,
+        limit: 3,
+        seed: 7,
+    }
 }
 
 fn uuid() -> uuid::Uuid {
@@ -815,6 +835,17 @@ fn asks_and_answers_survive_the_way() {
         Question::RemoveRaftServer {
             server: ServerRef::Address("a:1".into()),
             options: WriteOptions::default(),
+        },
+        Question::ExecuteQuery {
+            execute: Box::new(execute("geo")),
+            options: ReadOptions::default(),
+        },
+        Question::ExecuteQuery {
+            execute: Box::new(Execute {
+                target: Target::Ready(Arc::default()),
+                ..execute("")
+            }),
+            options: ReadOptions::default(),
         },
     ] {
         let bytes = wire::encode_ask(Vec::new(), "dc1", &question);

@@ -15,6 +15,7 @@ mod mesh;
 mod metrics;
 mod monitor;
 mod operator;
+mod prepared;
 mod rules;
 mod running;
 mod services;
