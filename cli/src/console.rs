@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::mpsc::Sender;
 
 /// A command's surroundings.
 pub(crate) struct Console<'a> {
@@ -18,6 +19,8 @@ pub(crate) struct Console<'a> {
     pub(crate) directory: &'a Path,
     /// Makes an interruption from now on the way in which the command ends with success.
     pub(crate) succeed_on_interrupt: &'a dyn Fn(),
+    /// Makes SIGINT and SIGTERM from now on be said to the command, by their numbers, and end nothing.
+    pub(crate) hear_interrupts: &'a dyn Fn(Sender<i32>),
 }
 
 /// Why a command did not succeed.
@@ -157,6 +160,7 @@ pub(crate) mod testing {
             env: &env,
             directory,
             succeed_on_interrupt: &|| {},
+            hear_interrupts: &|_| {},
         };
         let code = crate::command::run(&argv, &mut console);
         Ran {

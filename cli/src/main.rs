@@ -4,6 +4,7 @@
 
 mod agent;
 mod catalog;
+mod child;
 mod client;
 mod command;
 mod console;
@@ -18,6 +19,7 @@ mod join;
 mod keygen;
 mod kv;
 mod leave;
+mod lock;
 mod maint;
 mod members;
 mod monitor;
@@ -35,6 +37,7 @@ mod version;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::Sender;
 
 use console::Console;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         env: &|name| std::env::var(name).ok(),
         directory: Path::new("."),
         succeed_on_interrupt: &succeed_on_interrupt,
+        hear_interrupts: &hear_interrupts,
     };
     ExitCode::from(command::run(&argv, &mut console))
 }
@@ -73,6 +77,20 @@ fn succeed_on_interrupt() {
         std::thread::spawn(move || {
             if signals.forever().next().is_some() {
                 std::process::exit(0);
+            }
+        });
+    }
+}
+
+/// From now on SIGINT and SIGTERM are sent to `hear`, for as long as somebody listens.
+fn hear_interrupts(hear: Sender<i32>) {
+    // Where that is not possible, they end the process as usual.
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) {
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if hear.send(signal).is_err() {
+                    return;
+                }
             }
         });
     }

@@ -23,6 +23,7 @@ fn config(line: &[&str]) -> Config {
         env: &|_| None,
         directory: std::path::Path::new("."),
         succeed_on_interrupt: &|| {},
+        hear_interrupts: &|_| {},
     };
     match load(&args, &mut console) {
         Ok((config, _)) => config,

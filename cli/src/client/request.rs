@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::io::Read;
+use std::time::Duration;
 
 use lictor_agent::config::system_error;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use ureq::http::request::Builder;
 use ureq::http::{Request, Response, StatusCode};
-use ureq::{Body, BodyReader, SendBody};
+use ureq::{AsSendBody, Body, BodyReader, SendBody};
 
 use super::Client;
 
@@ -41,6 +42,18 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
+/// The header that carries an answer's version.
+const INDEX: &str = "X-Consul-Index";
+
+/// How something is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+}
+
 /// Why a call failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum CallError {
@@ -67,7 +80,57 @@ impl fmt::Display for CallError {
     }
 }
 
+/// What a path says at one version.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// The version, to wait on for a newer one; 0 if the agent says none.
+    pub(crate) index: u64,
+    /// `None`: 404, there is no such thing.
+    pub(crate) body: Option<Vec<u8>>,
+}
+
 impl Client {
+    /// Reads `/v1/<path>` with its version. Fails if that takes longer than `limit`. A command's `-stale` does not count.
+    pub(crate) fn look(
+        &self,
+        path: &str,
+        query: Vec<(&str, &str)>,
+        limit: Duration,
+    ) -> Result<Look, CallError> {
+        let (answer, called) = self.send_within("GET", "Get", path, query, None, Some(limit))?;
+        let index = answer.headers().get(INDEX);
+        let index = index.and_then(|index| index.to_str().ok()?.parse().ok());
+        let (status, body) = self.whole(answer, &called)?;
+        let body = match status {
+            StatusCode::NOT_FOUND => None,
+            status => Some(accepted(status, body)?),
+        };
+        let index = index.unwrap_or(0);
+        Ok(Look { index, body })
+    }
+
+    /// Changes `/v1/<path>`, and returns what the agent says to that. Fails if that takes longer than `limit`; it may have happened then.
+    pub(crate) fn change(
+        &self,
+        method: Change,
+        path: &str,
+        query: Vec<(&str, &str)>,
+        body: &[u8],
+        limit: Duration,
+    ) -> Result<Vec<u8>, CallError> {
+        let (answer, called) = match method {
+            Change::Put => self.send_within("PUT", "Put", path, query, Some(body), Some(limit)),
+            Change::Delete => self.send_within("DELETE", "Delete", path, query, None, Some(limit)),
+        }?;
+        let (status, body) = self.whole(answer, &called)?;
+        accepted(status, body)
+    }
+
+    /// Whether reads of this command may be answered by any server.
+    pub(crate) fn stale(&self) -> bool {
+        self.stale
+    }
+
     /// Reads what `/v1/<path>` says. Keys in `query` without a value are written as `key=`.
     pub(crate) fn read<T: DeserializeOwned>(
         &self,
@@ -184,21 +247,47 @@ impl Client {
         query: Vec<(&'q str, &'q str)>,
         body: Option<&[u8]>,
     ) -> Result<(Response<Body>, String), CallError> {
+        self.send_within(method, verb, path, query, body, None)
+    }
+
+    /// The same, with a limit for all of it, the body of the answer included.
+    fn send_within<'q>(
+        &'q self,
+        method: &str,
+        verb: &str,
+        path: &str,
+        query: Vec<(&'q str, &'q str)>,
+        body: Option<&[u8]>,
+        limit: Option<Duration>,
+    ) -> Result<(Response<Body>, String), CallError> {
         let (request, called) = self.request(method, verb, path, query);
         let answer = match body {
             Some(body) => request
                 .body(body)
                 .map_err(ureq::Error::from)
-                .and_then(|request| self.agent.run(request)),
+                .and_then(|request| self.run(request, limit)),
             None => request
                 .body(())
                 .map_err(ureq::Error::from)
-                .and_then(|request| self.agent.run(request)),
+                .and_then(|request| self.run(request, limit)),
         };
         match answer {
             Ok(answer) => Ok((answer, called)),
             Err(error) => Err(self.no_answer(&called, &error)),
         }
+    }
+
+    fn run(
+        &self,
+        request: Request<impl AsSendBody>,
+        limit: Option<Duration>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_global(limit)
+            .build();
+        self.agent.run(request)
     }
 
     /// A request without its body, and what errors call it.
@@ -287,7 +376,8 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-fn is_true(answer: &[u8]) -> bool {
+/// Whether an answer is the truth value.
+pub(crate) fn is_true(answer: &[u8]) -> bool {
     answer.windows(4).any(|word| word == b"true")
 }
 
