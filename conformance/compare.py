@@ -66,6 +66,7 @@ INTENDED = [
     Intended(*local.UNKNOWN_SELECTOR, "", "filters are looked at before what they choose from"),
     Intended(*local.NO_JSON, "the words of JSON errors"),
     Intended(*local.ENTRY, "configuration entries"),
+    Intended("OPTIONS", "/v1/query/x/execute", "", "OPTIONS is about methods"),
 ]
 
 

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use futures_lite::io::Cursor;
 use futures_lite::{AsyncReadExt as _, FutureExt as _};
 use lictor_catalog::{
-    Action, Execute, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, Session,
-    SessionId, Target, TxnError, TxnOp, TxnResult,
+    Action, Execute, Found, KvEntry, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query,
+    Session, SessionId, Target, TxnError, TxnOp, TxnResult,
 };
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use lictor_http::{
-    Archive, Backend, DatacenterCoordinates, Executed, Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerRef,
-    ServersHealth, UserEvent, WriteOptions,
+    Archive, Backend, DatacenterCoordinates, Executed, Failure, RaftServer, ReadMode, ReadOptions, Reading,
+    ServerRef, ServersHealth, UserEvent, WriteOptions,
 };
 use lictor_machine::{Index, NodeId};
 use lictor_node::agent::{DATACENTER, Pool as CorePool, ROLE, SERVER};

@@ -39,7 +39,9 @@ fn create(site: &Site, body: &str) -> String {
 fn nodes(site: &Site, target: &str) -> Vec<String> {
     let found = json(&site.ask(&format!("GET /v1/query/{target}")));
     let nodes = found["Nodes"].as_array().unwrap().iter();
-    nodes.map(|node| node["Node"]["Node"].as_str().unwrap().to_owned()).collect()
+    nodes
+        .map(|node| node["Node"]["Node"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -73,7 +75,8 @@ fn a_query_has_its_members_in_their_order() {
          \"OnlyPassing\":false,\"IgnoreCheckIDs\":null,\"Near\":\"\",\"Tags\":[],\"NodeMeta\":{{}},\"ServiceMeta\":null,\
          \"Connect\":false}},\"DNS\":{{\"TTL\":\"\"}},\"CreateIndex\":4,\"ModifyIndex\":5}}]"
     );
-    site.ask("GET /v1/query?index=4&wait=20s").assert_text(200, &expected);
+    site.ask("GET /v1/query?index=4&wait=20s")
+        .assert_text(200, &expected);
     site.ask(&format!("DELETE /v1/query/{id}")).assert_text(200, "");
     let again = site.ask(&format!("DELETE /v1/query/{id}"));
     again.assert_text(500, &format!("Cannot modify non-existent prepared query: '{id}'"));
@@ -86,7 +89,10 @@ fn a_query_has_its_members_in_their_order() {
 #[test]
 fn what_a_query_finds() {
     let site = site();
-    create(&site, r#"{"Name":"q1","Service":{"Service":"web"},"DNS":{"TTL":"7s"}}"#);
+    create(
+        &site,
+        r#"{"Name":"q1","Service":{"Service":"web"},"DNS":{"TTL":"7s"}}"#,
+    );
     let found = site.ask("GET /v1/query/Q1/execute?index=1&passing");
     found.assert_text(
         200,
@@ -101,7 +107,10 @@ fn what_a_query_finds() {
     );
     assert_eq!(found.index(), 1);
     assert_eq!(found.header("X-Consul-Effective-Consistency"), Some("leader"));
-    assert_eq!((found.header("X-Cache"), found.header("X-Consul-Knownleader")), (None, Some("true")));
+    assert_eq!(
+        (found.header("X-Cache"), found.header("X-Consul-Knownleader")),
+        (None, Some("true"))
+    );
     let stale = site.ask("GET /v1/query/q1/execute?stale&cached");
     assert_eq!(stale.header("X-Consul-Effective-Consistency"), Some("stale"));
     assert_eq!(stale.header("X-Cache"), Some("MISS"));
@@ -113,7 +122,10 @@ fn what_a_query_finds() {
     assert_eq!(bare["Service"], "BARE");
     assert_eq!(bare["Nodes"][0]["Checks"], Value::Null);
     assert_eq!(bare["Nodes"][0]["Service"]["Tags"], Value::Null);
-    create(&site, r#"{"Name":"a/b","Service":{"Service":"web","IgnoreCheckIDs":["down"],"Tags":["!X"]}}"#);
+    create(
+        &site,
+        r#"{"Name":"a/b","Service":{"Service":"web","IgnoreCheckIDs":["down"],"Tags":["!X"]}}"#,
+    );
     assert_eq!(nodes(&site, "a/b/execute"), ["b"]);
     create(&site, r#"{"Name":"execute","Service":{"Service":"web"}}"#);
     assert_eq!(nodes(&site, "execute"), ["a"], "a query of this name");
@@ -122,7 +134,10 @@ fn what_a_query_finds() {
 #[test]
 fn what_is_asked_of_the_cluster() {
     let site = site();
-    create(&site, r#"{"Name":"q1","Service":{"Service":"web","IgnoreCheckIDs":["down"]}}"#);
+    create(
+        &site,
+        r#"{"Name":"q1","Service":{"Service":"web","IgnoreCheckIDs":["down"]}}"#,
+    );
     let asked = || site.memory.last_execute.lock().unwrap().take().unwrap();
     assert_eq!(nodes(&site, "q1/execute?limit=1&near=_ip&max_stale=3s").len(), 1);
     let execute = asked();
@@ -133,7 +148,8 @@ fn what_is_asked_of_the_cluster() {
     let mode = site.memory.last_read.lock().unwrap().take().unwrap().mode;
     let max = Some(Duration::from_secs(3));
     assert_eq!(mode, ReadMode::Stale { max });
-    let forwarded = site.ask("GET /v1/query/q1/execute?limit=-1&connect=f\nX-Forwarded-For: 10.9.8.7, 1.1.1.1\n");
+    let forwarded =
+        site.ask("GET /v1/query/q1/execute?limit=-1&connect=f\nX-Forwarded-For: 10.9.8.7, 1.1.1.1\n");
     assert_eq!(forwarded.status(), 200);
     let other = asked();
     assert_eq!(other.client, Some([10, 9, 8, 7].into()));
@@ -154,7 +170,11 @@ fn templates_are_explained() {
     assert_eq!(found["Query"]["Service"]["Service"], "web");
     assert_eq!(found["Query"]["Service"]["Tags"], json!(["w"]));
     assert_eq!(found["Query"]["ID"], json!(id));
-    assert!(explained.text().ends_with("\"Index\":0,\"LastContact\":0,\"KnownLeader\":true,\"ConsistencyLevel\":\"leader\"}"));
+    assert!(
+        explained
+            .text()
+            .ends_with("\"Index\":0,\"LastContact\":0,\"KnownLeader\":true,\"ConsistencyLevel\":\"leader\"}")
+    );
     assert_eq!(explained.index(), 1);
     assert_eq!(explained.header("X-Consul-Effective-Consistency"), Some("leader"));
     let by_id = "prepared query templates can only be resolved up by name, not by ID";
@@ -171,18 +191,29 @@ fn templates_are_explained() {
 fn bodies_that_are_none() {
     let site = site();
     let unmarshal = |what: &str| format!("Request decode failed: json: cannot unmarshal {what}");
-    let field = |found: &str, name: &str, kind: &str| unmarshal(&format!("{found} into Go struct field {name} of type {kind}"));
+    let field = |found: &str, name: &str, kind: &str| {
+        unmarshal(&format!("{found} into Go struct field {name} of type {kind}"))
+    };
     for (body, why) in [
         ("", "Request decode failed: EOF".to_owned()),
         ("{", "Request decode failed: unexpected EOF".to_owned()),
-        ("[]", unmarshal("array into Go value of type structs.PreparedQuery")),
-        (r#"{"Bogus":1}"#, "Request decode failed: json: unknown field \"Bogus\"".to_owned()),
+        (
+            "[]",
+            unmarshal("array into Go value of type structs.PreparedQuery"),
+        ),
+        (
+            r#"{"Bogus":1}"#,
+            "Request decode failed: json: unknown field \"Bogus\"".to_owned(),
+        ),
         (
             r#"{"Service":{"Bogus":1}}"#,
             "Request decode failed: json: unknown field \"Bogus\"".to_owned(),
         ),
         (r#"{"Name":1}"#, field("number", "PreparedQuery.Name", "string")),
-        (r#"{"Service":1}"#, field("number", "PreparedQuery.Service", "structs.ServiceQuery")),
+        (
+            r#"{"Service":1}"#,
+            field("number", "PreparedQuery.Service", "structs.ServiceQuery"),
+        ),
         (
             r#"{"Service":{"Tags":[1]}}"#,
             field("number", "ServiceQuery.Service.Tags", "string"),
@@ -193,23 +224,35 @@ fn bodies_that_are_none() {
         ),
         (
             r#"{"Service":{"Failover":{"NearestN":"x"}}}"#,
-            field("string", "QueryDatacenterOptions.Service.Failover.NearestN", "int"),
+            field(
+                "string",
+                "QueryDatacenterOptions.Service.Failover.NearestN",
+                "int",
+            ),
         ),
         (
             r#"{"Service":{"Failover":1}}"#,
-            field("number", "ServiceQuery.Service.Failover", "structs.QueryDatacenterOptions"),
+            field(
+                "number",
+                "ServiceQuery.Service.Failover",
+                "structs.QueryDatacenterOptions",
+            ),
         ),
         (
             r#"{"Template":1}"#,
             field("number", "PreparedQuery.Template", "structs.QueryTemplateOptions"),
         ),
-        (r#"{"DNS":{"TTL":1}}"#, field("number", "QueryDNSOptions.DNS.TTL", "string")),
+        (
+            r#"{"DNS":{"TTL":1}}"#,
+            field("number", "QueryDNSOptions.DNS.TTL", "string"),
+        ),
         (
             r#"{"CreateIndex":"a"}"#,
             field("string", "PreparedQuery.CreateIndex", "uint64"),
         ),
     ] {
-        site.ask(&format!("POST /v1/query\n\n{body}")).assert_text(400, &why);
+        site.ask(&format!("POST /v1/query\n\n{body}"))
+            .assert_text(400, &why);
     }
     site.ask("PUT /v1/query/zz\n\n{")
         .assert_text(400, "Request decode failed: unexpected EOF");
@@ -222,7 +265,10 @@ fn queries_that_make_no_sense() {
     let invalid = |why: &str| format!("Invalid prepared query: {why}");
     let template = |why: &str| format!("failed compiling template: {why}");
     for (body, why) in [
-        (r#"{"ID":"x"}"#, "ID must be empty when creating a new prepared query".to_owned()),
+        (
+            r#"{"ID":"x"}"#,
+            "ID must be empty when creating a new prepared query".to_owned(),
+        ),
         ("{}", invalid("Must be bound to a session")),
         (r#"{"Name":"q"}"#, invalid("Must provide a Service name to query")),
         (
@@ -254,7 +300,8 @@ fn queries_that_make_no_sense() {
             template("Bad format '${bogus(' in Service.Service: parse error: syntax error"),
         ),
     ] {
-        site.ask(&format!("POST /v1/query\n\n{body}")).assert_text(500, &why);
+        site.ask(&format!("POST /v1/query\n\n{body}"))
+            .assert_text(500, &why);
     }
     let none = "00000000-0000-0000-0000-000000000000";
     let missing = format!("Cannot modify non-existent prepared query: '{none}'");
@@ -265,8 +312,10 @@ fn queries_that_make_no_sense() {
     let malformed = "failed prepared query lookup: index error: UUID must be 36 characters";
     for id in ["zz", ""] {
         let refused = format!("Prepared Query lookup failed: {malformed}");
-        site.ask(&format!("PUT /v1/query/{id}\n\n{{}}")).assert_text(500, &refused);
-        site.ask(&format!("DELETE /v1/query/{id}")).assert_text(500, &refused);
+        site.ask(&format!("PUT /v1/query/{id}\n\n{{}}"))
+            .assert_text(500, &refused);
+        site.ask(&format!("DELETE /v1/query/{id}"))
+            .assert_text(500, &refused);
         let found = site.ask(&format!("GET /v1/query/{id}"));
         found.assert_text(500, malformed);
         assert_eq!(found.header("X-Consul-Knownleader"), Some("false"));
@@ -281,7 +330,11 @@ fn parameters_that_make_no_sense() {
     let site = site();
     create(&site, r#"{"Name":"q","Service":{"Service":"web"}}"#);
     for (query, status, why) in [
-        ("limit=zz", 500, "Bad limit: strconv.Atoi: parsing \"zz\": invalid syntax"),
+        (
+            "limit=zz",
+            500,
+            "Bad limit: strconv.Atoi: parsing \"zz\": invalid syntax",
+        ),
         (
             "limit=99999999999999999999",
             500,
@@ -321,7 +374,11 @@ fn methods() {
         ("DELETE /v1/query/x/explain", "GET"),
     ] {
         let refused = site.ask(&format!("{request}\n\n{{}}"));
-        assert_eq!((refused.status(), refused.header("Allow")), (405, Some(allow)), "{request}");
+        assert_eq!(
+            (refused.status(), refused.header("Allow")),
+            (405, Some(allow)),
+            "{request}"
+        );
     }
     for (path, allow) in [
         ("/v1/query", "OPTIONS,GET,POST"),
@@ -329,6 +386,10 @@ fn methods() {
         ("/v1/query/x/execute", "OPTIONS,GET"),
         ("/v1/query/x/explain", "OPTIONS,GET"),
     ] {
-        assert_eq!(site.ask(&format!("OPTIONS {path}")).header("Allow"), Some(allow), "{path}");
+        assert_eq!(
+            site.ask(&format!("OPTIONS {path}")).header("Allow"),
+            Some(allow),
+            "{path}"
+        );
     }
 }
