@@ -1,6 +1,7 @@
 //! Prepared queries: what they are called, what they go with, what they find.
 
 mod executing;
+mod properties;
 mod templates;
 
 use super::discovery::{rebuilt, rows};
