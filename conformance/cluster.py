@@ -9,6 +9,7 @@ import argparse
 import sys
 
 import load
+import locks
 import membership
 import moves
 import netns
@@ -23,6 +24,8 @@ SCENARIOS = {
     "replacement": [moves.replacement, "leave"],
     "replacement-kill": [moves.replacement, "kill"],
     "readdressing": [moves.readdressing],
+    "locks": [locks.contention, 60],
+    "locks-long": [locks.contention, 600],
     "storm": [load.storm],
     "forwarding": [load.forwarding],
     "hundred": [load.hundred],
@@ -31,14 +34,16 @@ SCENARIOS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], metavar="scenario", help=f"one of {', '.join(SCENARIOS)}; default: all")
-    chosen = parser.parse_args().scenarios or list(SCENARIOS)
+    parser.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], metavar="scenario", help=f"one of {', '.join(SCENARIOS)}; default: all but locks-long")
+    chosen = parser.parse_args().scenarios or [name for name in SCENARIOS if name != "locks-long"]
     lacking = netns.unavailable()
     if lacking is None:
         netns.enter()
-    elif "membership" in chosen:
-        print(f"membership: left out, since there can be no network namespaces: {lacking}")
-        chosen.remove("membership")
+    else:
+        partitioned = [name for name in ("membership", "locks", "locks-long") if name in chosen]
+        if partitioned:
+            print(f"{', '.join(partitioned)}: left out, since there can be no network namespaces: {lacking}")
+        chosen = [name for name in chosen if name not in partitioned]
     report = Report()
     for name in chosen:
         scenario, *arguments = SCENARIOS[name]
