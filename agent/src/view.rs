@@ -16,12 +16,16 @@ use arc_swap::ArcSwap;
 use async_io::Timer;
 use event_listener::Event;
 use futures::channel::oneshot;
+use futures_lite::future::yield_now;
 use lictor_catalog::{Interest, Query, State, Touched, WatchId, Watches, WatchesFull};
 use lictor_machine::{Index, NodeId};
 use lictor_node::Standing;
 
 /// How many may wait for changes at once.
 const WATCHES_MAX: usize = 250_000;
+
+/// How many are woken before all others on the executor have a turn: what these do with it takes about a millisecond.
+const WAKE_AT_ONCE: usize = 64;
 
 /// More touches than this, waiting to be looked up, are taken for "everything".
 const TOUCHED_MAX: usize = 1 << 20;
@@ -212,9 +216,13 @@ impl View {
             };
             lock(&self.watches).take_touched(&touched, &mut woken);
             self.watching.fetch_sub(woken.len(), Ordering::SeqCst);
-            for sender in woken.drain(..) {
-                // One who stopped waiting just now does not mind.
-                let _ = sender.send(());
+            while !woken.is_empty() {
+                for sender in woken.drain(..woken.len().min(WAKE_AT_ONCE)) {
+                    // One who stopped waiting just now does not mind.
+                    let _ = sender.send(());
+                }
+                // However many there are, writes and heartbeats have their turn in between.
+                yield_now().await;
             }
         }
     }
@@ -384,6 +392,26 @@ mod tests {
         let query = Query::KvGet("a".into());
         let waiting = view.wait_for_change(&query, Index(1), Duration::MAX);
         assert!(size_of_val(&waiting) <= 384, "{} bytes", size_of_val(&waiting));
+    }
+
+    #[test]
+    fn others_have_their_turn_while_many_are_woken() {
+        block_on(async {
+            let view = view();
+            let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
+            let watches = (0..2 * WAKE_AT_ONCE + 1).map(|_| view.watch(key("a")).unwrap());
+            let mut watches: Vec<Watch<'_>> = watches.collect();
+            let (state, touched) = set(&view, 1, "a");
+            view.publish(state, touched);
+            for expected in [WAKE_AT_ONCE, 2 * WAKE_AT_ONCE, 2 * WAKE_AT_ONCE + 1] {
+                assert!(poll_once(&mut waking).await.is_none());
+                let mut woken = 0;
+                for watch in &mut watches {
+                    woken += usize::from(is_woken(watch).await);
+                }
+                assert_eq!(woken, expected);
+            }
+        });
     }
 
     #[test]
