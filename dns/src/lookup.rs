@@ -193,6 +193,12 @@ impl<'a> Lookup<'a> {
         let datacenter = form.datacenter.as_deref();
         let found = self.instances(datacenter, &form.name, form.connect).await?;
         let wanted = wanted(&found, form.tag.as_deref(), config.only_passing)?;
+        if wanted.is_empty() && is_branch(&found, &form) {
+            return Ok(Draft {
+                answer: negative(config, domain, ResponseCode::NoError),
+                hosts: Vec::new(),
+            });
+        }
         let asked = Asked {
             config,
             domain,
@@ -438,6 +444,23 @@ async fn resolve(config: &Config, host: &Name, kind: Kind, as_glue: bool) -> Vec
         }
     }
     first
+}
+
+/// Whether other names may end in one that names no instance. A resolver that asks for the end first must not hear that there is nothing.
+fn is_branch(found: &Found, form: &ServiceForm) -> bool {
+    let Some(tag) = &form.tag else {
+        // The tag, or the protocol, of a name as RFC 2782 writes it.
+        return form.name.starts_with('_');
+    };
+    let Found::Instances(instances) = found else {
+        return false;
+    };
+    let mut tags = instances.iter().flat_map(|instance| &*instance.service.def.tags);
+    tags.any(|longer| {
+        let head = longer.len().checked_sub(tag.len());
+        head.and_then(|head| longer.split_at_checked(head))
+            .is_some_and(|(head, tail)| head.ends_with('.') && tail.eq_ignore_ascii_case(tag))
+    })
 }
 
 /// The instances that may be named.

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Weak};
 
 use async_net::TcpListener;
+use futures::channel::oneshot;
 use lictor_runtime::{Runtime, Task};
 
 use crate::config::Config;
@@ -78,7 +79,10 @@ impl Handle {
 #[derive(Debug)]
 pub struct Server {
     service: Arc<Service>,
+    /// Those that answer by UDP.
     tasks: Vec<Task<()>>,
+    /// Those that let connections in, and what stops them.
+    doors: Vec<(oneshot::Sender<()>, Task<()>)>,
 }
 
 impl Server {
@@ -94,7 +98,7 @@ impl Server {
     ) -> io::Result<Self> {
         let limits = config.limits;
         let service = Arc::new(Service::new(source, config, runtime.clone(), seed));
-        let mut tasks = Vec::new();
+        let (mut tasks, mut doors) = (Vec::new(), Vec::new());
         for listener in listeners {
             let socket = Arc::new(udp::Socket::new(listener.udp)?);
             for _ in 0..workers.max(1) {
@@ -102,9 +106,15 @@ impl Server {
                 tasks.push(runtime.spawn(serving));
             }
             let tcp = TcpListener::try_from(listener.tcp)?;
-            tasks.push(runtime.spawn(tcp::serve(tcp, Arc::clone(&service), limits, runtime.clone())));
+            let (stop, stopped) = oneshot::channel();
+            let serving = tcp::serve(tcp, Arc::clone(&service), limits, runtime.clone(), stopped);
+            doors.push((stop, runtime.spawn(serving)));
         }
-        Ok(Self { service, tasks })
+        Ok(Self {
+            service,
+            tasks,
+            doors,
+        })
     }
 
     /// A handle for those who look at it or change how it answers, as long as it runs.
@@ -122,6 +132,10 @@ impl Server {
     pub async fn shut_down(self) {
         for task in self.tasks {
             task.cancel().await;
+        }
+        for (stop, serving) in self.doors {
+            drop(stop);
+            serving.await;
         }
         self.service.close();
     }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::future::pending;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use async_net::{TcpListener, TcpStream};
+use futures::channel::oneshot;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, Future, FutureExt as _};
 use lictor_runtime::{Runtime, Task};
@@ -71,22 +72,34 @@ impl Drop for Place {
     }
 }
 
-/// Lets connections in and serves them until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, service: Arc<Service>, limits: Limits, runtime: Runtime) {
+/// Lets connections in and serves them, until the sender of `stop` is dropped; then closes them all.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    limits: Limits,
+    runtime: Runtime,
+    mut stop: oneshot::Receiver<()>,
+) {
     let gate = Arc::new(Gate::default());
     let mut connections: FuturesUnordered<Task<()>> = FuturesUnordered::new();
     loop {
         let ended = async {
             match connections.next().await {
-                Some(()) => None,
+                Some(()) => Happening::Ended,
                 None => pending().await,
             }
         };
-        let accepted = async { Some(listener.accept().await) };
-        let (stream, client) = match accepted.or(ended).await {
-            None => continue,
-            Some(Ok((stream, address))) => (stream, address.ip()),
-            Some(Err(error)) => {
+        let accepted = async { Happening::Accepted(listener.accept().await) };
+        let stopped = async {
+            // The sender says nothing: it is dropped.
+            let _ = (&mut stop).await;
+            Happening::Stopped
+        };
+        let (stream, client) = match stopped.or(accepted).or(ended).await {
+            Happening::Stopped => break,
+            Happening::Ended => continue,
+            Happening::Accepted(Ok((stream, address))) => (stream, address.ip()),
+            Happening::Accepted(Err(error)) => {
                 tracing::warn!(%error, "a DNS connection cannot be accepted");
                 Timer::after(PAUSE).await;
                 continue;
@@ -114,6 +127,18 @@ pub(crate) async fn serve(listener: TcpListener, service: Arc<Service>, limits: 
             }
         }));
     }
+    drop(listener);
+    for connection in connections {
+        connection.cancel().await;
+    }
+}
+
+/// What happens to a listener.
+enum Happening {
+    Accepted(io::Result<(TcpStream, SocketAddr)>),
+    /// A connection did.
+    Ended,
+    Stopped,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Late> + Send>>;

@@ -369,10 +369,23 @@ fn the_domain_has_servers() {
 #[test]
 fn names_that_others_end_in_exist() {
     let scene = scene();
-    for name in ["consul.", "service.consul.", "dc2.consul.", "_tcp.consul."] {
+    for name in [
+        "consul.",
+        "service.consul.",
+        "dc2.consul.",
+        "_tcp.consul.",
+        "_tcp.service.consul.",
+        "_v1.service.dc1.consul.",
+        "2.web.service.consul.",
+    ] {
         scene.says(name, RecordType::A, &["NoError", SOA]);
     }
-    for name in ["bogus.consul.", "service.nowhere.consul.", "ns.consul."] {
+    for name in [
+        "bogus.consul.",
+        "service.nowhere.consul.",
+        "ns.consul.",
+        "1.2.web.service.consul.",
+    ] {
         scene.says(name, RecordType::A, &["NXDomain", SOA]);
     }
 }
