@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Programs that find services by name: dig; dnsmasq and unbound, which forward; HAProxy, which keeps its servers by SRV records.
+"""Programs that find services by DNS, against an agent: dig, dnsmasq and unbound that pass names on, HAProxy that fills its backends from SRV records.
 
-Each is Debian's, and left out, which is said, if it is not in PATH.
+Each must follow a service whose instances come and go. What is not installed is left out, and said. The exit code is 0 if all went well.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,164 +12,187 @@ import socket
 import subprocess
 import sys
 
-from harness import NotYet, Scene, check, equal, eventually, http, lictor
-from services import Process, put
+import dns_wire as wire
+from harness import Failed, Scene, check, equal, eventually, lictor
+
+SERVICE = "_web._tcp.service.consul"
 
 
-def missing(*programs):
-    """Those that are not there. Debian keeps daemons where users do not look."""
-    return [name for name in programs if path(name) is None]
+class Fleet:
+    """The instances of one service, which come and go."""
+
+    def __init__(self, agent):
+        self.agent, self.ports = agent, set()
+
+    def add(self, port):
+        body = {"Node": f"w{port}", "Address": f"10.0.{port // 256}.{port % 256}", "Service": {"Service": "web", "Port": port}}
+        self.put("register", body)
+        self.ports.add(port)
+
+    def remove(self, port):
+        self.put("deregister", {"Node": f"w{port}"})
+        self.ports.discard(port)
+
+    def put(self, what, body):
+        status, _, answer = self.agent.call("PUT", f"/v1/catalog/{what}", json.dumps(body).encode())
+        equal((status, answer.strip()), (200, b"true"))
 
 
-def path(name):
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+def ports(server, name=SERVICE):
+    """The ports that a DNS server names."""
+    data = wire.over_udp(server, wire.query(name, "SRV", size=4096), 5)
+    check(data is not None, "no answer")
+    message = wire.read(data)
+    glue = {record.owner.lower() for record in message.additional if record.kind == "A"}
+    for record in message.answers:
+        check(record.kind == "SRV", f"a {record.kind} record among services")
+        check(record.data.split()[3].lower() in glue, f"{record.data} leads nowhere")
+    return {int(record.data.split()[2]) for record in message.answers}
 
 
-def dig(server, port, name, kind, *more):
-    """The lines of the short answer, sorted."""
-    words = [path("dig"), f"@{server}", "-p", str(port), "+short", "+time=5", "+tries=2", *more, name, kind]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        raise NotYet(f"dig {name} {kind}: {done.stdout}{done.stderr}")
-    return sorted(line for line in done.stdout.splitlines() if not line.startswith(";"))
+def follows(what, look, fleet):
+    """Whether a program follows instances that come and go."""
+    for change in (lambda: fleet.add(8101), lambda: fleet.add(8102), lambda: fleet.remove(8101), lambda: fleet.remove(8102)):
+        change()
+        eventually(f"{what} knows {sorted(fleet.ports)}", lambda: look() == fleet.ports)
 
 
-class Daemon:
-    """A program that runs beside. A context manager."""
-
-    def __init__(self, scene, name, *words):
-        self.log = open(os.path.join(scene.dir, f"{name}.log"), "wb")
-        self.process = subprocess.Popen([path(name), *words], stdout=self.log, stderr=self.log)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.log.close()
-
-
-def by_dig(scene, agent):
-    """Up and down, by UDP and TCP, with and without EDNS, in the reverse direction."""
-    name = "web.service.consul"
-    for more in ((), ("+tcp",), ("+noedns",), ("+bufsize=4096",)):
-        equal(dig(agent.ip, 8600, name, "A", *more), [scene.ip(101), scene.ip(102)], f"addresses, {more}")
-    servers = dig(agent.ip, 8600, "_web._tcp.service.consul", "SRV")
-    equal([line.split()[2] for line in servers], ["8080", "8080"], "ports")
-    equal(dig(agent.ip, 8600, f"{agent.name}.node.consul", "A"), [agent.ip], "a node")
-    turned = ".".join(reversed(agent.ip.split("."))) + ".in-addr.arpa"
-    equal(dig(agent.ip, 8600, turned, "PTR"), [f"{agent.name}.node.dc1.consul."], "an address")
-    equal(dig(agent.ip, 8600, "v1.web.service.dc1.consul", "A"), [scene.ip(101)], "a tag")
+@contextlib.contextmanager
+def program(scene, name, argv):
+    """A running program, whose output is shown if something goes wrong."""
+    path = os.path.join(scene.dir, f"{name}.log")
+    with open(path, "wb") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log, cwd=scene.dir)
+    try:
+        yield process
+    except Exception:
+        with open(path, encoding="utf-8", errors="replace") as log:
+            print(f"---- what {name} said ----\n{log.read()[-4000:]}")
+        raise
+    finally:
+        process.kill()
+        process.wait()
 
 
-def followed(scene, agent, ask):
-    """Whether what `ask` gives of the service's addresses follows it down and up again."""
-    both = [scene.ip(101), scene.ip(102)]
-    eventually("it finds both", lambda: ask() == both)
-    put(agent, "/v1/agent/check/fail/service:web-2")
-    eventually("it finds the one that is well", lambda: ask() == both[:1])
-    put(agent, "/v1/agent/check/pass/service:web-2")
-    eventually("it finds both again", lambda: ask() == both)
+def dig(scene, agent, fleet):
+    def look(*more):
+        done = subprocess.run(
+            ["dig", f"@{agent.ip}", "-p", "8600", "+short", *more, SERVICE, "SRV"], capture_output=True, text=True, timeout=30, check=True
+        )
+        return {int(line.split()[2]) for line in done.stdout.splitlines()}
+
+    for more in (["+tcp"], ["+bufsize=1232"], ["+subnet=192.0.2.0/24"], ["+nocookie", "+tcp", "+keepopen"]):
+        follows("dig", lambda more=more: look(*more), fleet)
+    axfr = subprocess.run(["dig", f"@{agent.ip}", "-p", "8600", "consul", "AXFR"], capture_output=True, text=True, timeout=30, check=False)
+    check("Transfer failed" in axfr.stdout, axfr.stdout)
+    reverse = subprocess.run(["dig", f"@{agent.ip}", "-p", "8600", "+short", "-x", agent.ip], capture_output=True, text=True, timeout=30, check=True)
+    equal(reverse.stdout.strip(), f"{agent.name}.node.dc1.consul.")
 
 
-def by_dnsmasq(scene, agent):
-    ip = scene.ip(11)
-    words = ["-d", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces", f"--listen-address={ip}", "-p", "5353"]
-    with Daemon(scene, "dnsmasq", *words, f"--server=/consul/{agent.ip}#8600", f"--server=/127.in-addr.arpa/{agent.ip}#8600"):
-        followed(scene, agent, lambda: dig(ip, 5353, "web.service.consul", "A"))
-        servers = dig(ip, 5353, "web.service.consul", "SRV")
-        equal(len(servers), 2, "servers through dnsmasq")
+def dnsmasq(scene, agent, fleet):
+    at = (scene.ip(10), 5353)
+    argv = ["dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=", f"--port={at[1]}"]
+    argv += [f"--listen-address={at[0]}", "--bind-interfaces", f"--server=/consul/{agent.ip}#8600", f"--rev-server=127.0.0.0/8,{agent.ip}#8600"]
+    with program(scene, "dnsmasq", argv):
+        eventually("dnsmasq answers", lambda: ports(at) == fleet.ports)
+        follows("dnsmasq", lambda: ports(at), fleet)
+        a = wire.read(wire.over_udp(at, wire.query(f"{agent.name}.node.consul", "A"), 5))
+        equal([record.data for record in a.answers if record.kind == "A"], [agent.ip])
+        missing = wire.read(wire.over_udp(at, wire.query("nope.service.consul", "A"), 5))
+        equal(missing.code, "NXDOMAIN")
 
 
-def by_unbound(scene, agent):
-    ip = scene.ip(12)
-    configuration = os.path.join(scene.dir, "unbound.conf")
-    with open(configuration, "w", encoding="utf-8") as file:
+def unbound(scene, agent, fleet):
+    at = (scene.ip(11), 5354)
+    path = os.path.join(scene.dir, "unbound.conf")
+    with open(path, "w", encoding="utf-8") as file:
         file.write(f"""
 server:
-  interface: {ip}
-  port: 5354
-  username: ""
+  interface: {at[0]}@{at[1]}
   chroot: ""
+  username: ""
   directory: "{scene.dir}"
   pidfile: "{scene.dir}/unbound.pid"
   use-syslog: no
-  access-control: 127.0.0.0/8 allow
+  do-daemonize: no
   do-not-query-localhost: no
-  domain-insecure: "consul"
+  access-control: 127.0.0.0/8 allow
+  qname-minimisation: yes
+  qname-minimisation-strict: yes
+  harden-below-nxdomain: yes
   module-config: "iterator"
-forward-zone:
+stub-zone:
   name: "consul"
-  forward-addr: {agent.ip}@8600
+  stub-addr: {agent.ip}@8600
+remote-control:
+  control-enable: no
 """)
-    with Daemon(scene, "unbound", "-d", "-c", configuration):
-        followed(scene, agent, lambda: dig(ip, 5354, "web.service.consul", "A"))
-        equal(len(dig(ip, 5354, "web.service.consul", "SRV")), 2, "servers through unbound")
+    with program(scene, "unbound", ["unbound", "-d", "-c", path]):
+        eventually("unbound answers", lambda: ports(at) == fleet.ports)
+        follows("unbound", lambda: ports(at), fleet)
+        missing = wire.read(wire.over_udp(at, wire.query("nope.service.consul", "A"), 5))
+        equal(missing.code, "NXDOMAIN")
 
 
-def by_haproxy(scene, agent):
-    """Requests through HAProxy reach whichever servers the service has, and nobody else."""
-    ip = scene.ip(13)
-    configuration, control = os.path.join(scene.dir, "haproxy.cfg"), os.path.join(scene.dir, "haproxy.sock")
-    with open(configuration, "w", encoding="utf-8") as file:
+def haproxy(scene, agent, fleet):
+    path, stats = os.path.join(scene.dir, "haproxy.cfg"), os.path.join(scene.dir, "haproxy.sock")
+    with open(path, "w", encoding="utf-8") as file:
         file.write(f"""
 global
-  stats socket {control} level admin
+  stats socket {stats} level admin
 defaults
-  mode http
-  timeout connect 2s
-  timeout client 10s
-  timeout server 10s
-resolvers names
+  mode tcp
+  timeout connect 1s
+  timeout client 1s
+  timeout server 1s
+resolvers lictor
   nameserver agent {agent.ip}:8600
   accepted_payload_size 8192
-  hold valid 1s
-  timeout resolve 1s
-  timeout retry 1s
-frontend front
-  bind {ip}:8000
-  default_backend back
-backend back
-  balance roundrobin
-  server-template web 5 _web._tcp.service.consul resolvers names resolve-opts allow-dup-ip resolve-prefer ipv4 check inter 200ms
+  hold valid 100ms
+  hold obsolete 100ms
+  timeout resolve 100ms
+  timeout retry 100ms
+backend web
+  server-template web 1-8 {SERVICE} resolvers lictor resolve-prefer ipv4 init-addr none
+frontend in
+  bind {scene.ip(12)}:8080
+  default_backend web
 """)
 
-    def up():
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(control)
-            asking.sendall(b"show stat json\n")
-            said = b"".join(iter(lambda: asking.recv(65536), b""))
-        rows = [{field["field"]["name"]: field["value"]["value"] for field in row} for row in json.loads(said)]
-        found = [row["addr"] for row in rows if row.get("pxname") == "back" and row.get("status") == "UP" and row.get("addr")]
-        return sorted(address.split(":")[0] for address in found)
+    def look():
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(stats)
+            sock.sendall(b"show servers state web\n")
+            said = b""
+            while more := sock.recv(65536):
+                said += more
+        lines = [line.split() for line in said.decode().splitlines()[2:] if line.strip()]
+        # Address, operational state and port.
+        return {int(line[18]) for line in lines if line[4] != "-" and line[18] != "0" and line[5] == "2"}
 
-    processes = [Process(scene.ip(host), 8080).start() for host in (101, 102)]
-    try:
-        with Daemon(scene, "haproxy", "-f", configuration, "-db"):
-            followed(scene, agent, up)
-            equal(http("GET", f"http://{ip}:8000/")[0], 200, "a request through HAProxy")
-    finally:
-        for process in processes:
-            process.kill()
+    with program(scene, "haproxy", ["haproxy", "-db", "-f", path]):
+        eventually("HAProxy has its servers", lambda: look() == fleet.ports)
+        follows("HAProxy", look, fleet)
 
 
 def main():
-    with Scene() as scene:
-        agent = scene.dev(lictor(), 1)
-        for number, tags in ((1, ["v1"]), (2, [])):
-            body = {"Name": "web", "ID": f"web-{number}", "Address": scene.ip(100 + number), "Port": 8080, "Tags": tags}
-            put(agent, "/v1/agent/service/register", body | {"Check": {"TTL": "1h", "Status": "passing"}})
-        eventually("both are found", lambda: len(agent.get("/v1/health/service/web?passing")) == 2)
-        for step, programs in ((by_dig, ["dig"]), (by_dnsmasq, ["dig", "dnsmasq"]), (by_unbound, ["dig", "unbound"]), (by_haproxy, ["haproxy"])):
-            lacking = missing(*programs)
-            if lacking:
-                print(f"resolvers: {step.__name__} left out, since there is no {' and no '.join(lacking)}")
-                continue
-            step(scene, agent)
-            print(f"resolvers: {step.__name__}: it follows services up and down", flush=True)
-            check(agent.is_running(), "the agent has ended")
-    return 0
+    failed = []
+    for run in (dig, dnsmasq, unbound, haproxy):
+        if shutil.which(run.__name__) is None:
+            print(f"resolvers: {run.__name__} is left out, since it is not installed")
+            continue
+        try:
+            with Scene() as scene:
+                agent = scene.dev(lictor(), 1)
+                fleet = Fleet(agent)
+                fleet.add(8100)
+                run(scene, agent, fleet)
+            print(f"resolvers: {run.__name__} finds what there is")
+        except (Failed, wire.Bad, subprocess.SubprocessError) as error:
+            print(f"resolvers: {run.__name__} FAILED: {error}")
+            failed.append(run.__name__)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
