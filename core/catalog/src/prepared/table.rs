@@ -175,13 +175,13 @@ impl PreparedQueries {
     /// Whether nobody else has its name.
     pub(super) fn check_name(&self, def: &PreparedDef) -> Result<(), String> {
         let name = &def.name;
-        let is_other = |id: &&PreparedId| **id != def.id;
+        let is_other = |id: &PreparedId| *id != def.id;
         let folded = folded(name);
         if name.is_empty() {
-            if def.is_template() && self.templates.get(&folded).filter(is_other).is_some() {
+            if def.is_template() && self.templates.get(&folded).is_some_and(is_other) {
                 return Err("a query template with an empty name already exists".to_owned());
             }
-        } else if self.by_name.get(&folded).filter(is_other).is_some() {
+        } else if self.by_name.get(&folded).is_some_and(is_other) {
             return Err(format!("name '{name}' aliases an existing query name"));
         }
         let id = PreparedId::of_name(name);
