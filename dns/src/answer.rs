@@ -19,6 +19,8 @@ pub(crate) struct Answer {
     pub(crate) most: usize,
     /// Whether each item is good by itself, so that nobody need be told if there was no room for some.
     pub(crate) interchangeable: bool,
+    /// Whether it is only for who asked, or for the net that they speak for.
+    pub(crate) personal: bool,
     pub(crate) authority: Vec<Record>,
     /// What may help, as far as there is room.
     pub(crate) additional: Vec<Record>,
@@ -95,6 +97,7 @@ impl Answer {
             order: Order::AsIs,
             most: 0,
             interchangeable: false,
+            personal: false,
             authority: Vec::new(),
             additional: Vec::new(),
         }

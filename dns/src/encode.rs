@@ -28,6 +28,7 @@ pub(crate) struct Encoded {
     pub(crate) order: Order,
     pub(crate) most: usize,
     pub(crate) interchangeable: bool,
+    pub(crate) personal: bool,
     /// By rank.
     pub(crate) items: Box<[EncodedItem]>,
     pub(crate) authority: Fragment,
@@ -142,6 +143,7 @@ impl Encoded {
             },
             most: answer.most,
             interchangeable: answer.interchangeable,
+            personal: answer.personal,
             items: items.into(),
             authority,
             additional,

@@ -247,7 +247,10 @@ impl<'a> Lookup<'a> {
             kind,
             ordered: execution.ordered,
         };
-        Ok(asked.draft(execution.instances.iter().collect()))
+        let mut draft = asked.draft(execution.instances.iter().collect());
+        // The order may be by the distance from the client.
+        draft.answer.personal = execution.ordered;
+        Ok(draft)
     }
 
     /// Adds what is said of hosts. With `as_glue` that goes to the additional section.

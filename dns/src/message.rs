@@ -50,7 +50,8 @@ impl Desk {
         recursion: bool,
         serial: u32,
     ) {
-        let opt = request.edns.as_ref().map(Opt::answering);
+        let opt = request.edns.as_ref();
+        let opt = opt.map(|edns| Opt::answering(edns, answer.personal));
         let limit = room.bytes - opt.as_ref().map_or(0, |opt| opt.0.len());
         self.message.clear();
         self.message.extend_from_slice(&[0; HEADER_BYTES]);
@@ -197,7 +198,7 @@ struct Opt(Vec<u8>);
 
 impl Opt {
     /// The one in the answer to a request with this one: the same size, and for whom it was. No other option is understood.
-    fn answering(edns: &Edns) -> Self {
+    fn answering(edns: &Edns, personal: bool) -> Self {
         let mut bytes = Vec::with_capacity(32);
         bytes.push(0); // the root's name
         for word in [41, edns.payload, 0, 0] {
@@ -205,7 +206,9 @@ impl Opt {
         }
         let option = edns.subnet.and_then(|subnet| {
             // Scope 0: the answer is the same for everybody.
-            let subnet = EdnsOption::Subnet(ClientSubnet::new(subnet.addr(), subnet.source_prefix(), 0));
+            let scope = if personal { subnet.source_prefix() } else { 0 };
+            let subnet = ClientSubnet::new(subnet.addr(), subnet.source_prefix(), scope);
+            let subnet = EdnsOption::Subnet(subnet);
             Vec::try_from(&subnet).ok()
         });
         match option {

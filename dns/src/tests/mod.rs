@@ -1,6 +1,7 @@
 //! Conversations with a catalog: queries as bytes, answers as bytes.
 
 mod bad;
+mod choices;
 mod forms;
 mod keeping;
 mod limits;
