@@ -180,9 +180,11 @@ pub(super) fn fate_of(result: &Result<Reply, String>) -> Result<(), WriteFailure
     match result {
         Ok(Reply::Written(Outcome::Done(_))) => Ok(()),
         Ok(Reply::Written(Outcome::Refused(reason))) => Err(WriteFailure::Refused(reason.clone())),
-        Ok(Reply::Written(Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_)) | Reply::Node(_)) => Err(
-            WriteFailure::Refused("the answer is to another question".to_owned()),
-        ),
+        Ok(Reply::Written(Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_)) | Reply::Node(_)) => {
+            Err(WriteFailure::Refused(
+                "the answer is to another question".to_owned(),
+            ))
+        }
         Err(_) => Err(WriteFailure::Unknown),
     }
 }

@@ -76,13 +76,21 @@ impl Processes {
         }
     }
 
+    /// Whether a check says what it is going to say as long as nothing happens, not what it began with.
+    fn has_settled(&self, check: &LocalCheck, truth: Status) -> bool {
+        let output = &check.def.output;
+        match &check.spec.method {
+            CheckMethod::Ttl(_) if self.at(&teller(check)).hangs => output.starts_with("TTL expired"),
+            CheckMethod::Ttl(_) | CheckMethod::Probe { .. } => **output == said_of(&teller(check), truth),
+            CheckMethod::Alias { .. } | CheckMethod::Maintenance => true,
+        }
+    }
+
     /// The first check on an agent that is not as what it checks, or has not looked yet.
     pub(super) fn difference(&self, view: &LocalView) -> Option<String> {
         view.checks.iter().find_map(|(_, check)| {
             let truth = self.truth(view, check)?;
-            let looks = matches!(check.spec.method, CheckMethod::Probe { .. });
-            let said = !looks || *check.def.output == said_of(&check.spec.notes, truth);
-            let right = said && check.def.status == truth;
+            let right = check.def.status == truth && self.has_settled(check, truth);
             let id = &check.def.id;
             (!right).then(|| format!("{id} is {truth}, and its check says {:?}", check.def))
         })
