@@ -74,8 +74,10 @@ pub(crate) struct Slot {
     failed: AtomicU64,
     /// Whether somebody has promised to say when it changes.
     watched: AtomicBool,
-    /// Held by the one who fetches the first answer.
-    fetching: AsyncMutex<()>,
+    /// Held by the one who fetches an answer. Within: why the last attempt failed, if one has.
+    fetching: AsyncMutex<Option<Failure>>,
+    /// How many attempts have failed.
+    failures: AtomicUsize,
 }
 
 /// What an answer was made of, to see later whether it would be the same.
@@ -129,9 +131,16 @@ impl Kept {
             query: query.clone(),
         };
         let slot = self.0.slot(&key);
-        let fetching = slot.fetching.lock().await;
+        let failures = slot.failures.load(Ordering::Acquire);
+        let mut fetching = slot.fetching.lock().await;
         if let Some(kept) = self.0.usable(&slot, max) {
             return Ok(kept);
+        }
+        // Who waited for somebody else's attempt does not make the same one again: attempts may take long.
+        if slot.failures.load(Ordering::Acquire) != failures
+            && let Some(failure) = &*fetching
+        {
+            return Err(failure.clone());
         }
         match self.0.source.find(key.ask(Index::ZERO, max)).await {
             Ok(reading) if reading.age > max => Err(too_old(reading.age, max)),
@@ -146,6 +155,8 @@ impl Kept {
             }
             Err(failure) => {
                 slot.failed.store(self.0.now(), Ordering::Release);
+                *fetching = Some(failure.clone());
+                slot.failures.fetch_add(1, Ordering::AcqRel);
                 self.0.usable(&slot, max).ok_or(failure)
             }
         }
@@ -225,7 +236,8 @@ impl Shared {
             lag: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             watched: AtomicBool::new(false),
-            fetching: AsyncMutex::new(()),
+            fetching: AsyncMutex::new(None),
+            failures: AtomicUsize::new(0),
         });
         let place = Place {
             slot: Arc::clone(&slot),

@@ -190,3 +190,39 @@ fn what_nobody_wants_any_more_is_forgotten() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[test]
+fn many_who_wait_for_the_same_are_one_question() {
+    for reachable in [true, false] {
+        let scene = Scene::with(World::new(false), |_| {});
+        scene.world.service("n1", "10.0.0.1", service("web", 80));
+        scene.world.stuck.store(true, Ordering::SeqCst);
+        let wait = || {
+            let query = query(NAME, RecordType::A, UDP);
+            let desk = &mut scene.service.desk();
+            match scene.service.at_once(desk, &query, CLIENT, Transport::Udp) {
+                AtOnce::Later(request) => Box::pin(scene.service.later(request, query, CLIENT, false)),
+                other @ (AtOnce::Written | AtOnce::Silence) => panic!("{other:?}"),
+            }
+        };
+        let mut waiting = [wait(), wait(), wait()];
+        for future in &mut waiting {
+            assert!(block_on(futures_lite::future::poll_once(future)).is_none());
+        }
+        scene.world.stuck.store(false, Ordering::SeqCst);
+        scene.world.set_reachable(reachable);
+        for future in waiting {
+            let mut desk = scene.service.desk();
+            let late = block_on(future);
+            scene.service.write_late(&mut desk, &late, Transport::Udp);
+            let answer = Message::from_vec(&desk.message).unwrap();
+            assert_eq!(answer.answers.len(), usize::from(reachable));
+        }
+        // If it was answered, the next question is to be told of changes.
+        assert!(
+            scene.world.asked() <= 1 + usize::from(reachable),
+            "{}",
+            scene.world.asked()
+        );
+    }
+}

@@ -47,6 +47,8 @@ struct World {
     age: Mutex<Duration>,
     /// Whether other agents can be reached.
     reachable: AtomicBool,
+    /// Whether others take their time.
+    stuck: AtomicBool,
     /// How often others were asked.
     asked: AtomicUsize,
     executions: Mutex<BTreeMap<String, Execution>>,
@@ -61,6 +63,7 @@ impl World {
             is_server,
             age: Mutex::default(),
             reachable: AtomicBool::new(true),
+            stuck: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
             executions: Mutex::default(),
         })
@@ -155,6 +158,10 @@ impl Source for World {
         let name = ask.datacenter.unwrap_or_else(|| "dc1".to_owned());
         loop {
             let listener = self.changed.listen();
+            if self.stuck.load(Ordering::SeqCst) {
+                listener.await;
+                continue;
+            }
             if !self.reachable.load(Ordering::SeqCst) {
                 return Err(Failure::Unavailable("cut off".to_owned()));
             }
