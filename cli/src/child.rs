@@ -99,11 +99,16 @@ impl Running {
 
     /// Waits until it has ended, and says how; `Err`: not with success, in words.
     pub(crate) fn wait(mut self) -> Result<(), String> {
-        match self.child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(outcome(status)),
-            Err(error) => Err(system_error(&error)),
-        }
+        describe(self.child.wait())
+    }
+}
+
+/// How a program ended; `Err`: not with success, in words.
+pub(crate) fn describe(ended: io::Result<ExitStatus>) -> Result<(), String> {
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(outcome(status)),
+        Err(error) => Err(system_error(&error)),
     }
 }
 
@@ -153,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     fn program(words: &[&str]) -> Program {
         Program {

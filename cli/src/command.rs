@@ -70,6 +70,7 @@ pub(crate) static ROOT: Command = Command {
             crate::tls::COMMAND,
             crate::validate::COMMAND,
             crate::version::COMMAND,
+            crate::watch::COMMAND,
         ],
         &[
             "acl",
@@ -84,7 +85,6 @@ pub(crate) static ROOT: Command = Command {
             "peering",
             "resource",
             "troubleshoot",
-            "watch",
         ],
     ),
 };

@@ -60,8 +60,8 @@ sent SIGTERM, and SIGKILL when it has not ended five seconds later.
 
     $ lictor lock service/web/migrate ./migrate.sh
 
-The lock is the key PREFIX/.lock. With -n greater than 1 so many may hold it at
-the same time; all of them have to agree on that number.
+The lock is the key PREFIX/.lock. With -n greater than 1 so many may hold it
+at the same time; all of them have to agree on that number.
 
 The program's environment has CONSUL_LOCK_HELD=true, and for a lock with one
 holder LICTOR_LOCK_FENCE: a number that is higher than that of all holders

@@ -33,6 +33,7 @@ mod table;
 mod tls;
 mod validate;
 mod version;
+mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;

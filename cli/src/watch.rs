@@ -1,0 +1,281 @@
+//! `lictor watch`: tells when something changes.
+
+mod plan;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+
+use crate::child::{Program, describe};
+use crate::client::{self, CallError, Client};
+use crate::command::{Action, Command, Topic};
+use crate::console::{Console, Failure};
+use crate::flags::{Args, Flag, Given, Takes};
+use plan::{Plan, Progress};
+
+/// How long one question may take: longer than an agent waits that was not told how long.
+const ASK_LIMIT: Duration = Duration::from_secs(11 * 60);
+
+/// How long to wait after the first of several failures.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long to wait at most.
+const PAUSE_MAX: Duration = Duration::from_secs(180);
+
+/// In the program's environment: the version of what it is told.
+const INDEX: &str = "CONSUL_INDEX";
+
+pub(crate) const COMMAND: Command = Command {
+    name: "watch",
+    summary: "Watch for changes",
+    usage: "[options] [CHILD...]",
+    about: "
+Reads something, prints it as JSON, and ends. With a program it does not end:
+it runs the program with what was read on its standard input, at first and
+whenever that has changed, until the program fails or the command is
+interrupted. The program's environment has the version in CONSUL_INDEX.
+
+    $ lictor watch -type=service -service=web
+    $ lictor watch -type=key -key=config/web ./reconfigure.sh",
+    action: Action::Run {
+        flags: &[
+            client::TOPIC,
+            client::QUERY_TOPIC,
+            Topic {
+                title: "Command Options",
+                flags: &[
+                    Flag {
+                        name: "key",
+                        takes: Takes::Text("string"),
+                        help: "The key. Required for the type key, and only for that.",
+                    },
+                    Flag {
+                        name: "name",
+                        takes: Takes::Text("string"),
+                        help: "The name of events. Only for the type event.",
+                    },
+                    Flag {
+                        name: "passingonly",
+                        takes: Takes::Text("true|false"),
+                        help: "Only instances all of whose checks are passing. Only for the type service. The default value is false.",
+                    },
+                    Flag {
+                        name: "prefix",
+                        takes: Takes::Text("string"),
+                        help: "What the keys begin with. Required for the type keyprefix, and only for that.",
+                    },
+                    Flag {
+                        name: "service",
+                        takes: Takes::Text("string"),
+                        help: "The service. Required for the type service; for the type checks not together with -state.",
+                    },
+                    Flag {
+                        name: "shell",
+                        takes: Takes::Nothing,
+                        help: "Let a shell read the program and its arguments: that of the environment variable SHELL, or /bin/sh. The default value is true.",
+                    },
+                    Flag {
+                        name: "state",
+                        takes: Takes::Text("string"),
+                        help: "The state that the checks are in: any, passing, warning or critical. Only for the type checks. The default value is any.",
+                    },
+                    Flag {
+                        name: "tag",
+                        takes: Takes::Text("value"),
+                        help: "Only instances with this tag. Only for the type service. May be given several times: all of them count.",
+                    },
+                    Flag {
+                        name: "type",
+                        takes: Takes::Text("string"),
+                        help: "What to watch: key, keyprefix, services, nodes, service, checks or event. Required.",
+                    },
+                ],
+            },
+        ],
+        not_yet: &[],
+        run,
+    },
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
+    let kind = args.text("type").unwrap_or_default();
+    if kind.is_empty() {
+        return Err(Failure::misuse("Watch type must be specified"));
+    }
+    if let "connect_roots" | "connect_leaf" | "agent_service" = kind {
+        return Err(Failure::new(format!(
+            "Type {kind} is not supported in the CLI tool"
+        )));
+    }
+    let given = args.flags().filter_map(|(name, given)| match given {
+        Given::Text(text) if !text.is_empty() => Some((name, text.as_str())),
+        Given::Text(_) | Given::Switch(_) | Given::Int(_) | Given::Uint(_) => None,
+    });
+    let plan = Plan::new(kind, given).map_err(Failure::new)?;
+    let shell = args.switched("shell").unwrap_or(true);
+    let program = Program::new(&args.operands, shell, console);
+    let client = Client::new(args, console)?;
+    client
+        .read::<IgnoredAny>("agent/self", Vec::new())
+        .map_err(|error| Failure::new(format!("Error querying Lictor agent: {error}")))?;
+    match program {
+        None => {
+            // Whoever interrupts a question that is never answered has waited enough.
+            (console.succeed_on_interrupt)();
+            print(&client, &plan, kind, console)
+        }
+        Some(program) => tell(client, plan, kind, &program, console),
+    }
+}
+
+/// Prints what there is.
+fn print(client: &Client, plan: &Plan, kind: &str, console: &mut Console<'_>) -> Result<(), Failure> {
+    let mut progress = Progress::default();
+    let mut failures = 0;
+    loop {
+        match ask(client, plan, &mut progress) {
+            Ok(Some(news)) => return console.line(shape::indented(&news)?),
+            Ok(None) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                let pause = pause(failures);
+                console.remark(errored(kind, &error, pause));
+                thread::sleep(pause);
+            }
+        }
+    }
+}
+
+/// What the command hears of.
+enum Event {
+    /// There is something new, as JSON, of this version.
+    News(String, u64),
+    /// A question failed, and is asked again.
+    Errored(String),
+    /// It was interrupted.
+    Interrupted,
+}
+
+/// Runs the program with what there is, and again whenever that changes.
+fn tell(
+    client: Client,
+    plan: Plan,
+    kind: &str,
+    program: &Program,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    // While the program runs, at most one more answer is fetched: what it is run with next is not much older than that.
+    let (want, wanted) = channel();
+    let (tell, events) = channel();
+    let (hear, interrupts) = channel();
+    (console.hear_interrupts)(hear);
+    let interrupted = tell.clone();
+    thread::spawn(move || {
+        // The sender is gone where nothing can interrupt.
+        if interrupts.recv().is_ok() {
+            let _ = interrupted.send(Event::Interrupted);
+        }
+    });
+    let kind = kind.to_owned();
+    thread::spawn(move || follow(&client, &plan, &kind, &wanted, &tell));
+    loop {
+        // Nobody listens any more only if the thread is gone, and then the next line ends this.
+        let _ = want.send(());
+        loop {
+            match events.recv() {
+                Ok(Event::News(json, index)) => {
+                    run_with(program, &json, index, console)?;
+                    break;
+                }
+                Ok(Event::Errored(text)) => console.remark(text),
+                Ok(Event::Interrupted) | Err(_) => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Fetches the next news whenever they are wanted.
+fn follow(client: &Client, plan: &Plan, kind: &str, wanted: &Receiver<()>, tell: &Sender<Event>) {
+    let mut progress = Progress::default();
+    while wanted.recv().is_ok() {
+        let mut failures = 0;
+        loop {
+            match ask(client, plan, &mut progress) {
+                Ok(Some(news)) => {
+                    let Ok(json) = shape::compact(&news) else {
+                        return;
+                    };
+                    if tell.send(Event::News(json, progress.index())).is_err() {
+                        return;
+                    }
+                    break;
+                }
+                Ok(None) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    let pause = pause(failures);
+                    if tell.send(Event::Errored(errored(kind, &error, pause))).is_err() {
+                        return;
+                    }
+                    thread::sleep(pause);
+                }
+            }
+        }
+    }
+}
+
+/// Asks once. `Ok(None)`: nothing has changed.
+fn ask(client: &Client, plan: &Plan, progress: &mut Progress) -> Result<Option<shape::News>, CallError> {
+    let index = progress.asks_after().map(|index| index.to_string());
+    let mut query = plan.query();
+    if let Some(index) = &index {
+        query.push(("index", index));
+    }
+    if client.stale() {
+        query.push(("stale", ""));
+    }
+    let found = client.look(plan.path(), query, ASK_LIMIT);
+    let found = found.inspect_err(|_| progress.forget())?;
+    let news = plan.read(found.body.as_deref());
+    let news = news.map_err(|error| CallError::Nonsense(error.to_string()))?;
+    Ok(progress.take(found.index, news))
+}
+
+/// How long to wait after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    PAUSE
+        .saturating_mul(failures.saturating_mul(failures))
+        .min(PAUSE_MAX)
+}
+
+fn errored(kind: &str, error: &CallError, pause: Duration) -> String {
+    let error = error.to_string();
+    format!(
+        "[ERROR] watch: Watch errored: type={kind} error={error:?} retry={}s",
+        pause.as_secs()
+    )
+}
+
+/// Runs the program to its end.
+fn run_with(program: &Program, json: &str, index: u64, console: &mut Console<'_>) -> Result<(), Failure> {
+    console.out.flush()?;
+    let mut command = program.command();
+    command.env(INDEX, index.to_string()).stdin(Stdio::piped());
+    let started = command.spawn();
+    let mut child = started
+        .map_err(|error| Failure::new(format!("Error starting handler: {}", program.not_started(&error))))?;
+    if let Some(mut input) = child.stdin.take() {
+        // A program need not read it.
+        let _ = input
+            .write_all(json.as_bytes())
+            .and_then(|()| input.write_all(b"\n"));
+    }
+    describe(child.wait()).map_err(|text| Failure::new(format!("Error executing handler: {text}")))
+}
