@@ -21,13 +21,13 @@ use crate::flags::{Args, Flag, Given, Takes};
 use plan::{Plan, Progress};
 
 /// How long one question may take: longer than an agent waits that was not told how long.
-const ASK_LIMIT: Duration = Duration::from_secs(11 * 60);
+const ASK_LIMIT: Duration = Duration::from_mins(11);
 
 /// How long to wait after the first of several failures.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// How long to wait at most.
-const PAUSE_MAX: Duration = Duration::from_secs(180);
+const PAUSE_MAX: Duration = Duration::from_mins(3);
 
 /// In the program's environment: the version of what it is told.
 const INDEX: &str = "CONSUL_INDEX";

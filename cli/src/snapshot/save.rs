@@ -17,8 +17,8 @@ pub(super) const COMMAND: Command = Command {
     usage: "[options] FILE",
     about: "
 Saves all that the servers of a data center agree on to a file. The file is
-written aside, checked from end to end, and only then takes the name, so it is
-there as a whole or not at all.
+written aside, checked from end to end, and only then takes the name, so it
+is there as a whole or not at all.
 
     $ lictor snapshot save backup.snap
 
