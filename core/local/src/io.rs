@@ -31,6 +31,9 @@ pub struct Config {
     pub discard_output: bool,
     /// The most probes that run at once.
     pub probes_max: usize,
+    /// Whether checks that run programs are taken over from the disk, where requests have left them. Whether new ones are taken is for
+    /// whoever passes on the requests to say.
+    pub programs_from_requests: bool,
     /// The most services.
     pub services_max: usize,
     /// The most checks.
@@ -53,6 +56,7 @@ impl Config {
             output_max: 4096,
             discard_output: false,
             probes_max: 256,
+            programs_from_requests: true,
             services_max: 16_384,
             checks_max: 65_536,
             #[cfg(feature = "sabotage")]

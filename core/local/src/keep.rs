@@ -204,11 +204,20 @@ impl Local {
         kept.extend(statuses.keys().cloned().map(RecordKey::Status));
         self.keeping.stored.clone_from(kept);
         self.keeping.recalled = statuses;
-        self.set_definitions(definitions)?;
+        // What the files say may be about what was registered, and counts more.
         for spec in services.into_values() {
             self.restore_service(spec);
         }
+        self.set_definitions(definitions)?;
         for spec in checks.into_values() {
+            if spec.method.runs_program() && !self.config.programs_from_requests {
+                // Its record stays, for when that is allowed again.
+                self.event(Event::Trouble(format!(
+                    "the check {:?} runs a program and was registered through the API, which is not allowed any more: it is left out",
+                    &*spec.id
+                )));
+                continue;
+            }
             self.restore_check(spec);
         }
         for id in std::mem::take(&mut self.keeping.recalled).into_keys() {

@@ -195,6 +195,18 @@ impl Probe {
         }
     }
 
+    /// Whether it runs a program that whoever registered it has chosen.
+    pub const fn runs_program(&self) -> bool {
+        match self {
+            Self::Script { .. } | Self::Docker { .. } => true,
+            Self::Http { .. }
+            | Self::Tcp { .. }
+            | Self::Udp { .. }
+            | Self::Grpc { .. }
+            | Self::H2Ping { .. } => false,
+        }
+    }
+
     /// How long it may take if nobody has said so.
     pub const fn usual_timeout(&self) -> Duration {
         match self {
@@ -209,6 +221,14 @@ impl Probe {
 }
 
 impl CheckMethod {
+    /// Whether it runs a program that whoever registered it has chosen.
+    pub fn runs_program(&self) -> bool {
+        match self {
+            Self::Probe { probe, .. } => probe.runs_program(),
+            Self::Ttl(_) | Self::Alias { .. } | Self::Maintenance => false,
+        }
+    }
+
     /// Its kind, as the API names it.
     pub fn kind(&self) -> &'static str {
         match self {
