@@ -129,7 +129,7 @@ fn what_is_not_here_is_found_in_another_data_center() {
             found(agent, "web/execute"),
             ("dc3".to_owned(), 2, vec!["c".to_owned()])
         );
-        let (datacenter, failovers, nodes) = found(agent, "ANY-web/execute?limit=1");
+        let (datacenter, failovers, nodes) = found(agent, "any-web/execute?limit=1");
         assert_eq!((&*datacenter, nodes), ("dc3", vec!["c".to_owned()]));
         assert!((1..=2).contains(&failovers));
         eventually("it is found by DNS too", || {

@@ -53,10 +53,13 @@ pub(crate) async fn general(request: &mut Request<'_>) -> Result<Reply, Fault> {
 
 /// One prepared query.
 pub(crate) async fn specific(request: &mut Request<'_>) -> Result<Reply, Fault> {
-    match request.conn.method() {
-        Method::Put => update(request).await,
-        Method::Delete => delete(request).await,
-        _ => get(request).await,
+    let method = request.conn.method();
+    if method == Method::Put {
+        update(request).await
+    } else if method == Method::Delete {
+        delete(request).await
+    } else {
+        get(request).await
     }
 }
 
@@ -291,17 +294,22 @@ fn limit(request: &Request<'_>) -> Result<usize, Fault> {
     let Some(text) = request.params.text("limit") else {
         return Ok(0);
     };
-    let bad = |why| {
-        let text = lictor_catalog::quote(text.as_bytes());
-        Fault::internal(format!("Bad limit: strconv.Atoi: parsing {text}: {why}"))
-    };
-    match text.parse::<i64>() {
-        Ok(limit) => Ok(usize::try_from(limit).unwrap_or(0)),
-        Err(error) => Err(bad(match error.kind() {
-            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => "value out of range",
-            _ => "invalid syntax",
-        })),
-    }
+    text.parse::<i64>().map_or_else(
+        |error| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = if matches!(error.kind(), PosOverflow | NegOverflow) {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
+            let text = lictor_catalog::quote(text.as_bytes());
+            Err(Fault::internal(format!(
+                "Bad limit: strconv.Atoi: parsing {text}: {why}"
+            )))
+        },
+        // Below zero means nothing.
+        |limit| Ok(usize::try_from(limit).unwrap_or(0)),
+    )
 }
 
 /// Who asks: the client, or, if it speaks for another, that one.
