@@ -11,6 +11,7 @@ mod clients;
 mod cluster;
 mod dev_agent;
 mod kill_loop;
+mod locks;
 mod queries;
 mod running;
 mod snapshots;

@@ -10,18 +10,22 @@ use super::{Ran, Scene, eventually, holds};
 /// A signal to a process, by the name that `kill` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
+    Cont,
     Hup,
     Int,
     Kill,
+    Stop,
     Term,
 }
 
 impl Signal {
     const fn name(self) -> &'static str {
         match self {
+            Self::Cont => "-CONT",
             Self::Hup => "-HUP",
             Self::Int => "-INT",
             Self::Kill => "-KILL",
+            Self::Stop => "-STOP",
             Self::Term => "-TERM",
         }
     }
