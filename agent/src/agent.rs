@@ -296,6 +296,7 @@ async fn serve(
     let mut driving = std::pin::pin!(driving);
     let mut looking = std::pin::pin!(looking);
     let ending = Ending {
+        runtime: runtime.clone(),
         reload,
         asked,
         handle: handle.clone(),
@@ -473,6 +474,7 @@ fn api_config(config: &Config) -> Result<lictor_http::Config, StartError> {
         kv_max_value_size: size(config.http.kv_max_value_size),
         txn_max_req_len: size(config.http.txn_max_request),
         default_query_time: config.http.default_query_time,
+        session_ttl_min: config.http.session_ttl_min,
         max_query_time: config.http.max_query_time,
         response_headers: config.http.response_headers.clone(),
         coordinates: config.coordinates,

@@ -81,6 +81,7 @@ mod tests {
                 modify_index: Index(1),
             }),
             service: Arc::new(ServiceRecord {
+                node: lictor_catalog::Text::default(),
                 def: lictor_catalog::ServiceDef::default(),
                 create_index: Index(1),
                 modify_index: Index(1),

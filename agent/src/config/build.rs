@@ -18,6 +18,7 @@ use super::{
 const HTTP_PORT: i64 = 8500;
 const SERVER_PORT: i64 = 8300;
 const DEFAULT_TRAILING_LOGS: u64 = 10_240;
+const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 
 /// Builds and validates. Values that cannot be parsed are reported together; after that the first broken rule is.
 pub(super) fn build(
@@ -47,6 +48,11 @@ pub(super) fn build(
         seconds(300),
     );
     let max_query_time = parsed.duration("max_query_time", settings.max_query_time.as_deref(), seconds(600));
+    let session_ttl_min = parsed.duration(
+        "session_ttl_min",
+        settings.session_ttl_min.as_deref(),
+        SESSION_TTL_MIN,
+    );
     let rpc_hold_timeout = parsed.duration(
         "performance.rpc_hold_timeout",
         settings.rpc_hold_timeout.as_deref(),
@@ -165,6 +171,10 @@ pub(super) fn build(
             txn_max_request: settings.txn_max_req_len.unwrap_or(512 * 1024),
             default_query_time,
             max_query_time,
+            // Zero is the same as nothing.
+            session_ttl_min: Some(session_ttl_min)
+                .filter(|least| !least.is_zero())
+                .unwrap_or(SESSION_TTL_MIN),
             allow_unprintable_paths: settings.disable_http_unprintable_char_filter.unwrap_or(false),
         },
         snapshots: {

@@ -308,6 +308,8 @@ pub struct Http {
     pub default_query_time: Duration,
     /// The longest that any blocking query may wait.
     pub max_query_time: Duration,
+    /// The shortest TTL that a session may have.
+    pub session_ttl_min: Duration,
     /// Whether paths with unprintable characters are let through.
     pub allow_unprintable_paths: bool,
 }

@@ -111,7 +111,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "service.proxy.mode",
     "service.proxy.transparent_proxy",
     "service.socket_path",
-    "session_ttl_min",
     "sync_coordinate_interval_min",
     "sync_coordinate_rate_target",
     "syslog_facility",

@@ -142,6 +142,7 @@ layered! {
         "limits.snapshot_max_state_bytes" => snapshot_max_state_bytes: Option<u64>,
         "default_query_time" => default_query_time: Option<String>,
         "max_query_time" => max_query_time: Option<String>,
+        "session_ttl_min" => session_ttl_min: Option<String>,
         "disable_http_unprintable_char_filter" => disable_http_unprintable_char_filter: Option<bool>,
         "http_config.response_headers" => response_headers: BTreeMap<String, String>,
         "check_output_max_size" => check_output_max_size: Option<i64>,

@@ -101,6 +101,7 @@ fn top(reader: &mut Reader, to: &mut Settings, path: &str, key: &str, value: &Va
         "server" => reader.scalar(path, value, &mut to.server),
         "service" => one_service(reader, path, value, &mut to.services),
         "services" => services(reader, path, value, &mut to.services),
+        "session_ttl_min" => reader.scalar(path, value, &mut to.session_ttl_min),
         "skip_leave_on_interrupt" => reader.scalar(path, value, &mut to.skip_leave_on_interrupt),
         "start_join" => reader.texts(path, value, &mut to.start_join),
         "start_join_wan" => reader.texts(path, value, &mut to.start_join_wan),

@@ -144,6 +144,7 @@ fn defaults() {
                 txn_max_request: 524_288,
                 default_query_time: seconds(300),
                 max_query_time: seconds(600),
+                session_ttl_min: seconds(10),
                 allow_unprintable_paths: false,
             },
             snapshots: crate::snapshot::Limits {
@@ -247,7 +248,7 @@ fn the_http_api() {
     }
     let tuned = http(
         r#""limits": {"http_max_conns_per_client": 15000, "kv_max_value_size": 1, "txn_max_req_len": 2},
-           "default_query_time": "1s", "max_query_time": "2s", "disable_http_unprintable_char_filter": true,
+           "default_query_time": "1s", "max_query_time": "2s", "session_ttl_min": "3s", "disable_http_unprintable_char_filter": true,
            "http_config": {"response_headers": {"X-B": "b c", "X-A": ""}}"#,
     );
     assert_eq!(tuned.max_connections_per_client, Some(15000));
@@ -255,6 +256,11 @@ fn the_http_api() {
     assert_eq!(
         (tuned.default_query_time, tuned.max_query_time),
         (Duration::from_secs(1), Duration::from_secs(2))
+    );
+    assert_eq!(tuned.session_ttl_min, Duration::from_secs(3));
+    assert_eq!(
+        http(r#""session_ttl_min": "0s""#).session_ttl_min,
+        Duration::from_secs(10)
     );
     assert!(tuned.allow_unprintable_paths);
     assert_eq!(
