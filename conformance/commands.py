@@ -217,6 +217,33 @@ CLUSTER = [
     ["maint", "-reason=x"],
     ["maint", "-disable", "-reason=x"],
     ["maint", "-enable", "-disable"],
+    ["lock"],
+    ["lock", "a"],
+    ["lock", "-n=0", "a", "true"],
+    ["lock", "-monitor-retry=-1", "a", "true"],
+    ["lock", "-try=-1s", "a", "true"],
+    ["lock", "-timeout=x", "a", "true"],
+    ["lock", "-verbose", "/a/b", "echo $CONSUL_LOCK_HELD"],
+    ["lock", "-verbose", "-n=2", "b", "true"],
+    ["lock", "a", "exit 7"],
+    ["lock", "-child-exit-code", "a", "kill -9 $$"],
+    ["lock", "-child-exit-code", "-shell=false", "a", "no-such-program"],
+    ["watch"],
+    ["watch", "-type=bogus"],
+    ["watch", "-type=connect_roots"],
+    ["watch", "-type=key"],
+    ["watch", "-type=key", "-key=nothing"],
+    ["watch", "-type=keyprefix", "-prefix=nothing/"],
+    ["watch", "-type=nodes", "-key=x"],
+    ["watch", "-type=services"],
+    ["watch", "-type=service"],
+    ["watch", "-type=service", "-service=web"],
+    ["watch", "-type=service", "-service=ext", "-tag=t1", "-tag=t2"],
+    ["watch", "-type=service", "-service=web", "-passingonly=x"],
+    ["watch", "-type=checks", "-service=web"],
+    ["watch", "-type=checks", "-service=a", "-state=any"],
+    ["watch", "-type=event", "-name=nothing"],
+    ["watch", "-type=key", "-key=nothing", "cat; exit 3"],
     ["services", "deregister"],
     ["services", "deregister", "-id="],
     ["services", "deregister", "-id=x", "FILES/web.json"],
@@ -235,7 +262,7 @@ OUTSIDE = {
     **{"Service": {"ID": "e1", "Service": "ext", "Tags": ["t2", "t1"]}},
 }
 
-INDEX = re.compile(r"((?:Create|Modify)Index +)\d+")
+INDEX = re.compile(r"((?:Create|Modify)Index(?: +|\": ))\d+")
 # What changes from one moment to the next: ids of events, estimates, counters and clocks.
 MOMENTS = [
     (re.compile(r"(Event ID: )[0-9a-f-]{36}"), r"\1ID"),
