@@ -127,8 +127,17 @@ impl ArchiveError {
     }
 
     fn of_tar(error: io::Error) -> Self {
+        // What the reader of tars says of one that ends within a block.
+        const SHORT: &str = "failed to read entire block";
         match damage(&error) {
-            Some(text) => Self::Files(format!("failed reading snapshot: {text}")),
+            Some(text) => {
+                let text = if text == SHORT {
+                    "unexpected EOF"
+                } else {
+                    text.as_str()
+                };
+                Self::Files(format!("failed reading snapshot: {text}"))
+            }
             None => Self::Io(error),
         }
     }

@@ -206,7 +206,12 @@ fn texts_are_those_that_people_know() {
         edit(&mut files);
         repacked(&files)
     };
-    let cases: [(&str, Vec<u8>, &str); 13] = [
+    let cases: [(&str, Vec<u8>, &str); 14] = [
+        (
+            "no tar",
+            zip(b"hello"),
+            "failed to read snapshot file: failed reading snapshot: unexpected EOF",
+        ),
         ("empty", Vec::new(), "failed to decompress snapshot: EOF"),
         (
             "short",
