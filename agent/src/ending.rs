@@ -11,6 +11,7 @@ use async_channel::Receiver;
 use event_listener::Event as Signal;
 use futures_lite::FutureExt as _;
 use lictor_node::agent::Input;
+use lictor_runtime::Runtime;
 
 use crate::config::Leave;
 use crate::handle::Handle;
@@ -49,6 +50,8 @@ pub(crate) enum Gone {
 /// Sees an agent to its end.
 #[derive(Debug)]
 pub(crate) struct Ending {
+    /// Where a reload runs.
+    pub(crate) runtime: Runtime,
     /// For a reload, which is asked for in the same ways.
     pub(crate) reload: Arc<Reload>,
     /// What people and supervisors ask for.
@@ -67,9 +70,14 @@ impl Ending {
         loop {
             match self.asked.recv().await {
                 Ok(Asked::Reload) => {
-                    if let Err(reason) = self.reload.run().await {
-                        tracing::error!(%reason, "the configuration stays as it was");
-                    }
+                    // Beside: whoever wants an end need not wait for a disk that does not answer.
+                    let reload = Arc::clone(&self.reload);
+                    let reading = self.runtime.spawn(async move {
+                        if let Err(reason) = reload.run().await {
+                            tracing::error!(%reason, "the configuration stays as it was");
+                        }
+                    });
+                    reading.detach();
                 }
                 Ok(Asked::Leave) => return Way::Leave,
                 Ok(Asked::Interrupt) => return way(self.leave.on_interrupt),
@@ -169,6 +177,7 @@ mod tests {
         };
         let (reloader, _, _) = Reloader::load(flags).unwrap();
         let ending = Ending {
+            runtime: lictor_runtime_smol::runtime(),
             reload: Arc::new(Reload::new(reloader, handle.clone())),
             asked,
             handle,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_lock::Mutex;
-use lictor_local::Request;
+use lictor_local::{Error, Request};
 
 use crate::config::{Reloaded, Reloader};
 use crate::handle::Handle;
@@ -43,8 +43,12 @@ impl Reload {
             tracing::warn!("configuration: {warning}");
         }
         let set = self.handle.local(Request::SetDefinitions(definitions)).await;
-        set.ok_or("the agent is shutting down")?
-            .map_err(|error| error.to_string())?;
+        match set.ok_or("the agent is shutting down")? {
+            Ok(()) => {}
+            // It was done; the files say it again at the next start.
+            Err(error @ Error::NotSaved(_)) => tracing::warn!(%error, "reading the configuration again"),
+            Err(error) => return Err(error.to_string()),
+        }
         logging::set_level(log_level);
         if !needs_restart.is_empty() {
             tracing::warn!(

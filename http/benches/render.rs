@@ -57,7 +57,11 @@ fn health(criterion: &mut Criterion) {
     let memory = Arc::new(Memory::default());
     let api = Api::new(memory.clone(), memory, Config::default());
     for number in 0..INSTANCES {
-        register(&api, number, "HTTP GET http://10.0.0.1:8080/health: 200 OK Output: ok");
+        register(
+            &api,
+            number,
+            "HTTP GET http://10.0.0.1:8080/health: 200 OK Output: ok",
+        );
     }
     let mut group = criterion.benchmark_group("health of 50 instances");
     for (name, gzip) in [("asked again", false), ("asked again, compressed", true)] {

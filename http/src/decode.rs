@@ -57,10 +57,9 @@ pub(crate) fn items_at(value: Value, place: &str) -> Result<Vec<Value>, String> 
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Array(items) => Ok(items),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => Err(format!(
-            "json: cannot unmarshal {} into Go {place}",
-            kind(&other)
-        )),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+            Err(format!("json: cannot unmarshal {} into Go {place}", kind(&other)))
+        }
     }
 }
 

@@ -73,13 +73,19 @@ impl MetricNames {
             return name;
         }
         let parts = [Some(&*self.prefix), hostname, Some(rest)];
-        let parts: Vec<&str> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = parts
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect();
         parts.join(".").into()
     }
 
     fn tells(&self, name: &str) -> bool {
         let longest = |beginnings: &[String]| {
-            let found = beginnings.iter().filter(|beginning| name.starts_with(&***beginning));
+            let found = beginnings
+                .iter()
+                .filter(|beginning| name.starts_with(&***beginning));
             found.map(String::len).max()
         };
         match (longest(&self.allowed), longest(&self.blocked)) {
@@ -151,7 +157,11 @@ pub(crate) fn metrics(request: &Request<'_>) -> Result<Reply, Fault> {
             "Prometheus is not enabled since its retention time is not positive",
         ));
     }
-    let report = request.api.config.metric_names.apply(request.api.agent.metrics().report());
+    let report = request
+        .api
+        .config
+        .metric_names
+        .apply(request.api.agent.metrics().report());
     if wanted {
         let text = exposition(&report);
         return Ok(Reply::new(Status::Ok, Content::Text(text.into())).with_header("Content-Type", EXPOSITION));
@@ -377,7 +387,11 @@ mod tests {
                 blocked: vec!["disco.rpc".to_owned(), "lictor".to_owned()],
                 others: true,
             }),
-            ["disco.vm.raft.applied_index", "disco.rpc.query", "disco.kvs.apply"]
+            [
+                "disco.vm.raft.applied_index",
+                "disco.rpc.query",
+                "disco.kvs.apply"
+            ]
         );
         assert_eq!(
             names(MetricNames {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lictor_http::{DefinitionError, define_check, define_service};
-use lictor_local::{CheckMethod, CheckSpec, Definitions, Probe};
+use lictor_local::Definitions;
 
 use super::error::{ConfigError, Warning};
 use super::parsing::Parsing;
@@ -70,7 +70,7 @@ pub(super) fn build(
         match define_service(service, &definitions.services) {
             Ok(specs) => {
                 for spec in specs {
-                    if !scripts && spec.checks.iter().any(runs_program) {
+                    if !scripts && spec.checks.iter().any(|check| check.method.runs_program()) {
                         problems.push(format!("Failed to register service {name:?}: {NO_SCRIPTS}"));
                     }
                     definitions.services.push(spec);
@@ -85,7 +85,7 @@ pub(super) fn build(
     for check in checks {
         let name = name_of(&check);
         match define_check(check) {
-            Ok(spec) if !scripts && runs_program(&spec) => {
+            Ok(spec) if !scripts && spec.method.runs_program() => {
                 problems.push(format!("Failed to register check '{name}': {NO_SCRIPTS}"));
             }
             Ok(spec) => definitions.checks.push(spec),
@@ -98,6 +98,7 @@ pub(super) fn build(
         1 if in_mesh == 1 => return Err(ConfigError::Invalid(problems.remove(0))),
         _ => return Err(ConfigError::Values(problems)),
     }
+    keep_last(&mut definitions, warnings);
     warn(&definitions, warnings);
     Ok(definitions)
 }
@@ -151,31 +152,28 @@ fn of_check(name: &str, error: DefinitionError) -> String {
     }
 }
 
-fn runs_program(check: &CheckSpec) -> bool {
-    match &check.method {
-        CheckMethod::Probe { probe, .. } => match &**probe {
-            Probe::Script { .. } | Probe::Docker { .. } => true,
-            Probe::Http { .. }
-            | Probe::Tcp { .. }
-            | Probe::Udp { .. }
-            | Probe::Grpc { .. }
-            | Probe::H2Ping { .. } => false,
-        },
-        CheckMethod::Ttl(_) | CheckMethod::Alias { .. } | CheckMethod::Maintenance => false,
-    }
-}
-
-/// Says what is allowed and unlikely to be meant.
-fn warn(definitions: &Definitions, warnings: &mut Vec<Warning>) {
+/// Of several definitions of one service the last counts.
+fn keep_last(definitions: &mut Definitions, warnings: &mut Vec<Warning>) {
     let mut seen = BTreeSet::new();
-    for service in &definitions.services {
+    let services = std::mem::take(&mut definitions.services);
+    for service in services.into_iter().rev() {
         let def = &service.def;
         let id = if def.id.is_empty() { &def.name } else { &def.id };
-        if !seen.insert(id.to_lowercase()) {
+        if seen.insert(id.to_ascii_lowercase()) {
+            definitions.services.push(service);
+        } else {
             warnings.push(Warning(format!(
                 "Service {id:?} is defined more than once; the last definition counts"
             )));
         }
+    }
+    definitions.services.reverse();
+}
+
+/// Says what is allowed and unlikely to be meant.
+fn warn(definitions: &Definitions, warnings: &mut Vec<Warning>) {
+    for service in &definitions.services {
+        let def = &service.def;
         if !def
             .name
             .bytes()

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use event_listener::Event as Signal;
 use lictor_catalog::NodeDef;
-use lictor_local::{self as local, CheckMethod, LocalView, Probe, Request, node_def};
+use lictor_local::{self as local, LocalView, Request, node_def};
 use lictor_machine::NodeId;
 
 use crate::boot::{self, StartError};
@@ -58,6 +58,7 @@ pub(crate) fn settings(config: &Config, id: NodeId) -> Result<local::Config, Sta
     let mut settings = local::Config::new(node(config, id), boot::seed()?);
     settings.server = config.server;
     settings.keeps = config.data_dir.is_some();
+    settings.programs_from_requests = config.checks.scripts_from_api;
     settings.check_update_interval = config.checks.update_interval;
     settings.discard_output = config.checks.discard_output;
     settings.output_max = config.checks.output_max;
@@ -74,20 +75,9 @@ pub(crate) fn node(config: &Config, id: NodeId) -> NodeDef {
 
 /// Whether a request would have this agent run programs.
 pub(crate) fn runs_programs(request: &Request) -> bool {
-    let script = |method: &CheckMethod| match method {
-        CheckMethod::Probe { probe, .. } => match &**probe {
-            Probe::Script { .. } | Probe::Docker { .. } => true,
-            Probe::Http { .. }
-            | Probe::Tcp { .. }
-            | Probe::Udp { .. }
-            | Probe::Grpc { .. }
-            | Probe::H2Ping { .. } => false,
-        },
-        CheckMethod::Ttl(_) | CheckMethod::Alias { .. } | CheckMethod::Maintenance => false,
-    };
     match request {
-        Request::RegisterService { spec, .. } => spec.checks.iter().any(|check| script(&check.method)),
-        Request::RegisterCheck(check) => script(&check.method),
+        Request::RegisterService { spec, .. } => spec.checks.iter().any(|check| check.method.runs_program()),
+        Request::RegisterCheck(check) => check.method.runs_program(),
         // What files define was looked at when they were read.
         Request::SetDefinitions(_)
         | Request::DeregisterService(_)
@@ -104,7 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_lite::future::{block_on, poll_once, zip};
-    use lictor_local::CheckSpec;
+    use lictor_local::{CheckMethod, CheckSpec, Probe};
 
     use super::*;
 

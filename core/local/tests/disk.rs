@@ -4,11 +4,12 @@
 
 mod desk;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use desk::{Desk, service, ttl};
 use lictor_catalog::{Status, Text};
-use lictor_local::{Definitions, Error, Input, RecordKey, Request};
+use lictor_local::{CheckMethod, CheckSpec, Definitions, Error, Event, Input, Probe, RecordKey, Request};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -127,4 +128,52 @@ fn a_crash_right_after_a_change_of_status_brings_the_former_one_back_to_nobody()
         let there = desk.check_in_catalog("service:web").unwrap();
         assert_eq!(there.def.status, status);
     }
+}
+
+#[test]
+fn programs_that_were_registered_are_left_out_while_that_is_not_allowed() {
+    let script = CheckSpec {
+        name: "script".into(),
+        method: CheckMethod::Probe {
+            probe: Arc::new(Probe::Script {
+                args: vec!["true".to_owned()],
+            }),
+            interval: SECOND,
+            timeout: None,
+        },
+        ..CheckSpec::default()
+    };
+    let mut desk = Desk::new();
+    desk.register(service("web", vec![ttl("alive", 60)]));
+    desk.register_check(script);
+    desk.config.programs_from_requests = false;
+    let mut desk = desk.restart(SECOND, Definitions::default());
+    desk.run(10 * SECOND);
+    assert!(desk.view.check("script").is_none() && desk.view.check("service:web").is_some());
+    assert!(desk.runs.is_empty());
+    assert!(desk.events.iter().any(|event| matches!(event, Event::Trouble(_))));
+    // Whoever allows it again has it back.
+    desk.config.programs_from_requests = true;
+    let desk = desk.restart(SECOND, Definitions::default());
+    assert!(desk.view.check("script").is_some());
+}
+
+#[test]
+fn files_may_check_what_was_registered() {
+    let mut desk = Desk::new();
+    desk.register(service("web", Vec::new()));
+    let definitions = Definitions {
+        checks: vec![CheckSpec {
+            service_id: "web".into(),
+            ..ttl("of the files", 60)
+        }],
+        ..Definitions::default()
+    };
+    assert_eq!(
+        desk.ask(Request::SetDefinitions(definitions.clone())),
+        Some(Ok(()))
+    );
+    // What a reload takes, a start takes.
+    let desk = desk.restart(SECOND, definitions);
+    assert_eq!(&*desk.view.check("of the files").unwrap().service_name, "web");
 }

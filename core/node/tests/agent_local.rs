@@ -14,7 +14,9 @@ use lictor_catalog::{Found, NodeInfo, Query, ServiceDef, State, Status};
 use lictor_gossip::{self as gossip, Tags};
 use lictor_machine::{Instant, Machine, NodeId, Now, Token, UnixMillis};
 use lictor_node::agent::{Agent, Config, Effect, Input, Memories, ROLE, Reject, SERVER};
-use lictor_node::local::{self, AskId, CheckMethod, CheckSpec, Definitions, Local, Memory, Question, Reply, ServiceSpec};
+use lictor_node::local::{
+    self, AskId, CheckMethod, CheckSpec, Definitions, Local, Memory, Question, Reply, ServiceSpec,
+};
 use lictor_node::store::{LogStore, MemoryDisk, MemoryLog, MemoryState, StateMark, StateStore};
 use lictor_node::{self as node, Answer, Node, Request};
 
@@ -55,12 +57,7 @@ impl Alone {
         };
         let mut settings = local::Config::new(local::node_def(ME, "one", address.ip(), address.ip(), []), 1);
         settings.server = true;
-        let here = Local::start(
-            settings,
-            Memory::default(),
-            Definitions::default(),
-            at(now),
-        );
+        let here = Local::start(settings, Memory::default(), Definitions::default(), at(now));
         let agent = Agent::start(config, Some(server), Memories::default(), at(now)).unwrap();
         Self {
             agent: agent.with_local(here.unwrap()),

@@ -51,7 +51,10 @@ fn requests_are_timed_by_endpoint_and_method() {
     });
     seen.retain(|(name, _)| !name.contains("agent.metrics"));
     let expected = ["GET.v1.kv._", "POST.v1.kv._", "PUT.v1.kv._"].map(|name| format!("consul.http.{name}"));
-    assert_eq!(seen.iter().map(|(name, _)| name).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert_eq!(
+        seen.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+        expected.iter().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -79,7 +82,10 @@ fn totals_for_prometheus() {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
-        assert!(text.contains("consul_http_GET_v1_kv__{quantile=\"0.99\"} "), "{text}");
+        assert!(
+            text.contains("consul_http_GET_v1_kv__{quantile=\"0.99\"} "),
+            "{text}"
+        );
     }
     let json = site.ask("GET /v1/agent/metrics?format=bogus");
     assert_eq!(json.header("Content-Type"), Some("application/json"));
@@ -89,7 +95,10 @@ fn totals_for_prometheus() {
 fn prometheus_must_be_wanted() {
     Site::new()
         .ask("GET /v1/agent/metrics?format=prometheus")
-        .assert_text(415, "Prometheus is not enabled since its retention time is not positive");
+        .assert_text(
+            415,
+            "Prometheus is not enabled since its retention time is not positive",
+        );
 }
 
 #[test]
@@ -105,7 +114,10 @@ fn the_machine_is_told_of() {
     let host = || -> Value { serde_json::from_str(site.ask("GET /v1/agent/host").text()).unwrap() };
     let found = host();
     let keys: Vec<_> = found.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["Memory", "CPU", "Host", "Disk", "CollectionTime", "Errors"]);
+    assert_eq!(
+        keys,
+        ["Memory", "CPU", "Host", "Disk", "CollectionTime", "Errors"]
+    );
     assert_eq!(found["CPU"][0]["vendorId"], "GenuineIntel");
     assert_eq!(found["Memory"]["usedPercent"], 0);
     assert_eq!(found["Host"]["bootTime"], 0);

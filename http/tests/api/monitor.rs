@@ -57,9 +57,15 @@ fn lines_come_as_they_are_logged() {
     let mut client = begin(&site, "?loglevel=warn", LogLevel::Warn);
     say(&site, LogLevel::Info, "fine");
     say(&site, LogLevel::Warn, "careful");
-    assert_eq!(chunk(&mut client), "1970-01-01T00:00:00.000Z [WARN]  agent: careful: a=1\n");
+    assert_eq!(
+        chunk(&mut client),
+        "1970-01-01T00:00:00.000Z [WARN]  agent: careful: a=1\n"
+    );
     say(&site, LogLevel::Error, "broken");
-    assert_eq!(chunk(&mut client), "1970-01-01T00:00:00.000Z [ERROR] agent: broken: a=1\n");
+    assert_eq!(
+        chunk(&mut client),
+        "1970-01-01T00:00:00.000Z [ERROR] agent: broken: a=1\n"
+    );
 }
 
 #[test]
@@ -101,7 +107,10 @@ fn who_asks_wrongly_or_too_often_is_told() {
         .map(|_| site.memory.log.read(LogLevel::Error, LogFormat::Text).unwrap())
         .collect();
     let refused = site.ask("GET /v1/agent/monitor");
-    assert_eq!((refused.status(), refused.header("Retry-After")), (429, Some("1")));
+    assert_eq!(
+        (refused.status(), refused.header("Retry-After")),
+        (429, Some("1"))
+    );
     assert!(refused.text().contains("log readers"), "{}", refused.text());
     drop(readers);
     begin(&site, "", LogLevel::Info);

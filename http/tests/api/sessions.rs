@@ -236,7 +236,9 @@ fn what_makes_no_session() {
         (
             r#"{"ServiceChecks":{}}"#,
             400,
-            format!("{decode} {field} object into Go struct field .ServiceChecks of type []structs.ServiceCheck"),
+            format!(
+                "{decode} {field} object into Go struct field .ServiceChecks of type []structs.ServiceCheck"
+            ),
         ),
         (
             r#"{"Checks":5}"#,

@@ -74,7 +74,13 @@ fn services_with_how_well_they_are() {
         let found = get(&site, &format!("/v1/internal/ui/services?filter={filter}"));
         let found = found.as_array().unwrap().iter();
         found
-            .map(|service| format!("{} {}", service["Name"].as_str().unwrap(), service["InstanceCount"]))
+            .map(|service| {
+                format!(
+                    "{} {}",
+                    service["Name"].as_str().unwrap(),
+                    service["InstanceCount"]
+                )
+            })
             .collect()
     };
     assert_eq!(names("Service.Port==80"), ["web 1"]);
@@ -91,7 +97,15 @@ fn nodes_with_all_that_is_known_of_them() {
     let keys: Vec<_> = nodes[0].as_object().unwrap().keys().collect();
     assert_eq!(
         keys,
-        ["ID", "Node", "Address", "TaggedAddresses", "Meta", "Services", "Checks"]
+        [
+            "ID",
+            "Node",
+            "Address",
+            "TaggedAddresses",
+            "Meta",
+            "Services",
+            "Checks"
+        ]
     );
     assert_eq!(nodes[0]["ID"], "11111111-1111-1111-1111-111111111111");
     assert_eq!(nodes[0]["Meta"], json!({"rack": "r1"}));
@@ -111,7 +125,12 @@ fn nodes_with_all_that_is_known_of_them() {
         ("Node+matches+n", &["n1", "n2"]),
     ] {
         let found = get(&site, &format!("/v1/internal/ui/nodes?filter={filter}"));
-        let found: Vec<_> = found.as_array().unwrap().iter().map(|node| &node["Node"]).collect();
+        let found: Vec<_> = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| &node["Node"])
+            .collect();
         assert_eq!(found, expected, "{filter}");
     }
 }
@@ -128,7 +147,8 @@ fn what_is_not_there() {
     let response = site.ask("GET /v1/internal/ui/node/x");
     response.assert_text(404, "");
     assert_eq!(response.header("X-Consul-Index"), None);
-    site.ask("GET /v1/internal/ui/node/").assert_text(400, "Missing node name");
+    site.ask("GET /v1/internal/ui/node/")
+        .assert_text(400, "Missing node name");
     site.ask("GET /v1/internal/ui/gateway-services-nodes/")
         .assert_text(400, "Missing gateway name");
     assert_eq!(site.ask("GET /v1/internal/ui/oidc-auth-methods").status(), 404);

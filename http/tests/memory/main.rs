@@ -60,10 +60,15 @@ fn an_idle_watch_takes_little() {
     site.memory.set("other", "1");
     // What is made once is made now.
     drop(wait(&site, 20));
-    eventually("they have left", || site.memory.waiting.load(Ordering::SeqCst) == 0);
+    eventually("they have left", || {
+        site.memory.waiting.load(Ordering::SeqCst) == 0
+    });
     let before = memory();
     let clients = wait(&site, COUNT);
     let each = memory().saturating_sub(before) / COUNT;
-    assert!(each <= BYTES_MAX, "an idle watch takes {each} bytes, and {BYTES_MAX} are allowed");
+    assert!(
+        each <= BYTES_MAX,
+        "an idle watch takes {each} bytes, and {BYTES_MAX} are allowed"
+    );
     drop(clients);
 }

@@ -335,15 +335,22 @@ fn definitions_that_make_no_sense() {
 
 #[test]
 fn what_is_allowed_and_unlikely_to_be_meant() {
-    let (_, warnings) = accepted(
+    let (config, warnings) = accepted(
         r#""services": [{"name": "bad name"}, {"name": "a"}, {"name": "b", "id": "A"}], "enable_script_checks": true"#,
     );
+    let names: Vec<&str> = config
+        .definitions
+        .services
+        .iter()
+        .map(|service| &*service.def.name)
+        .collect();
+    assert_eq!(names, ["bad name", "b"]);
     assert_eq!(
         warnings,
         [
             "using enable-script-checks without ACLs and without allow_write_http_from is DANGEROUS, use enable-local-script-checks instead",
+            "Service \"a\" is defined more than once; the last definition counts",
             "Service name \"bad name\" will not be discoverable via DNS due to invalid characters. Valid characters include all alpha-numerics and dashes.",
-            "Service \"A\" is defined more than once; the last definition counts",
         ]
     );
 }
