@@ -399,7 +399,7 @@ mod tests {
         block_on(async {
             let view = view();
             let mut waking = Box::pin(Arc::clone(&view).wake_watchers());
-            let watches = (0..2 * WAKE_AT_ONCE + 1).map(|_| view.watch(key("a")).unwrap());
+            let watches = (0..=2 * WAKE_AT_ONCE).map(|_| view.watch(key("a")).unwrap());
             let mut watches: Vec<Watch<'_>> = watches.collect();
             let (state, touched) = set(&view, 1, "a");
             view.publish(state, touched);

@@ -252,6 +252,9 @@ fn nodes_services_and_checks() {
     client.ask("GET /v1/catalog/nodes").assert_text(200, "[]");
 }
 
+/// A transaction, the operations that are refused with the reasons, and how the answer ends.
+type Refused<'a> = (&'a str, &'a [(u64, &'a str)], &'a str);
+
 #[test]
 fn what_is_wrong_with_nodes_services_and_checks() {
     let site = Site::new();
@@ -269,7 +272,7 @@ fn what_is_wrong_with_nodes_services_and_checks() {
             .collect();
         format!(r#"{{"Results":null,"Errors":[{}]{end}"#, errors.join(","))
     };
-    let refused: [(&str, &[(u64, &str)], &str); 9] = [
+    let refused: [Refused<'_>; 9] = [
         (
             r#"[{"Node":{"Verb":"set","Node":{}}},{"Node":{"Verb":"delete","Node":{"ID":"11111111-1111-1111-1111-111111111111"}}},{"Node":{}},
                 {"Node":{"Verb":"set","Node":{"ID":"x","Node":"q"}}},{"Service":{"Verb":"delete","Node":"tn","Service":{"ID":"web"}}},
