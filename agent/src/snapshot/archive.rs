@@ -243,9 +243,16 @@ pub fn read(input: impl Read, state_max: u64, within: Within<'_>) -> Result<Meta
         sums: None,
     };
     let mut tar = tar::Archive::new(MultiGzDecoder::new(with_header(input)?));
-    for entry in tar.entries().map_err(ArchiveError::of_tar)? {
+    // Raw: or else the reader of tars follows extensions, and takes in as much as these say before it gives anything to us. So all that is
+    // unpacked is headers of a block each, and files that are known and within their limits.
+    for entry in tar.entries().map_err(ArchiveError::of_tar)?.raw(true) {
         let mut entry = entry.map_err(ArchiveError::of_tar)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        if !entry.header().entry_type().is_file() {
+            return Err(ArchiveError::Files(format!(
+                "{name:?} in snapshot is not a regular file"
+            )));
+        }
         let size = entry.header().size().map_err(ArchiveError::of_tar)?;
         files.take(&name, size, &mut entry)?;
     }

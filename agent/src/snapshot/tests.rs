@@ -403,3 +403,36 @@ fn what_is_read_twice_is_the_same() {
     assert_eq!(rows, first);
     assert_eq!(rows.iter().filter(|row| row.table == Table::Kv).count(), 100);
 }
+
+#[test]
+fn nothing_but_files_is_unpacked() {
+    use tar::EntryType;
+
+    for kind in [
+        EntryType::GNULongName,
+        EntryType::GNULongLink,
+        EntryType::XHeader,
+        EntryType::XGlobalHeader,
+        EntryType::GNUSparse,
+        EntryType::Directory,
+        EntryType::Symlink,
+        EntryType::Link,
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(16 << 20);
+        header.set_path("meta.json").unwrap();
+        header.set_cksum();
+        let mut tar = header.as_bytes().to_vec();
+        tar.resize(16 << 20, b'a');
+        let bytes = zip(&tar);
+        let mut left = &bytes[..];
+        let error = archive::read(&mut left, NO_LIMIT, Within::Anything).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "failed to read snapshot file: \"meta.json\" in snapshot is not a regular file",
+            "{kind:?}"
+        );
+        assert!(left.len() > bytes.len() / 4, "{kind:?}: all of it was unpacked");
+    }
+}
