@@ -14,18 +14,27 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use async_lock::{Mutex, Semaphore};
 use bytes::Bytes;
-use futures_lite::AsyncReadExt as _;
+use futures_lite::AsyncRead as _;
 use lictor_http::{Archive, Failure};
 
 /// How many archives a server makes at once. Each keeps the state as it was when it began.
 const SAVES_MAX: usize = 4;
+
+/// How many archives a server keeps in files at once, to restore them. Those that come slowly do not hold up the others before that.
+const KEPT_MAX: usize = 4;
+
+/// How many bytes are read at once, at most.
+const READ_BYTES: usize = 64 << 10;
 
 /// What an agent puts up with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +63,9 @@ pub(crate) struct Archives {
     /// The largest command that the log takes.
     command_bytes_max: usize,
     saves: Arc<Semaphore>,
-    /// Held while one is taken in.
+    /// A place for each that is kept in a file.
+    kept: Semaphore,
+    /// Held while one takes the place of the state, which is not before all of it has come.
     restore: Mutex<()>,
 }
 
@@ -65,6 +76,7 @@ impl Archives {
             limits,
             command_bytes_max,
             saves: Arc::new(Semaphore::new(SAVES_MAX)),
+            kept: Semaphore::new(KEPT_MAX),
             restore: Mutex::new(()),
         }
     }
@@ -73,8 +85,30 @@ impl Archives {
 /// The next bytes of an archive, as many as these if there are as many; none at its end.
 async fn next_piece(archive: &mut Archive<'_>, bytes: usize) -> io::Result<Bytes> {
     let mut piece = Vec::with_capacity(bytes);
-    archive.take(bytes as u64).read_to_end(&mut piece).await?;
+    gather(archive, &mut piece, bytes).await?;
     Ok(piece.into())
+}
+
+/// Reads on until `piece` has that many bytes, or the archive is at its end. What was read when this is abandoned, or fails, is in `piece`:
+/// whoever asks again goes on from there.
+async fn gather(archive: &mut Archive<'_>, piece: &mut Vec<u8>, bytes: usize) -> io::Result<()> {
+    poll_fn(|context| {
+        while piece.len() < bytes {
+            let filled = piece.len();
+            piece.resize(bytes.min(filled + READ_BYTES), 0);
+            let polled = Pin::new(&mut *archive).poll_read(context, &mut piece[filled..]);
+            let read = match &polled {
+                Poll::Ready(Ok(read)) => *read,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            };
+            piece.truncate(filled + read);
+            if ready!(polled)? == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
 }
 
 /// What is said when an archive does not come to its end.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,10 @@ const OPEN_MAX: usize = 16;
 
 /// How long a ticket is good for while nobody comes back to it.
 const IDLE: Duration = Duration::from_mins(1);
+
+/// How long a step may take that has to do with all of the state, or waits for a disk. Whether the server is still there is found out
+/// meanwhile.
+const STEP_LIMIT: Duration = Duration::from_mins(10);
 
 /// How long the last step of a restore may take, in which all of it is checked and brought in.
 pub(crate) const RESTORE_LIMIT: Duration = Duration::from_mins(30);
@@ -105,9 +110,9 @@ impl ArchiveQuestion {
     pub const fn wait(&self) -> Duration {
         match self {
             Self::Finish { .. } => RESTORE_LIMIT,
-            Self::Save { .. } | Self::Next { .. } | Self::Restore { .. } | Self::Piece { .. } => {
-                Duration::ZERO
-            }
+            // The first piece does not come before all of the state was encoded once, to know its size.
+            Self::Save { .. } | Self::Next { .. } | Self::Piece { .. } => STEP_LIMIT,
+            Self::Restore { .. } => Duration::ZERO,
         }
     }
 
@@ -197,6 +202,10 @@ enum What {
         next: u64,
         /// The last piece, in case its answer got lost.
         last: Bytes,
+        /// What there is of the next one already: whoever asked for it may have gone while it was gathered.
+        begun: Vec<u8>,
+        /// Why there will be no more. Nothing is read after that, since it would look like the end.
+        failed: Option<Failure>,
     },
     Restoring {
         /// `None` when all has come.
@@ -235,6 +244,8 @@ impl Desk {
             archive: reading.value,
             next: 0,
             last: Bytes::new(),
+            begun: Vec::new(),
+            failed: None,
         })?;
         Ok(Reading {
             index: reading.index,
@@ -244,11 +255,19 @@ impl Desk {
         })
     }
 
-    /// The next piece of one that is being made, or the last one again.
+    /// The next piece of one that is being made, or the last one again. Nothing is lost when this is abandoned. After an error there are no
+    /// more pieces, only the same error.
     pub(crate) async fn next(&self, ticket: Ticket, number: u64) -> Result<Bytes, Failure> {
         let open = self.find(ticket)?;
         let mut what = open.what.lock().await;
-        let What::Saving { archive, next, last } = &mut *what else {
+        let What::Saving {
+            archive,
+            next,
+            last,
+            begun,
+            failed,
+        } = &mut *what
+        else {
             return Err(unknown());
         };
         if number + 1 == *next {
@@ -257,9 +276,15 @@ impl Desk {
         if number != *next {
             return Err(out_of_order());
         }
-        let piece = super::next_piece(archive, PIECE_BYTES).await;
-        *last = piece
-            .map_err(|error| Failure::Unreachable(format!("the snapshot could not be made: {error}")))?;
+        if let Some(failure) = failed {
+            return Err(failure.clone());
+        }
+        if let Err(error) = super::gather(archive, begun, PIECE_BYTES).await {
+            let failure = Failure::Unreachable(format!("the snapshot could not be made: {error}"));
+            *failed = Some(failure.clone());
+            return Err(failure);
+        }
+        *last = mem::take(begun).into();
         *next += 1;
         open.touch();
         if last.is_empty() {
@@ -429,10 +454,76 @@ fn out_of_order() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use futures_lite::future::block_on;
+    use futures_lite::future::{block_on, poll_once};
     use futures_lite::{AsyncReadExt as _, StreamExt as _};
 
     use super::*;
+
+    /// A desk with an archive whose bytes come from the sender.
+    fn saving() -> (Arc<Desk>, Ticket, Sender<io::Result<Bytes>>) {
+        let desk = Desk::new(NodeId(1), lictor_runtime_smol::runtime());
+        let (sender, bytes) = async_channel::unbounded();
+        let ticket = desk.register(What::Saving {
+            archive: Archive::new(Box::pin(bytes).into_async_read()),
+            next: 0,
+            last: Bytes::new(),
+            begun: Vec::new(),
+            failed: None,
+        });
+        (desk, ticket.unwrap(), sender)
+    }
+
+    #[test]
+    fn nothing_is_lost_when_nobody_waits_for_a_piece_any_more() {
+        let (desk, ticket, sender) = saving();
+        block_on(async {
+            for part in [&b"ab"[..], b"c"] {
+                sender.send(Ok(Bytes::from_static(part))).await.unwrap();
+                assert_eq!(poll_once(desk.next(ticket, 0)).await, None);
+            }
+            sender.send(Ok(Bytes::from_static(b"d"))).await.unwrap();
+            drop(sender);
+            assert_eq!(desk.next(ticket, 0).await, Ok(Bytes::from_static(b"abcd")));
+            assert_eq!(desk.next(ticket, 1).await, Ok(Bytes::new()));
+        });
+    }
+
+    #[test]
+    fn an_archive_that_failed_does_not_come_to_a_good_end() {
+        let (desk, ticket, sender) = saving();
+        block_on(async {
+            sender.send(Ok(Bytes::from_static(b"ab"))).await.unwrap();
+            sender.send(Err(io::Error::other("no memory"))).await.unwrap();
+            drop(sender);
+            let failure = Failure::Unreachable("the snapshot could not be made: no memory".to_owned());
+            for _ in 0..2 {
+                assert_eq!(desk.next(ticket, 0).await, Err(failure.clone()));
+            }
+        });
+    }
+
+    #[test]
+    fn what_takes_all_of_the_state_has_time() {
+        let ticket = Ticket {
+            server: NodeId(1),
+            id: 1,
+        };
+        let bytes = Bytes::from_static(b"a");
+        for slow in [
+            ArchiveQuestion::Save {
+                options: ReadOptions::default(),
+            },
+            ArchiveQuestion::Next { ticket, number: 0 },
+            ArchiveQuestion::Piece {
+                ticket,
+                number: 0,
+                bytes,
+            },
+            ArchiveQuestion::Finish { ticket },
+        ] {
+            assert!(slow.wait() >= STEP_LIMIT, "{slow:?}");
+        }
+    }
 
     #[test]
     fn what_ends_without_a_word_has_not_come_to_its_end() {

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Seek as _, Write as _};
 use std::time::Duration;
 
 use async_channel::Receiver;
+use async_lock::{MutexGuard, SemaphoreGuard};
 use bytes::Bytes;
 use lictor_catalog::{Builder, RestoreId, decode_chunk};
 use lictor_http::{Archive, Failure};
@@ -27,6 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const STEP_BYTES: usize = 1 << 10;
 
 /// An archive that has been checked.
+#[derive(Debug)]
 struct Checked {
     file: File,
     index: Index,
@@ -37,14 +39,7 @@ impl Server {
     /// See [`lictor_http::Backend::restore`].
     pub(crate) async fn restore(&self, archive: Archive<'_>) -> Result<(), Failure> {
         let archives = &self.archives;
-        let _alone = archives
-            .restore
-            .try_lock()
-            .ok_or_else(|| super::busy("restores"))?;
-        let file = keep(archives, archive).await?;
-        let (limits, chunk_max) = (archives.limits, archives.chunk_max());
-        let checked = blocking::unblock(move || check(file, limits, chunk_max)).await;
-        let checked = checked.map_err(|error| Failure::Refused(error.to_string()))?;
+        let (checked, _alone) = archives.take_in(archive).await?;
         tracing::warn!(index = %checked.index, "restoring an archive: it takes the place of everything");
         let restored = self.bring_in(checked).await;
         match &restored {
@@ -185,9 +180,86 @@ fn read_again(mut file: File, limits: Limits, chunk_max: usize) -> Receiver<Resu
     chunks
 }
 
+/// What one holds who restores an archive: a place for its file, and the state, which nobody else may replace.
+#[derive(Debug)]
+struct Alone<'a> {
+    _place: SemaphoreGuard<'a>,
+    _state: MutexGuard<'a, ()>,
+}
+
 impl Archives {
+    /// Keeps an archive and checks it; then it may be restored, by nobody else at the same time.
+    async fn take_in(&self, archive: Archive<'_>) -> Result<(Checked, Alone<'_>), Failure> {
+        let busy = || super::busy("restores");
+        let place = self.kept.try_acquire().ok_or_else(busy)?;
+        let file = keep(self, archive).await?;
+        let (limits, chunk_max) = (self.limits, self.chunk_max());
+        let checked = blocking::unblock(move || check(file, limits, chunk_max)).await;
+        let checked = checked.map_err(|error| Failure::Refused(error.to_string()))?;
+        let alone = Alone {
+            _place: place,
+            _state: self.restore.try_lock().ok_or_else(busy)?,
+        };
+        Ok((checked, alone))
+    }
+
     /// The largest chunk that goes into one command.
     const fn chunk_max(&self) -> usize {
         self.command_bytes_max.saturating_sub(STEP_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt as _;
+    use futures_lite::future::{block_on, poll_once};
+    use lictor_catalog::State;
+    use lictor_machine::UnixMillis;
+
+    use super::super::KEPT_MAX;
+    use super::super::archive::Snapshot;
+    use super::*;
+
+    fn whole() -> Archive<'static> {
+        let snapshot = Snapshot {
+            export: State::new().export(),
+            term: 1,
+            servers: Vec::new(),
+            configuration_index: 0,
+            taken: UnixMillis(1),
+        };
+        let mut bytes = Vec::new();
+        archive::write(&snapshot, &mut bytes).unwrap();
+        Archive::new(futures_lite::io::Cursor::new(bytes))
+    }
+
+    fn without_end() -> Archive<'static> {
+        Archive::new(futures::stream::pending::<io::Result<Bytes>>().into_async_read())
+    }
+
+    #[test]
+    fn whoever_sends_slowly_does_not_hold_up_the_others() {
+        let archives = Archives::new(None, Limits::default(), 1 << 20);
+        let refused = || Failure::Busy {
+            limit: "restores".into(),
+            retry_after: Duration::from_secs(1),
+        };
+        block_on(async {
+            let mut slow: Vec<_> = (1..KEPT_MAX)
+                .map(|_| Box::pin(archives.take_in(without_end())))
+                .collect();
+            for slow in &mut slow {
+                assert!(poll_once(slow).await.is_none());
+            }
+            let (checked, alone) = archives.take_in(whole()).await.unwrap();
+            assert_eq!(checked.chunks, 1);
+            // No more files than that are kept.
+            assert_eq!(archives.take_in(without_end()).await.unwrap_err(), refused());
+            // And nobody else may restore anything.
+            drop(slow.pop());
+            assert_eq!(archives.take_in(whole()).await.unwrap_err(), refused());
+            drop(alone);
+            archives.take_in(whole()).await.unwrap();
+        });
     }
 }
