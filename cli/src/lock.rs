@@ -413,56 +413,61 @@ impl Locking<'_, '_> {
 
     /// Waits for the child's end, and sees to it that it does not outlive the lock.
     fn attend(&mut self, running: Running) -> Result<Child, Failure> {
-        let ended_by_us = loop {
+        let why = loop {
             match self.next(None) {
-                Woken::Event(Event::Ended) => break false,
-                Woken::Event(Event::Lost) => {
-                    self.say("Lock lost, killing child")?;
-                    break true;
-                }
+                Woken::Event(Event::Ended) => break None,
+                Woken::Event(Event::Lost) => break Some("Lock lost, killing child"),
                 Woken::Interrupted(signal) => {
                     if signal == SIGINT {
                         running.signal(Signal::INT);
                     }
-                    self.say("Shutdown triggered, killing child")?;
-                    break true;
+                    break Some("Shutdown triggered, killing child");
                 }
                 Woken::Event(Event::Acquired(_)) | Woken::TimeOver => {}
             }
         };
-        if ended_by_us {
-            self.end(&running)?;
-        }
+        // All that is said about it comes when it has ended: an output that nobody reads must not keep a child alive that has lost its lock.
+        let said = why.map(|why| {
+            let mut said = vec![why.to_owned()];
+            said.extend(self.end(&running));
+            said
+        });
         let outcome = running.wait();
         if let Err(text) = &outcome {
             self.console.remark(format_args!("Error running handler: {text}"));
         }
-        if !ended_by_us {
-            self.say("Child terminated, releasing lock")?;
-            if outcome.is_err() {
-                return Ok(Child::Failed);
-            }
+        if let Some(said) = said {
+            said.iter().try_for_each(|text| self.say(text))?;
+            return Ok(Child::Done);
         }
-        Ok(Child::Done)
+        self.say("Child terminated, releasing lock")?;
+        Ok(if outcome.is_err() {
+            Child::Failed
+        } else {
+            Child::Done
+        })
     }
 
-    /// Ends the child, if need be by force.
-    fn end(&mut self, running: &Running) -> Result<(), Failure> {
+    /// Ends the child, if need be by force, whatever else happens. Gives back what is to be said of it.
+    fn end(&self, running: &Running) -> Vec<String> {
         let pid = running.id();
-        // The signal comes first: an output that nobody reads must not keep a child alive that has lost its lock.
         running.signal(Signal::TERM);
-        self.say(&format!("Terminating child pid {pid}"))?;
+        let mut said = vec![format!("Terminating child pid {pid}")];
         let until = Instant::now() + GRACE;
         loop {
             match self.next(Some(until)) {
-                Woken::Event(Event::Ended) => return self.say("Child terminated"),
+                Woken::Event(Event::Ended) => {
+                    said.push("Child terminated".to_owned());
+                    return said;
+                }
                 Woken::TimeOver => break,
                 Woken::Event(Event::Lost | Event::Acquired(_)) | Woken::Interrupted(_) => {}
             }
         }
         running.signal(Signal::KILL);
-        self.say("Child did not exit after grace period of 5s")?;
-        self.say(&format!("Killing child pid {pid}"))
+        said.push("Child did not exit after grace period of 5s".to_owned());
+        said.push(format!("Killing child pid {pid}"));
+        said
     }
 
     fn clean_up(&mut self) -> Result<(), Failure> {

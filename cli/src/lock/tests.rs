@@ -1,10 +1,14 @@
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use crate::console::Console;
 use crate::console::testing::{Ran, run, run_with};
 use crate::fake::{Fake, Seen};
 
@@ -131,7 +135,7 @@ fn pairs(wanted: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn script(dir: &Path, text: &str) -> (String, std::path::PathBuf) {
+fn script(dir: &Path, text: &str) -> (String, PathBuf) {
     let out = dir.join("out");
     (format!("{text} > '{}'", out.display()), out)
 }
@@ -148,7 +152,7 @@ fn one_holder() {
              Child terminated, releasing lock\nCleanup succeeded\n"
         )
     );
-    assert_eq!(std::fs::read_to_string(out).unwrap(), "true 41\n");
+    assert_eq!(fs::read_to_string(out).unwrap(), "true 41\n");
     assert_eq!(
         changes(&fake),
         pairs(&[
@@ -365,4 +369,73 @@ fn mistakes() {
             ran.err
         );
     }
+}
+
+/// An output that fails once it has to do with the loss of the lock, and remembers whether the child was alive then.
+struct Broken {
+    pid: PathBuf,
+    alive: Option<bool>,
+}
+
+impl Write for Broken {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.alive.is_none() && !String::from_utf8_lossy(bytes).contains("Lock lost") {
+            return Ok(bytes.len());
+        }
+        if self.alive.is_none() {
+            let pid = fs::read_to_string(&self.pid).unwrap();
+            self.alive = Some(Path::new("/proc").join(pid.trim()).exists());
+        }
+        Err(io::Error::other("nobody reads"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_output_that_nobody_reads_keeps_no_child_alive() {
+    const PATIENCE: Duration = Duration::from_mins(1);
+    let dir = tempfile::tempdir().unwrap();
+    let pid = dir.path().join("pid");
+    let (store, started) = (Mutex::new(Store::default()), pid.clone());
+    let fake = Fake::start(move |seen| {
+        if !seen.line.contains("index=") {
+            return store.lock().unwrap().answer(seen);
+        }
+        // The lock is lost when the child runs.
+        let begun = Instant::now();
+        while !fs::read_to_string(&started).is_ok_and(|pid| pid.ends_with('\n')) {
+            assert!(begun.elapsed() < PATIENCE, "the child does not start");
+            thread::sleep(Duration::from_millis(5));
+        }
+        (404, String::new())
+    });
+    let mut out = Broken {
+        pid: pid.clone(),
+        alive: None,
+    };
+    let script = format!("echo $$ > '{}'; exec sleep 60", pid.display());
+    let argv = ["lock", "-verbose", "a", &script].map(str::to_owned);
+    let (mut input, mut err) = (io::empty(), Vec::new());
+    let mut console = Console {
+        input: &mut input,
+        out: &mut out,
+        err: &mut err,
+        env: &|name| (name == "CONSUL_HTTP_ADDR").then(|| fake.address.clone()),
+        directory: dir.path(),
+        succeed_on_interrupt: &|| {},
+        hear_interrupts: &|_| {},
+    };
+    let code = crate::command::run(&argv, &mut console);
+    let err = String::from_utf8(err).unwrap();
+    assert_eq!(out.alive, Some(false), "{err}");
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains("Error running handler: signal: terminated\n"),
+        "{err}"
+    );
+    assert!(err.contains("nobody reads"), "{err}");
+    assert!(fake.lines().contains(&"PUT /v1/session/destroy/5e55".to_owned()));
 }
