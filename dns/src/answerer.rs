@@ -50,9 +50,9 @@ impl Answerer {
         match self.service.at_once(&mut self.desk, query, client, transport) {
             AtOnce::Silence => return None,
             AtOnce::Written => {}
-            AtOnce::Later(request) => {
+            AtOnce::Later(request, place) => {
                 let by_tcp = transport == Transport::Tcp;
-                let late = block_on(self.service.later(request, query.to_vec(), client, by_tcp));
+                let late = block_on(self.service.later(request, place, query.to_vec(), client, by_tcp));
                 self.service.write_late(&mut self.desk, &late, transport);
             }
         }

@@ -228,17 +228,7 @@ impl Shared {
                 removed = places.remove(&least);
             }
         }
-        let slot = Arc::new(Slot {
-            current: Mutex::new(None),
-            version: AtomicUsize::new(0),
-            wanted: AtomicU64::new(now),
-            confirmed: AtomicU64::new(0),
-            lag: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            watched: AtomicBool::new(false),
-            fetching: AsyncMutex::new(None),
-            failures: AtomicUsize::new(0),
-        });
+        let slot = Arc::new(Slot::new(now));
         let place = Place {
             slot: Arc::clone(&slot),
             watching: None,
@@ -310,18 +300,37 @@ impl Shared {
     }
 }
 
+impl KeptWitness {
+    /// Whether both are of the same answer.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.slot, &other.slot) && self.version == other.version
+    }
+}
+
 impl Slot {
+    /// One without an answer, that is wanted now.
+    fn new(now: u64) -> Self {
+        Self {
+            current: Mutex::new(None),
+            version: AtomicUsize::new(0),
+            wanted: AtomicU64::new(now),
+            confirmed: AtomicU64::new(0),
+            lag: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+            fetching: AsyncMutex::new(None),
+            failures: AtomicUsize::new(0),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How old the answer is: since then it may have changed.
+    /// How old the answer is: since then it may have changed. Whoever promised to say so may meanwhile have lost the leader, so that what is
+    /// watched grows old, too, until somebody says again that it is right.
     fn age(&self, now: u64) -> Duration {
-        let since = if self.watched.load(Ordering::Acquire) {
-            0
-        } else {
-            now.saturating_sub(self.confirmed.load(Ordering::Acquire))
-        };
+        let since = now.saturating_sub(self.confirmed.load(Ordering::Acquire));
         let lag = self.lag.load(Ordering::Acquire);
         Duration::from_millis(since.saturating_add(lag))
     }
@@ -413,4 +422,25 @@ fn too_old(age: Duration, max: Duration) -> Failure {
         age.as_secs(),
         max.as_secs()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_grows_old_as_well() {
+        let slot = Slot::new(1);
+        slot.confirmed.store(1, Ordering::Release);
+        slot.lag.store(500, Ordering::Release);
+        slot.watched.store(true, Ordering::Release);
+        let seconds = Duration::from_secs;
+        assert!(slot.is_usable(4_501, seconds(5)));
+        assert!(!slot.is_usable(4_502, seconds(5)));
+        assert!(slot.is_usable(4_502, seconds(6)));
+        assert!(slot.is_current(4_502));
+        slot.confirmed.store(4_502, Ordering::Release);
+        slot.lag.store(0, Ordering::Release);
+        assert!(slot.is_usable(9_502, seconds(5)));
+    }
 }

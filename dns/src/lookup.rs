@@ -1,8 +1,9 @@
 //! From a name to what is said of it: which questions that takes, and in which order.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -16,7 +17,7 @@ use crate::cache::Witnesses;
 use crate::config::Config;
 use crate::domain::Domain;
 use crate::form::{Form, Ours, ServiceForm};
-use crate::kept::Kept;
+use crate::kept::{Kept, KeptWitness};
 use crate::kind::Kind;
 use crate::name::Name;
 use crate::nodes::{self, Reversed, negative, seconds};
@@ -80,10 +81,21 @@ pub(crate) struct Library {
 #[derive(Debug)]
 struct Reverse {
     names: Reversed,
-    version: (u64, Index),
+    origin: Origin,
     made: Instant,
     /// How long that took.
     took: Duration,
+}
+
+/// Which catalog an index was made of.
+#[derive(Debug)]
+enum Origin {
+    /// The one here: its generation, and the index of what was read.
+    Here(u64, Index),
+    /// What others said.
+    Kept(KeptWitness),
+    /// The leader's, who is asked each time.
+    Leader,
 }
 
 impl Library {
@@ -95,9 +107,14 @@ impl Library {
         }
     }
 
+    fn reversed(&self) -> MutexGuard<'_, Option<Arc<Reverse>>> {
+        // No foreign code runs under the lock, so a poisoned one still guards a sound state.
+        self.reversed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets what depends on the configuration.
     pub(crate) fn clear(&self) {
-        *self.reversed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.reversed() = None;
     }
 }
 
@@ -123,8 +140,7 @@ type Pinned<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 impl<'a> Lookup<'a> {
     /// The answer to a question; `name` is in lower case.
     pub(crate) async fn answer(&mut self, name: &[u8], kind: Kind) -> Result<Answer, Miss> {
-        let source = &self.library.source;
-        let (domain, what) = match Form::of(name, self.config, |name| source.has_datacenter(name)) {
+        let (domain, what) = match self.form(name) {
             Form::Ours { domain, what } => (domain, what),
             Form::Reverse(None) | Form::Foreign => return Err(Miss::Forward),
             Form::Reverse(Some(address)) => {
@@ -150,6 +166,18 @@ impl<'a> Lookup<'a> {
             }
             Err(miss) => Err(miss),
         }
+    }
+
+    /// What a name asks for. Nobody tells which data centers come and go, so what depends on that is not kept.
+    fn form(&mut self, name: &[u8]) -> Form<'a> {
+        let depends = Cell::new(false);
+        let source = &self.library.source;
+        let form = Form::of(name, self.config, |name| {
+            depends.set(true);
+            source.has_datacenter(name)
+        });
+        self.keep &= !depends.get();
+        form
     }
 
     /// Who serves the domain.
@@ -264,8 +292,7 @@ impl<'a> Lookup<'a> {
         let mut foreign: Vec<(usize, Name)> = Vec::new();
         for (number, host) in hosts {
             let name = host.lower();
-            let source = &self.library.source;
-            match Form::of(&name, self.config, |name| source.has_datacenter(name)) {
+            match self.form(&name) {
                 Form::Ours { domain, what } => {
                     let records = self.host(domain, what, &host, kind, depth + 1).await?;
                     put(&mut answer, number, as_glue, records);
@@ -314,7 +341,10 @@ impl<'a> Lookup<'a> {
             }
             let draft = match self.draft(domain, what, kind).await {
                 Ok(draft) => draft,
-                Err(Miss::Failed(Failure::NoSuchDatacenter(_))) => return Ok(Vec::new()),
+                Err(Miss::Failed(Failure::NoSuchDatacenter(_))) => {
+                    self.keep = false;
+                    return Ok(Vec::new());
+                }
                 Err(miss) => return Err(miss),
             };
             let answer = self.finish(draft, kind, false, depth).await?;
@@ -343,44 +373,63 @@ impl<'a> Lookup<'a> {
 
     /// Which names have which address.
     async fn reverse(&mut self) -> Result<Arc<Reverse>, Miss> {
-        let last = || {
-            let reversed = self.library.reversed.lock();
-            reversed.unwrap_or_else(PoisonError::into_inner).clone()
-        };
-        if let (Some(snapshot), Some(last)) = (self.snapshot, last()) {
-            let index = snapshot.state.index_of(&Query::NodeInfos).unwrap_or(Index::ZERO);
-            let worn = last.made.elapsed() > last.took * DUTY;
-            if last.version == (snapshot.generation, index) || !worn {
-                self.witnesses.generation = last.version.0;
-                self.witnesses.local.push((Query::NodeInfos, last.version.1));
-                return Ok(last);
-            }
+        let last = self.library.reversed().clone();
+        if let Some(last) = last.filter(|last| self.still_good(last)) {
+            return Ok(last);
         }
         let began = Instant::now();
         let found = self.find(None, Query::NodeInfos).await?;
         let Found::NodeInfos(nodes) = &*found else {
             return Err(confused());
         };
-        let names = Reversed::new(self.config, nodes);
-        let (generation, index) = match self.witnesses.local.last() {
-            Some((_, index)) => (self.witnesses.generation, *index),
-            None => (0, Index::ZERO),
+        let origin = match (self.witnesses.local.last(), self.witnesses.kept.last()) {
+            (Some((_, index)), _) => Origin::Here(self.witnesses.generation, *index),
+            (None, Some(witness)) => Origin::Kept(witness.clone()),
+            (None, None) => Origin::Leader,
         };
+        // Others may have said the same again.
+        if let Origin::Kept(witness) = &origin
+            && let Some(last) = self.library.reversed().clone()
+            && matches!(&last.origin, Origin::Kept(known) if known.is_same(witness))
+        {
+            return Ok(last);
+        }
         let reverse = Arc::new(Reverse {
-            names,
-            version: (generation, index),
+            names: Reversed::new(self.config, nodes),
+            origin,
             made: Instant::now(),
             took: began.elapsed(),
         });
-        if self.snapshot.is_some() {
-            let mut reversed = self
-                .library
-                .reversed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *reversed = Some(Arc::clone(&reverse));
+        match reverse.origin {
+            Origin::Here(..) | Origin::Kept(_) => *self.library.reversed() = Some(Arc::clone(&reverse)),
+            Origin::Leader => {}
         }
         Ok(reverse)
+    }
+
+    /// Whether an index may be read instead of a new one; if so, the answer depends on what it was made of.
+    fn still_good(&mut self, reverse: &Reverse) -> bool {
+        match (&reverse.origin, self.snapshot) {
+            (Origin::Here(generation, read), Some(snapshot)) => {
+                let index = snapshot.state.index_of(&Query::NodeInfos).unwrap_or(Index::ZERO);
+                let worn = reverse.made.elapsed() > reverse.took * DUTY;
+                let good = (*generation, *read) == (snapshot.generation, index) || !worn;
+                if good {
+                    self.witnesses.generation = *generation;
+                    self.witnesses.local.push((Query::NodeInfos, *read));
+                }
+                good
+            }
+            (Origin::Kept(witness), None) => {
+                let good =
+                    self.config.allow_stale && self.library.kept.stands(witness, self.config.max_stale);
+                if good {
+                    self.witnesses.kept.push(witness.clone());
+                }
+                good
+            }
+            (Origin::Here(..), None) | (Origin::Kept(_), Some(_)) | (Origin::Leader, _) => false,
+        }
     }
 
     /// The answer to a query: of the catalog here, or of what others said, or of others.
@@ -490,6 +539,54 @@ fn put(answer: &mut Answer, number: usize, as_glue: bool, records: Vec<Record>) 
             item.additional.extend(records);
         } else {
             item.answers.extend(records);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::tests::World;
+
+    #[test]
+    fn addresses_are_not_sorted_anew_before_the_catalog_changes() {
+        for is_server in [true, false] {
+            let world = World::new(is_server);
+            world.node("a", "10.0.0.1", &[]);
+            let source: Arc<dyn Source> = Arc::clone(&world) as _;
+            let runtime = lictor_runtime_smol::runtime();
+            let kept = Kept::new(Arc::clone(&source), runtime, 10, Duration::from_hours(1));
+            let library = Library::new(source, kept);
+            let config = Config::new("dc1");
+            let reverse = || {
+                let snapshot = library.source.snapshot();
+                let mut lookup = Lookup {
+                    library: &library,
+                    config: &config,
+                    snapshot: snapshot.as_ref(),
+                    reach: Reach::Anywhere,
+                    client: [127, 0, 0, 1].into(),
+                    rng: Rng::new(1),
+                    witnesses: Witnesses::default(),
+                    keep: true,
+                };
+                let reverse = block_on(lookup.reverse()).unwrap();
+                assert_eq!(lookup.witnesses.local.len(), usize::from(is_server));
+                assert_eq!(lookup.witnesses.kept.len(), usize::from(!is_server));
+                reverse
+            };
+            let first = reverse();
+            for _ in 0..10 {
+                assert!(Arc::ptr_eq(&first, &reverse()), "server: {is_server}");
+            }
+            world.node("b", "10.0.0.2", &[]);
+            let began = Instant::now();
+            while reverse().names.answer(Kind::Ptr, [10, 0, 0, 2].into()).is_none() {
+                assert!(began.elapsed() < Duration::from_mins(1));
+                std::thread::yield_now();
+            }
         }
     }
 }

@@ -49,8 +49,8 @@ pub(crate) enum AtOnce {
     Written,
     /// There is nothing to say.
     Silence,
-    /// It takes others to answer it.
-    Later(Box<Request>),
+    /// It takes others to answer it, and there is a place to wait for them.
+    Later(Box<Request>, Waiting),
 }
 
 /// What became of a query later.
@@ -70,7 +70,7 @@ pub(crate) struct Service {
     cache: Cache,
     pub(crate) counters: Counters,
     /// Queries that wait for others.
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     /// Seeds for the tasks' own generators.
     seeds: AtomicU64,
 }
@@ -83,9 +83,10 @@ struct Settings {
 }
 
 /// A place among the queries that wait. Dropping it gives it back.
-struct Waiting<'a>(&'a AtomicUsize);
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<AtomicUsize>);
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -100,7 +101,7 @@ impl Service {
             settings: ArcSwap::from_pointee(Settings { config, epoch: 0 }),
             cache: Cache::new(limits.cache_bytes),
             counters: Counters::default(),
-            waiting: AtomicUsize::new(0),
+            waiting: Arc::default(),
             seeds: AtomicU64::new(seed),
         }
     }
@@ -132,7 +133,7 @@ impl Service {
         self.library.kept.clear();
     }
 
-    /// Answers a query, if that takes nobody else.
+    /// Answers a query, if that takes nobody else. If it does, and too many wait for others already, the answer is that it failed.
     pub(crate) fn at_once(
         &self,
         desk: &mut Desk,
@@ -172,27 +173,36 @@ impl Service {
                 self.write(desk, &request, &entry, transport);
                 AtOnce::Written
             }
-            Some(Err(Miss::Far | Miss::Forward | Miss::Failed(_))) | None => AtOnce::Later(Box::new(request)),
+            Some(Err(Miss::Far | Miss::Forward | Miss::Failed(_))) | None => {
+                let Some(place) = self.place(settings.config.limits.waiting) else {
+                    self.counters.crowded.count();
+                    let entry = bare(&settings, ResponseCode::ServFail);
+                    self.write(desk, &request, &entry, transport);
+                    return AtOnce::Written;
+                };
+                AtOnce::Later(Box::new(request), place)
+            }
         }
     }
 
-    /// Answers a query, whatever that takes. `packet` is where the request was read from.
+    /// A place among the queries that wait for others, if not all of `limit` are taken.
+    fn place(&self, limit: usize) -> Option<Waiting> {
+        let before = self.waiting.fetch_add(1, Ordering::AcqRel);
+        let place = Waiting(Arc::clone(&self.waiting));
+        (before < limit).then_some(place)
+    }
+
+    /// Answers a query, whatever that takes, and then gives its place back. `packet` is where the request was read from.
     pub(crate) async fn later(
         &self,
         request: Box<Request>,
+        _place: Waiting,
         packet: Vec<u8>,
         client: IpAddr,
         by_tcp: bool,
     ) -> Late {
         let settings = self.settings.load_full();
         let failed = |code| bare(&settings, code);
-        let most = settings.config.limits.waiting;
-        let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _place = Waiting(&self.waiting);
-        if before >= most {
-            self.counters.crowded.count();
-            return Late::Known(request, failed(ResponseCode::ServFail));
-        }
         let snapshot = self.snapshot(&settings.config);
         let lookup = self.look(&request, client, &settings, snapshot.as_ref(), Reach::Anywhere);
         match lookup.await {

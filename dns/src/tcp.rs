@@ -241,10 +241,10 @@ impl Connection {
                 AtOnce::Silence => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "that is no query"));
                 }
-                AtOnce::Later(request) => {
+                AtOnce::Later(request, place) => {
                     let (service, client) = (Arc::clone(&self.service), self.client);
                     self.late.push(Box::pin(async move {
-                        service.later(request, query, client, true).await
+                        service.later(request, place, query, client, true).await
                     }));
                 }
             }

@@ -97,7 +97,7 @@ pub(crate) async fn serve(socket: Arc<Socket>, service: Arc<Service>, limits: Li
             tracing::warn!(%error, "a DNS socket fails");
             Timer::after(PAUSE).await;
         }
-        worker.answer_newest().await;
+        worker.turn().await;
         if worker.queue.is_empty() {
             worker.wait().await;
         } else {
@@ -157,6 +157,18 @@ impl Worker {
         Ok(())
     }
 
+    /// Answers a few of those that came last, and of those that others were asked about, which would else wait for as long as queries keep
+    /// coming.
+    async fn turn(&mut self) {
+        self.answer_newest().await;
+        for _ in 0..TURN {
+            let Some(Some((late, peer))) = future::poll_once(self.late.next()).await else {
+                return;
+            };
+            self.send_late(&late, peer).await;
+        }
+    }
+
     /// Answers a few of those that came last.
     async fn answer_newest(&mut self) {
         let now = Instant::now();
@@ -186,10 +198,10 @@ impl Worker {
                         }
                     }
                 }
-                AtOnce::Later(request) => {
+                AtOnce::Later(request, place) => {
                     let service = Arc::clone(&self.service);
                     self.late.push(Box::pin(async move {
-                        (service.later(request, bytes, client, false).await, peer)
+                        (service.later(request, place, bytes, client, false).await, peer)
                     }));
                 }
             }
@@ -212,10 +224,15 @@ impl Worker {
         let Some((late, peer)) = answered.or(arrives).await else {
             return;
         };
-        self.service.write_late(&mut self.desk, &late, Transport::Udp);
+        self.send_late(&late, peer).await;
+    }
+
+    /// Sends an answer that took others.
+    async fn send_late(&mut self, late: &Late, peer: Peer) {
+        self.service.write_late(&mut self.desk, late, Transport::Udp);
         if send(&self.socket, &self.desk.message, peer).await == Sent::TooLong {
             self.service
-                .write_late(&mut self.desk, &late, Transport::NarrowUdp);
+                .write_late(&mut self.desk, late, Transport::NarrowUdp);
             send(&self.socket, &self.desk.message, peer).await;
         }
     }
@@ -243,4 +260,62 @@ enum Sent {
 
 fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+    use hickory_proto::rr::RecordType;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::tests::{UDP, World, query};
+
+    #[test]
+    fn who_waits_for_others_is_answered_while_queries_keep_coming() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        let mut config = Config::new("dc1");
+        config.limits.patience = Duration::from_hours(1);
+        let limits = config.limits;
+        let runtime = lictor_runtime_smol::runtime();
+        let service = Arc::new(Service::new(World::new(false), config, runtime, 7));
+        let peer = Peer {
+            client: client.local_addr().unwrap(),
+            asked: None,
+        };
+        let arrived = |name| Arrived {
+            bytes: query(name, RecordType::A, UDP),
+            peer,
+            at: Instant::now(),
+        };
+        // More than one turn can answer at once; the newest takes others.
+        let mut queue: VecDeque<Arrived> = (0..TURN).map(|_| arrived("consul.")).collect();
+        queue.push_back(arrived("nobody.node.consul."));
+        let mut worker = Worker {
+            desk: service.desk(),
+            socket: Arc::new(Socket::new(socket).unwrap()),
+            service,
+            limits,
+            queue,
+            late: FuturesUnordered::new(),
+            buffer: Vec::new(),
+        };
+        block_on(worker.turn());
+        assert_eq!(worker.queue.len(), 1);
+        assert!(worker.late.is_empty());
+        // All but the last were answered at once.
+        let mut bytes = [0; 512];
+        let mut codes = Vec::new();
+        for _ in 0..TURN {
+            client.recv(&mut bytes).unwrap();
+            codes.push(bytes[3] & 0xf);
+        }
+        let (last, before) = codes.split_last().unwrap();
+        assert!(before.iter().all(|code| *code == 0), "{codes:?}");
+        assert_eq!(*last, 3, "there is no such node");
+    }
 }

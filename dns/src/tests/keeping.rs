@@ -66,6 +66,41 @@ fn a_state_that_was_replaced_is_read_anew() {
 }
 
 #[test]
+fn a_data_center_that_comes_or_goes_is_known_at_once() {
+    let scene = Scene::new();
+    let absent = ["NXDomain", SOA];
+    let present = ["NoError", SOA];
+    for name in ["dc3.consul.", "service.dc3.consul.", "_tcp.dc3.consul."] {
+        scene.says(name, RecordType::A, &absent);
+        let mut states = scene.world.states.lock().unwrap();
+        states.insert("dc3".to_owned(), (State::new(), 0));
+        drop(states);
+        scene.says(name, RecordType::A, &present);
+        scene.world.states.lock().unwrap().remove("dc3");
+        scene.says(name, RecordType::A, &absent);
+    }
+}
+
+#[test]
+fn a_host_in_a_data_center_that_comes_is_known_at_once() {
+    let scene = Scene::new();
+    scene.world.node("a", "b.node.dc3.consul", &[]);
+    let name = "a.node.consul.";
+    let alias = "= a.node.consul. 0 CNAME b.node.dc3.consul.";
+    scene.says(name, RecordType::A, &["NoError", alias]);
+    let mut states = scene.world.states.lock().unwrap();
+    states.insert("dc3".to_owned(), (State::new(), 0));
+    drop(states);
+    let registration = Registration {
+        node: node("b", "10.0.0.3", &[]),
+        ..Registration::default()
+    };
+    scene.world.apply("dc3", Action::Register(Box::new(registration)));
+    let address = "= b.node.dc3.consul. 0 A 10.0.0.3";
+    scene.says(name, RecordType::A, &["NoError", alias, address]);
+}
+
+#[test]
 fn another_configuration_counts_at_once() {
     let scene = Scene::new();
     scene.world.service("n1", "10.0.0.1", service("web", 80));
@@ -201,7 +236,9 @@ fn many_who_wait_for_the_same_are_one_question() {
             let query = query(NAME, RecordType::A, UDP);
             let desk = &mut scene.service.desk();
             match scene.service.at_once(desk, &query, CLIENT, Transport::Udp) {
-                AtOnce::Later(request) => Box::pin(scene.service.later(request, query, CLIENT, false)),
+                AtOnce::Later(request, place) => {
+                    Box::pin(scene.service.later(request, place, query, CLIENT, false))
+                }
                 other @ (AtOnce::Written | AtOnce::Silence) => panic!("{other:?}"),
             }
         };

@@ -37,7 +37,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Catalogs that tests change, seen by a server or by a client agent.
 #[derive(Debug)]
-struct World {
+pub(crate) struct World {
     /// By data center.
     states: Mutex<BTreeMap<String, (State, u64)>>,
     changed: Event,
@@ -55,7 +55,7 @@ struct World {
 }
 
 impl World {
-    fn new(is_server: bool) -> Arc<Self> {
+    pub(crate) fn new(is_server: bool) -> Arc<Self> {
         let states = ["dc1", "dc2"].map(|name| (name.to_owned(), (State::new(), 0)));
         Arc::new(Self {
             states: Mutex::new(states.into()),
@@ -87,7 +87,7 @@ impl World {
     }
 
     /// A node alone.
-    fn node(&self, name: &str, address: &str, meta: &[(&str, &str)]) {
+    pub(crate) fn node(&self, name: &str, address: &str, meta: &[(&str, &str)]) {
         self.register(Registration {
             node: node(name, address, meta),
             ..Registration::default()
@@ -228,13 +228,13 @@ struct Scene {
 
 /// How a query is asked.
 #[derive(Clone, Copy, Debug, Default)]
-struct How {
+pub(crate) struct How {
     tcp: bool,
     /// The size in an OPT record, if there is one.
     edns: Option<u16>,
 }
 
-const UDP: How = How {
+pub(crate) const UDP: How = How {
     tcp: false,
     edns: None,
 };
@@ -274,8 +274,8 @@ impl Scene {
         match self.service.at_once(desk, packet, CLIENT, transport) {
             AtOnce::Silence => return None,
             AtOnce::Written => {}
-            AtOnce::Later(request) => {
-                let late = self.service.later(request, packet.to_vec(), CLIENT, tcp);
+            AtOnce::Later(request, place) => {
+                let late = self.service.later(request, place, packet.to_vec(), CLIENT, tcp);
                 let patience = async {
                     async_io::Timer::after(Duration::from_mins(1)).await;
                     panic!("no answer in a minute");
@@ -314,7 +314,7 @@ impl Scene {
     }
 }
 
-fn query(name: &str, kind: RecordType, how: How) -> Vec<u8> {
+pub(crate) fn query(name: &str, kind: RecordType, how: How) -> Vec<u8> {
     let mut message = Message::query();
     message.metadata.id = 0x1234;
     message.metadata.recursion_desired = true;

@@ -337,24 +337,25 @@ fn only_so_many_wait_for_others() {
     });
     let wait = |name: &str| {
         let query = query(name, RecordType::A, UDP);
-        match scene
-            .service
-            .at_once(&mut scene.service.desk(), &query, CLIENT, Transport::Udp)
-        {
-            AtOnce::Later(request) => scene.service.later(request, query, CLIENT, false),
-            other @ (AtOnce::Written | AtOnce::Silence) => panic!("{other:?}"),
+        let mut desk = scene.service.desk();
+        match scene.service.at_once(&mut desk, &query, CLIENT, Transport::Udp) {
+            AtOnce::Later(request, place) => Ok(Box::pin(
+                scene.service.later(request, place, query, CLIENT, false),
+            )),
+            AtOnce::Written => Err(said(&Message::from_vec(&desk.message).unwrap())),
+            AtOnce::Silence => panic!("{name} gets no answer"),
         }
     };
-    let mut waiting: Vec<_> = ["a.test.", "b.test."]
-        .into_iter()
-        .map(|name| Box::pin(wait(name)))
-        .collect();
-    for future in &mut waiting {
-        assert!(block_on(futures_lite::future::poll_once(future)).is_none());
+    // Their places are taken before anybody has looked at them again.
+    let mut waiting: Vec<_> = ["a.test.", "b.test."].map(wait).into_iter().flatten().collect();
+    assert_eq!(waiting.len(), 2);
+    for _ in 0..2 {
+        assert_eq!(wait("c.test.").err().unwrap(), ["ServFail"]);
+        for future in &mut waiting {
+            assert!(block_on(futures_lite::future::poll_once(future)).is_none());
+        }
     }
-    let third = block_on(futures_lite::future::poll_once(wait("c.test.")));
-    assert!(third.is_some(), "it is refused at once");
-    drop(waiting);
-    assert_eq!(scene.service.stats().crowded, 1);
-    assert!(block_on(futures_lite::future::poll_once(wait("d.test."))).is_none());
+    assert_eq!(scene.service.stats().crowded, 2);
+    waiting.pop();
+    assert!(wait("d.test.").is_ok(), "there is a place again");
 }
