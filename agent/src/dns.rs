@@ -1,7 +1,7 @@
 //! DNS on this agent: where it listens, what it answers from.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -41,7 +41,14 @@ pub(crate) fn start(
     let mut settings = settings(config);
     // To ask oneself what one does not know would go on for ever.
     let own: Vec<SocketAddr> = listeners.iter().map(Listener::address).collect();
-    settings.recursors.retain(|recursor| !own.contains(recursor));
+    let local_addresses = local_addresses();
+    settings.recursors.retain(|recursor| {
+        let is_own = is_own(*recursor, &own, &local_addresses);
+        if is_own {
+            tracing::warn!(%recursor, "a DNS recursor is this agent itself, and is not asked");
+        }
+        !is_own
+    });
     let metrics = local.metrics.clone();
     let source = Arc::new(AgentSource { backend, view, local });
     // As many as there are threads to run them.
@@ -49,6 +56,32 @@ pub(crate) fn start(
     let server = Server::start(runtime, listeners, source, settings, workers, boot::seed()?)?;
     show(&metrics, server.handle());
     Ok(server)
+}
+
+/// The addresses of this machine's interfaces.
+fn local_addresses() -> Vec<IpAddr> {
+    match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "the addresses of this machine are unknown: a DNS recursor that is this agent itself may be overlooked");
+            Vec::new()
+        }
+    }
+}
+
+/// Whether who asks `recursor` reaches one of the listeners `own`, on a machine that has `local_addresses`.
+fn is_own(recursor: SocketAddr, own: &[SocketAddr], local_addresses: &[IpAddr]) -> bool {
+    let ip = recursor.ip().to_canonical();
+    let is_local = || {
+        let mut local = local_addresses.iter().map(IpAddr::to_canonical);
+        ip.is_loopback() || ip.is_unspecified() || local.any(|local| local == ip)
+    };
+    own.iter().any(|own| {
+        let at = own.ip().to_canonical();
+        // A socket on every IPv6 address takes in IPv4 as well.
+        let everywhere = at.is_unspecified() && (at.is_ipv6() || ip.is_ipv4());
+        own.port() == recursor.port() && (at == ip || everywhere && is_local())
+    })
 }
 
 /// Shows what is counted.
@@ -236,5 +269,43 @@ fn mode(freshness: Freshness) -> ReadMode {
 impl std::fmt::Debug for AgentSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AgentSource").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_recognises_itself_among_its_recursors() {
+        let local: Vec<IpAddr> = ["10.0.0.5", "fd00::5"].map(|ip| ip.parse().unwrap()).into();
+        let is_own = |recursor: &str, own: &[&str]| {
+            let own: Vec<SocketAddr> = own.iter().map(|own| own.parse().unwrap()).collect();
+            is_own(recursor.parse().unwrap(), &own, &local)
+        };
+        for (recursor, own) in [
+            ("127.0.0.1:53", "127.0.0.1:53"),
+            ("127.0.0.1:53", "0.0.0.0:53"),
+            ("127.0.0.53:53", "0.0.0.0:53"),
+            ("0.0.0.0:53", "0.0.0.0:53"),
+            ("10.0.0.5:53", "0.0.0.0:53"),
+            ("[::ffff:10.0.0.5]:53", "0.0.0.0:53"),
+            ("10.0.0.5:53", "[::]:53"),
+            ("[::1]:53", "[::]:53"),
+            ("[fd00::5]:53", "[::]:53"),
+        ] {
+            assert!(is_own(recursor, &["192.0.2.1:8600", own]), "{recursor} {own}");
+        }
+        for (recursor, own) in [
+            ("10.0.0.6:53", "0.0.0.0:53"),
+            ("10.0.0.5:53", "0.0.0.0:8600"),
+            ("10.0.0.5:53", "127.0.0.1:53"),
+            ("[fd00::5]:53", "0.0.0.0:53"),
+            ("[fd00::6]:53", "[::]:53"),
+        ] {
+            assert!(!is_own(recursor, &[own]), "{recursor} {own}");
+        }
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        assert!(local_addresses().contains(&loopback));
     }
 }
