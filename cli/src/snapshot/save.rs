@@ -22,8 +22,8 @@ is there as a whole or not at all.
 
     $ lictor snapshot save backup.snap
 
-The leader's state is saved, or one that is as fresh. If there is no leader, or
-to spare it, any server's state can be saved, which may be a little behind:
+The leader's state is saved, or one that is as fresh. If there is no leader,
+or to spare it, any server's state can be saved, which may be a little behind:
 
     $ lictor snapshot save -stale backup.snap",
     action: Action::Run {
