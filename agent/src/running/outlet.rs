@@ -110,10 +110,11 @@ async fn answer(servers: &dyn Backend, question: Question) -> Result<Reply, Stri
         Question::Node(name) => {
             let query = Query::NodeInfo(name.to_string());
             let reading = servers.read(query, ReadOptions::default()).await;
-            match reading.map_err(|failure| failure.to_string())?.value {
-                Found::NodeInfos(mut nodes) => Ok(Reply::Node(nodes.pop().map(Box::new))),
-                other => Err(format!("a server answered something else: {other:?}")),
-            }
+            let found = reading.map_err(|failure| failure.to_string())?.value;
+            let Found::NodeInfos(mut nodes) = found else {
+                return Err("a server answered something else than was asked".to_owned());
+            };
+            Ok(Reply::Node(nodes.pop().map(Box::new)))
         }
         Question::Write(action) => {
             let outcome = servers.write(action, WriteOptions::default()).await;

@@ -135,9 +135,11 @@ mod tests {
         let ((), answers) = block_on(zip(writing, answers));
         let ids: Vec<SaveId> = answers
             .into_iter()
-            .map(|posted| match posted.input {
-                agent::Input::Local(Input::Saved { id, result: Ok(()) }) => id,
-                other => panic!("{other:?}"),
+            .map(|posted| {
+                let agent::Input::Local(Input::Saved { id, result: Ok(()) }) = posted.input else {
+                    panic!("{:?}", posted.input)
+                };
+                id
             })
             .collect();
         assert_eq!(ids, [0, 1, 2].map(SaveId));
