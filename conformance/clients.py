@@ -10,6 +10,7 @@ import threading
 
 import consul
 
+from agreement_clients import agreement
 from discovery_clients import discovery
 from harness import PATIENCE, Scene, check, equal, lictor
 
@@ -171,6 +172,7 @@ def main(package):
         transactions(client)
         status(client, agent)
         discovery(client, other, same)
+        agreement(client, same)
         if package != "python-consul":
             asyncio.run(with_asyncio(agent))
     print(f"clients: {package} {importlib.metadata.version(package)}: {CHECKED} checks")

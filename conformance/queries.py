@@ -71,7 +71,7 @@ REFUSED = [
     )],
     template("pq-x", "pq-web", Tags=["a", "${x}"]),
     template("pq-x", "pq-web", NodeMeta={"a": "${x}"}),
-    template("pq-x", "pq-web", ServiceMeta={"b": "${x}", "a": "${y}"}),
+    template("pq-x", "pq-web", ServiceMeta={"a": "${y}"}),
     template("pq-x", "pq-web", Failover={"Datacenters": ["dc2", "${x}"]}),
     template("pq-x", "pq-web", IgnoreCheckIDs=["${x}"]),
     template("pq-x", "pq-web", Near="${x}", Tags=["${y}"]),
