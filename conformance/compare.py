@@ -89,6 +89,8 @@ class Server:
     def exchange(self, method, target, body=None, headers=None):
         """Sends a request as it is, byte by byte."""
         target = self.fill_in(target)
+        if isinstance(body, str):
+            body = self.sessions_in(body)
         content = body.encode() if isinstance(body, str) else body
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.agent.ip}:8500", "Connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -126,12 +128,19 @@ class Server:
             found = json.loads(self.exchange("GET", "/v1/query")[2])
             return next(query["ID"] for query in found if query["Name"] == match[1])
 
-        target = re.sub(r"\{prepared:([^}]*)\}", prepared, target)
+        target = self.sessions_in(re.sub(r"\{prepared:([^}]*)\}", prepared, target))
 
         def content_hash(match):
             return self.exchange("GET", f"/v1/agent/service/{match[1]}")[1]["X-Consul-Contenthash"]
 
         return re.sub(r"\{hash:([^}]*)\}", content_hash, target)
+
+    def sessions_in(self, text):
+        def session(match):
+            found = json.loads(self.exchange("GET", "/v1/session/list")[2])
+            return next((one["ID"] for one in found if one["Name"] == match[1]), f"no session {match[1]}")
+
+        return re.sub(r"\{session:([^}]*)\}", session, text)
 
     def answer(self, request):
         """What it answers, in a form that can be compared, but for the numbers."""

@@ -11,6 +11,7 @@ import json
 from discovery import DISCOVERY
 from local import LOCAL
 from queries import PREPARED
+from sessions import SESSIONS
 
 
 def b64(text):
@@ -558,5 +559,6 @@ CORPUS = {
     "coordinates": COORDINATES,
     "nodes, services and checks": DISCOVERY,
     "prepared queries": PREPARED,
+    "sessions, locks, transactions": SESSIONS,
     **LOCAL,
 }

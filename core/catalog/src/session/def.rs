@@ -82,7 +82,7 @@ impl SessionDef {
     pub fn all_checks(&self) -> impl Iterator<Item = &Text> {
         let nodes = self.node_checks.iter().flatten();
         let services = self.service_checks.iter().flatten().map(|check| &check.id);
-        nodes.chain(services).chain(&self.checks)
+        self.checks.iter().chain(nodes).chain(services)
     }
 
     /// Whether it may be stored, as far as that can be told without the catalog; the error is a text for whoever sent it.
