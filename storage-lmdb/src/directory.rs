@@ -4,10 +4,17 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lictor_node::store::StoreError;
 
 use crate::error::io_error;
+
+/// How long to wait for a directory that is about to be let go: by an agent that is just ending; or by a program that its checks are just
+/// starting, which shares the lock between fork and exec.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Holds a data directory for as long as it lives.
 pub(crate) type Lock = Arc<File>;
@@ -23,13 +30,19 @@ pub(crate) fn claim(dir: &Path) -> Result<Lock, StoreError> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| io_error(&path.display(), error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Arc::new(file)),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Io {
-            path: dir.display().to_string(),
-            detail: "in use by another process; stop it, or choose another data directory".into(),
-        }),
-        Err(TryLockError::Error(error)) => Err(io_error(&path.display(), error)),
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Arc::new(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Io {
+                    path: dir.display().to_string(),
+                    detail: "in use by another process; stop it, or choose another data directory".into(),
+                });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_error(&path.display(), error)),
+        }
     }
 }
 
