@@ -92,6 +92,9 @@ fn it_ends_when_the_client_leaves_even_if_nothing_is_logged() {
 fn it_ends_in_good_order_when_the_server_stops() {
     let site = Site::new();
     let mut client = begin(&site, "", LogLevel::Info);
+    // Now it is being sent, and not only about to be.
+    say(&site, LogLevel::Info, "fine");
+    assert!(chunk(&mut client).contains("fine"));
     block_on(site.server.shut_down(LONG));
     let mut rest = String::new();
     client.0.read_to_string(&mut rest).unwrap();
