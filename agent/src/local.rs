@@ -22,7 +22,7 @@ use crate::host;
 use crate::joining;
 use crate::pools::Pools;
 use crate::reload::Reload;
-use crate::running::{self, Running};
+use crate::running::Running;
 use crate::signals::Asked;
 use crate::vitals::Watch;
 
@@ -204,7 +204,7 @@ impl ThisAgent for Local {
     }
 
     async fn change(&self, request: Request) -> Result<(), Failure> {
-        if !self.scripts_from_api && running::runs_programs(&request) {
+        if !self.scripts_from_api && request.runs_programs() {
             return Err(Failure::Refused(
                 "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true"
                     .to_owned(),

@@ -9,7 +9,7 @@ use super::parsing::Parsing;
 /// The agent's metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telemetry {
-    /// How long a metric in Prometheus' form is shown that does not change any more; zero: that form is off.
+    /// Zero: there is no Prometheus form. How long it is beyond that does not matter, since no metric expires.
     pub prometheus_retention: Duration,
     /// Whether the names of gauges do without the name of the host.
     pub disable_hostname: bool,

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use event_listener::Event as Signal;
 use lictor_catalog::NodeDef;
-use lictor_local::{self as local, LocalView, Request, node_def};
+use lictor_local::{self as local, LocalView, node_def};
 use lictor_machine::NodeId;
 
 use crate::boot::{self, StartError};
@@ -73,28 +73,9 @@ pub(crate) fn node(config: &Config, id: NodeId) -> NodeDef {
     node_def(id, &config.node_name, lan, wan, meta)
 }
 
-/// Whether a request would have this agent run programs.
-pub(crate) fn runs_programs(request: &Request) -> bool {
-    match request {
-        Request::RegisterService { spec, .. } => spec.checks.iter().any(|check| check.method.runs_program()),
-        Request::RegisterCheck(check) => check.method.runs_program(),
-        // What files define was looked at when they were read.
-        Request::SetDefinitions(_)
-        | Request::DeregisterService(_)
-        | Request::DeregisterCheck(_)
-        | Request::UpdateTtl { .. }
-        | Request::Maintain { .. }
-        | Request::SetNode(_)
-        | Request::Sync => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_lite::future::{block_on, poll_once, zip};
-    use lictor_local::{CheckMethod, CheckSpec, Probe};
 
     use super::*;
 
@@ -109,40 +90,5 @@ mod tests {
         assert!(!Arc::ptr_eq(&seen, &first));
         // One that comes late need not wait.
         assert!(block_on(poll_once(running.after(&first))).is_some());
-    }
-
-    #[test]
-    fn programs_are_recognised_wherever_they_are() {
-        let check = |probe: Probe| CheckSpec {
-            method: CheckMethod::Probe {
-                probe: Arc::new(probe),
-                interval: Duration::from_secs(1),
-                timeout: None,
-            },
-            ..CheckSpec::default()
-        };
-        let script = check(Probe::Script {
-            args: vec!["true".to_owned()],
-        });
-        let docker = check(Probe::Docker {
-            container: "c".to_owned(),
-            shell: String::new(),
-            args: vec!["true".to_owned()],
-        });
-        let tcp = check(Probe::Tcp {
-            address: "127.0.0.1:1".to_owned(),
-            tls: None,
-        });
-        let service = |check: &CheckSpec| Request::RegisterService {
-            spec: Box::new(local::ServiceSpec {
-                checks: vec![CheckSpec::default(), check.clone()],
-                ..local::ServiceSpec::default()
-            }),
-            replace_checks: false,
-        };
-        for (check, expected) in [(script, true), (docker, true), (tcp, false)] {
-            assert_eq!(runs_programs(&service(&check)), expected);
-            assert_eq!(runs_programs(&Request::RegisterCheck(Box::new(check))), expected);
-        }
     }
 }

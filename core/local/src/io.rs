@@ -158,6 +158,22 @@ impl Request {
             Self::UpdateTtl { .. } | Self::SetNode(_) | Self::Sync => false,
         }
     }
+
+    /// Whether it would have this agent run programs that whoever asks has chosen.
+    pub fn runs_programs(&self) -> bool {
+        match self {
+            Self::RegisterService { spec, .. } => spec.checks.iter().any(|check| check.method.runs_program()),
+            Self::RegisterCheck(check) => check.method.runs_program(),
+            // What files define was looked at when they were read.
+            Self::SetDefinitions(_)
+            | Self::DeregisterService(_)
+            | Self::DeregisterCheck(_)
+            | Self::UpdateTtl { .. }
+            | Self::Maintain { .. }
+            | Self::SetNode(_)
+            | Self::Sync => false,
+        }
+    }
 }
 
 /// What configuration files define.
@@ -399,4 +415,45 @@ pub enum Timer {
     Sync,
     /// Something is to be written to the disk.
     Save,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::CheckMethod;
+
+    #[test]
+    fn programs_are_recognised_wherever_they_are() {
+        let check = |probe: Probe| CheckSpec {
+            method: CheckMethod::Probe {
+                probe: Arc::new(probe),
+                interval: Duration::from_secs(1),
+                timeout: None,
+            },
+            ..CheckSpec::default()
+        };
+        let script = check(Probe::Script {
+            args: vec!["true".to_owned()],
+        });
+        let docker = check(Probe::Docker {
+            container: "c".to_owned(),
+            shell: String::new(),
+            args: vec!["true".to_owned()],
+        });
+        let tcp = check(Probe::Tcp {
+            address: "127.0.0.1:1".to_owned(),
+            tls: None,
+        });
+        let service = |check: &CheckSpec| Request::RegisterService {
+            spec: Box::new(ServiceSpec {
+                checks: vec![CheckSpec::default(), check.clone()],
+                ..ServiceSpec::default()
+            }),
+            replace_checks: false,
+        };
+        for (check, expected) in [(script, true), (docker, true), (tcp, false)] {
+            assert_eq!(service(&check).runs_programs(), expected);
+            assert_eq!(Request::RegisterCheck(Box::new(check)).runs_programs(), expected);
+        }
+    }
 }

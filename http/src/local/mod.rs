@@ -18,7 +18,6 @@ pub(crate) use self::health::{by_id as health_by_id, by_name as health_by_name};
 pub(crate) use self::listing::{checks, service, services};
 pub(crate) use self::register::{deregister_check, deregister_service, register_check, register_service};
 pub(crate) use self::status::{fail, maintenance, pass, reload, service_maintenance, update, warn};
-use crate::backend::Failure;
 use crate::decode::{Fields, parse};
 use crate::reply::Fault;
 use crate::request::Request;
@@ -38,21 +37,5 @@ fn malformed(why: String) -> Fault {
 
 /// Changes what runs here.
 async fn change(request: &Request<'_>, change: Change) -> Result<(), Fault> {
-    let changed = request.api.agent.change(change).await;
-    changed.map_err(|failure| match failure {
-        // An agent that runs no programs for others is, in the clients' eyes, one that failed.
-        Failure::Denied(why) => Fault::internal(why),
-        other @ (Failure::NoLeader
-        | Failure::NoPathToDatacenter
-        | Failure::NoServers
-        | Failure::Local(_)
-        | Failure::Busy { .. }
-        | Failure::LeadershipLost
-        | Failure::Refused(_)
-        | Failure::Storage(_)
-        | Failure::Unreachable(_)
-        | Failure::Several(_)
-        | Failure::NoSuchServer(_)
-        | Failure::Stopping) => other.into(),
-    })
+    Ok(request.api.agent.change(change).await?)
 }

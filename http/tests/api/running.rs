@@ -4,9 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lictor_catalog::{NodeDef, Text};
 use lictor_http::Failure;
-use lictor_local::{
-    CheckMethod, CheckSpec, Config, Definitions, Effect, Input, Local, LocalView, Memory, Probe, Request,
-};
+use lictor_local::{Config, Definitions, Effect, Input, Local, LocalView, Memory, Request};
 use lictor_machine::{Instant, Machine as _, Now, Token, UnixMillis};
 
 const NOW: Now = Now {
@@ -58,9 +56,9 @@ impl Running {
     }
 
     pub(crate) fn change(&self, request: Request) -> Result<(), Failure> {
-        if runs_programs(&request) {
+        if request.runs_programs() {
             let text = "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true";
-            return Err(Failure::Denied(text.to_owned()));
+            return Err(Failure::Refused(text.to_owned()));
         }
         let mut desk = self.desk();
         desk.next += 1;
@@ -118,25 +116,5 @@ impl Desk {
             }
         }
         answer
-    }
-}
-
-fn runs_programs(request: &Request) -> bool {
-    let runs = |check: &CheckSpec| {
-        let CheckMethod::Probe { probe, .. } = &check.method else {
-            return false;
-        };
-        matches!(**probe, Probe::Script { .. } | Probe::Docker { .. })
-    };
-    match request {
-        Request::RegisterService { spec, .. } => spec.checks.iter().any(runs),
-        Request::RegisterCheck(spec) => runs(spec),
-        Request::DeregisterService(_)
-        | Request::DeregisterCheck(_)
-        | Request::UpdateTtl { .. }
-        | Request::Maintain { .. }
-        | Request::SetDefinitions(_)
-        | Request::SetNode(_)
-        | Request::Sync => false,
     }
 }
