@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lictor_catalog::{NodeDef, Text};
 use lictor_http::Failure;
-use lictor_local::{Config, Definitions, Effect, Input, Local, LocalView, Memory, Request};
+use lictor_local::{CheckSpec, Config, Definitions, Effect, Input, Local, LocalView, Memory, Request};
 use lictor_machine::{Instant, Machine as _, Now, Token, UnixMillis};
 
 const NOW: Now = Now {
