@@ -1,6 +1,19 @@
 //! Archives, a piece at a time.
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::AsyncReadExt as _;
+use futures_lite::io::Cursor;
+use lictor_http::{Archive, Backend, Failure, ReadOptions, WriteOptions};
+use lictor_machine::{Index, NodeId};
+use lictor_transport_quic::Plane;
+
+use super::agents::Agent;
+use super::fake::{Does, Fake};
+use super::{run, runtime};
+use crate::rpc::wire::Question;
 use crate::snapshot::passing::{self, ArchiveQuestion, Desk, Ticket};
 
 /// More than a few pieces, none of which is like another.
