@@ -30,6 +30,7 @@ pub mod linearizability;
 pub mod network;
 pub mod node_host;
 pub mod oracles;
+pub mod queue;
 pub mod raft_host;
 pub mod report;
 pub mod run;

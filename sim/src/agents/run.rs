@@ -14,11 +14,11 @@ use super::post::Tally;
 use super::swarm::{Deed, Fault, Options};
 use super::world::{KEYS, World};
 use crate::gossip::air::Weather;
-use crate::gossip::queue::Queue;
 use crate::gossip::trace::Trace;
 use crate::gossip::truth::Fate;
 use crate::gossip::view;
 use crate::oracles::{Check, Violation, ensure};
+use crate::queue::Queue;
 use crate::workload::{Change, Freshness, Op};
 
 /// Servers that may come beside those that found the cluster.

@@ -15,11 +15,11 @@ use lictor_raft::{FetchId, Role};
 
 use crate::gossip::air::{Air, Weather};
 use crate::gossip::oracles::{Bounds as GossipBounds, Oracles as GossipOracles};
-use crate::gossip::queue::Queue;
 use crate::gossip::seat::Place;
 use crate::gossip::trace::{Record, Seen, Trace};
 use crate::gossip::truth::{Fate, Scene, Truth, Watch};
 use crate::oracles::{Bounds, Check, Oracles, Violation};
+use crate::queue::Queue;
 
 use super::asks::Asker;
 use super::outside::Outside;

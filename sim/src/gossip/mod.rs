@@ -15,7 +15,6 @@ mod controls;
 mod joining;
 pub mod measure;
 pub mod oracles;
-pub mod queue;
 pub mod run;
 pub(crate) mod seat;
 pub mod swarm;

@@ -11,7 +11,6 @@ use lictor_machine::{Instant, Rng};
 use super::air::{Trouble, Weather};
 use super::controls::Keeps;
 use super::oracles::{Bounds, Oracles, tables_match};
-use super::queue::Queue;
 use super::swarm::{Fault, Options, one_of};
 use super::tally::Tally;
 use super::trace::{Record, Trace};
@@ -19,6 +18,7 @@ use super::truth::Fate;
 use super::view;
 use super::world::World;
 use crate::oracles::{Check, Violation, ensure};
+use crate::queue::Queue;
 
 /// Members at most: newcomers come until there are so many.
 const SEATS_MAX: usize = 90;

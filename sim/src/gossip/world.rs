@@ -10,12 +10,12 @@ use lictor_machine::{Instant, Machine, NodeId, Rng, Token};
 
 use super::air::{Air, Plane, Weather};
 use super::joining::{LOOK_AGAIN, REJOIN};
-use super::queue::Queue;
 use super::seat::{Arrival, Place, Seat, seat_of};
 use super::tally::Tally;
 use super::trace::{Record, Seen, Trace};
 use super::truth::{Fate, Scene, Truth, Watch};
 use crate::oracles::{Check, Violation};
+use crate::queue::Queue;
 
 /// Wakes that may happen at one instant, however few members there are.
 const WAKES_MIN: u32 = 1000;

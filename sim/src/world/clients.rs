@@ -2,7 +2,8 @@
 
 use lictor_machine::{Rng, Token};
 
-use super::{Event, World};
+use super::World;
+use super::event::Event;
 use crate::host::{Host, Stimulus};
 use crate::linearizability::{Action, Operation};
 use crate::oracles::Check;
@@ -179,12 +180,12 @@ impl<H: Host> World<'_, H> {
         }
         self.next_token += 1;
         let token = Token(self.next_token);
-        self.order += 1;
+        self.moments += 1;
         self.clients[client].pending = Some(Pending {
             token,
             op,
             at,
-            called: self.order,
+            called: self.moments,
         });
         self.open.insert(token, (client, at));
         self.counters.requests += 1;
@@ -205,8 +206,8 @@ impl<H: Host> World<'_, H> {
         let Some((client, _)) = self.open.remove(&token) else {
             return;
         };
-        self.order += 1;
-        let moment = self.order;
+        self.moments += 1;
+        let moment = self.moments;
         let waiting = &mut self.clients[client];
         let Some(pending) = waiting.pending.filter(|pending| pending.token == token) else {
             return;

@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use super::{Event, World, storage};
+use super::event::Event;
+use super::{World, storage};
 use crate::host::{Host, Stimulus};
 use crate::oracles::Check;
 use crate::trace::Record;

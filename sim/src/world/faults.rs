@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use lictor_machine::Instant;
 
-use super::{Event, World};
+use super::World;
+use super::event::Event;
 use crate::host::Host;
 use crate::network::Weather;
 use crate::oracles::Check;

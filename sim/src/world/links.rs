@@ -2,7 +2,8 @@
 
 use lictor_machine::Instant;
 
-use super::{Body, Event, Packet, World};
+use super::World;
+use super::event::{Body, Event, Packet};
 use crate::host::{Host, Stimulus};
 use crate::network::{Channel, Fate};
 use crate::oracles::Check;

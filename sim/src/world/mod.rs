@@ -6,118 +6,36 @@
 
 mod clients;
 mod disks;
+mod event;
 mod faults;
 mod links;
+mod lives;
 mod phases;
 mod seat;
+mod turns;
 
-use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::io::Write;
 
-use bytes::Bytes;
-use lictor_machine::{Index, Instant, NodeId, Rng, Token};
-use lictor_raft::{FetchId, Role, Status};
+use lictor_machine::{Instant, NodeId, Rng, Token};
 
-use crate::disk::{LogWrite, StateWrite};
-use crate::host::{Act, CallLoss, Host, Mark, Stimulus};
-use crate::network::{Channel, Network, Weather};
+use self::clients::Client;
+use self::event::Event;
+use self::seat::Seat;
+use crate::host::{Act, CallLoss, Host, Stimulus};
+use crate::network::{Network, Weather};
 use crate::oracles::{Bounds, Check, Oracles, Violation};
+use crate::queue::Queue;
 use crate::report::Counters;
-use crate::swarm::{Fault, Options};
-use crate::trace::{Gist, Record, Trace, gist, write_gist};
-
-use clients::Client;
-use seat::Seat;
-
-/// Something that will happen. `life` is that of the server when it was scheduled: what belongs to an earlier life does not happen.
-#[derive(Debug)]
-enum Event {
-    Arrive(Packet),
-    Notice {
-        at: usize,
-        life: u64,
-        peer: usize,
-    },
-    LogWritten {
-        at: usize,
-        life: u64,
-    },
-    StateWritten {
-        at: usize,
-        life: u64,
-    },
-    Read {
-        at: usize,
-        life: u64,
-        id: FetchId,
-        first: Index,
-        last: Index,
-        max_bytes: usize,
-    },
-    Wake {
-        at: usize,
-        life: u64,
-    },
-    Turn {
-        at: usize,
-        life: u64,
-    },
-    CallOver {
-        at: usize,
-        life: u64,
-        id: u64,
-    },
-    Client(usize),
-    GiveUp {
-        client: usize,
-        token: Token,
-    },
-    Fault(Fault),
-    Restart {
-        at: usize,
-    },
-    Resume {
-        at: usize,
-        life: u64,
-    },
-    Heal {
-        pattern: u64,
-    },
-    DiskWell {
-        at: usize,
-    },
-}
-
-#[derive(Debug)]
-struct Scheduled {
-    at: Instant,
-    order: u64,
-    event: Event,
-}
-
-#[derive(Clone, Debug)]
-struct Packet {
-    from: usize,
-    to: usize,
-    life: u64,
-    body: Body,
-}
-
-#[derive(Clone, Debug)]
-enum Body {
-    Message { bytes: Bytes, gist: Gist },
-    Call { id: u64, body: Bytes },
-    Reply { id: u64, body: Bytes },
-}
+use crate::swarm::Options;
+use crate::trace::{Record, Trace};
 
 /// A simulated cluster.
 pub struct World<'w, H: Host> {
     options: Options,
     now: Instant,
-    order: u64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
+    queue: Queue<Event>,
     rng: Rng,
     seats: Vec<Seat<H>>,
     network: Network,
@@ -126,6 +44,8 @@ pub struct World<'w, H: Host> {
     calls: BTreeMap<u64, (usize, u64, u64)>,
     next_call: u64,
     clients: Vec<Client>,
+    /// Counts what clients ask and hear, so that their histories have an order even where time stands still.
+    moments: u64,
     next_token: u64,
     /// Requests without an answer: the client, and the server.
     open: BTreeMap<Token, (usize, usize)>,
@@ -151,8 +71,7 @@ impl<'w, H: Host> World<'w, H> {
         let mut rng = Rng::new(options.seed);
         Self {
             now: Instant::ZERO,
-            order: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             seats: servers.iter().map(|id| Seat::new(*id)).collect(),
             network: Network::new(count, Weather::calm(), rng.fork()),
             pattern: 0,
@@ -161,6 +80,7 @@ impl<'w, H: Host> World<'w, H> {
             clients: (0..options.clients)
                 .map(|_| Client::new(rng.fork(), options.keys))
                 .collect(),
+            moments: 0,
             next_token: 0,
             open: BTreeMap::new(),
             oracles: Oracles::new(servers, bounds, options.keys),
@@ -175,12 +95,7 @@ impl<'w, H: Host> World<'w, H> {
     }
 
     fn schedule(&mut self, at: Instant, event: Event) {
-        self.order += 1;
-        self.queue.push(Reverse(Scheduled {
-            at,
-            order: self.order,
-            event,
-        }));
+        self.queue.push(at, event);
     }
 
     fn schedule_in(&mut self, after: Duration, event: Event) {
@@ -201,18 +116,15 @@ impl<'w, H: Host> World<'w, H> {
             if done(self) {
                 return Ok(true);
             }
-            let Some(Reverse(next)) = self.queue.peek() else {
+            if self.queue.is_empty() {
                 return Err(violation(
                     "liveness",
                     "nothing is going to happen any more".into(),
                 ));
-            };
-            if next.at > until {
+            }
+            let Some((at, event)) = self.queue.pop(until) else {
                 self.now = until;
                 return Ok(done(self));
-            }
-            let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else {
-                continue;
             };
             self.now = at;
             self.counters.events += 1;
@@ -299,312 +211,7 @@ impl<'w, H: Host> World<'w, H> {
             )
         })
     }
-
-    /// Starts a server that is down.
-    fn start(&mut self, at: usize) -> Check {
-        if self.seats[at].host.is_some() {
-            return Ok(());
-        }
-        let bound = self.options.setup.raft.max_clock_drift_permille;
-        let drift = self.rng.below(u64::from(bound) + 1) as u32 + self.excess_drift();
-        let seed = self.rng.next_u64();
-        let seat = &mut self.seats[at];
-        seat.boot(&self.options.setup, seed, self.now, drift)
-            .map_err(|detail| violation("restart", format!("server {}: {detail}", at + 1)))?;
-        let state = seat.host.as_ref().map(Host::state);
-        if let Some(state) = state {
-            self.oracles.booted(at, seat.disk.durable(), state)?;
-        }
-        let life = seat.life;
-        self.counters.starts += 1;
-        self.did(at, "starts", life);
-        let seat = &mut self.seats[at];
-        let local = seat.clock.now(self.now);
-        if let Some(host) = &mut seat.host {
-            host.found(&self.options.setup, local)
-                .map_err(|detail| violation("founding", detail))?;
-        }
-        self.turn(at)
-    }
-
-    /// Kills a server: it keeps what was durable, and perhaps some of what was being written.
-    fn crash(&mut self, at: usize) -> Check {
-        if self.seats[at].host.is_none() {
-            return Ok(());
-        }
-        let unsettled = self.seats[at].disk.unsettled();
-        let durable = self.seats[at].crash(&mut self.rng).map_err(storage)?;
-        self.counters.crashes += 1;
-        self.counters.lost_writes += (unsettled - durable.len()) as u64;
-        self.open.retain(|_, (_, asked)| *asked != at);
-        self.did(at, "crashes, losing writes", (unsettled - durable.len()) as u64);
-        self.oracles.crashed(at, &durable)
-    }
-
-    fn resume(&mut self, at: usize) -> Check {
-        let seat = &mut self.seats[at];
-        if !core::mem::take(&mut seat.asleep) {
-            return Ok(());
-        }
-        let life = seat.life;
-        let waiting = core::mem::take(&mut seat.inbox);
-        self.did(at, "wakes up, with inputs waiting", waiting.len() as u64);
-        if self.rng.chance(1, 2) {
-            self.turn(at)?;
-        }
-        for stimulus in waiting {
-            if self.lives(at, life) {
-                self.stimulate(at, stimulus)?;
-            }
-        }
-        self.turn(at)
-    }
-
-    /// Gives a server an input. One that is asleep finds it later; one that is down never does.
-    fn stimulate(&mut self, at: usize, stimulus: Stimulus) -> Check {
-        let seat = &mut self.seats[at];
-        let Some(host) = &mut seat.host else { return Ok(()) };
-        if seat.asleep {
-            seat.inbox.push_back(stimulus);
-            return Ok(());
-        }
-        let local = seat.clock.now(self.now);
-        if let Err(detail) = host.handle(local, stimulus)
-            && host.fault().is_none()
-        {
-            return Err(violation(
-                "inputs of an honest world are accepted",
-                format!("server {}: {detail}", at + 1),
-            ));
-        }
-        if self.stormy && self.rng.chance(self.options.batch_permille, 1000) {
-            let event = Event::Turn { at, life: seat.life };
-            let delay = self
-                .rng
-                .between(Duration::from_micros(1), Duration::from_millis(2));
-            self.schedule_in(delay, event);
-            return Ok(());
-        }
-        self.turn(at)
-    }
-
-    /// A turn of a server: deadlines, then everything it wants done.
-    fn turn(&mut self, at: usize) -> Check {
-        let seat = &mut self.seats[at];
-        let Some(host) = seat.host.as_mut().filter(|_| !seat.asleep) else {
-            return Ok(());
-        };
-        let local = seat.clock.now(self.now);
-        if host.deadline().is_some_and(|deadline| deadline <= local.mono) {
-            host.wake(local);
-        }
-        let mut acts = core::mem::take(&mut self.acts);
-        while let Some(act) = host.poll(local, &seat.disk).map_err(storage)? {
-            acts.push(act);
-        }
-        if let Some(fault) = host.fault() {
-            acts.clear();
-            self.acts = acts;
-            return self.stopped(at, &fault);
-        }
-        for act in &acts {
-            if let Act::Persist(batch) = act {
-                self.trace.record(
-                    self.now,
-                    Record::Issued {
-                        at,
-                        gist: write_gist(batch),
-                    },
-                );
-                self.oracles.issued(at, batch)?;
-            }
-        }
-        let status = host.status();
-        self.note_standing(at, &status);
-        self.oracles.turned(at, &status)?;
-        for act in acts.drain(..) {
-            self.perform(at, act)?;
-        }
-        self.acts = acts;
-        self.begin_writes(at);
-        self.set_alarm(at);
-        Ok(())
-    }
-
-    /// A machine has stopped for good. Only a failed disk may be the reason.
-    fn stopped(&mut self, at: usize, fault: &str) -> Check {
-        if !self.seats[at].disk_failed {
-            return Err(violation(
-                "fail-stop only with cause",
-                format!("server {} stopped: {fault}", at + 1),
-            ));
-        }
-        self.did(at, "stops for good", 0);
-        self.crash(at)?;
-        self.restart_later(at);
-        Ok(())
-    }
-
-    fn note_standing(&mut self, at: usize, status: &Status) {
-        let standing = (status.role, status.term, status.commit, status.applied);
-        let before = core::mem::replace(&mut self.seats[at].standing, standing);
-        if before == standing {
-            return;
-        }
-        if status.role == Role::Leader && before.0 != Role::Leader {
-            self.counters.elections += 1;
-        }
-        let (role, term, commit, applied) = standing;
-        self.record(Record::Standing {
-            at,
-            role,
-            term,
-            commit,
-            applied,
-        });
-    }
-
-    fn perform(&mut self, at: usize, act: Act) -> Check {
-        let life = self.seats[at].life;
-        match act {
-            Act::Persist(batch) => {
-                self.counters.compactions += u64::from(batch.compact_to.is_some());
-                self.counters.truncations += u64::from(batch.truncate_from.is_some());
-                self.seats[at].disk.issue(LogWrite::Batch(batch));
-            }
-            Act::SaveNotes(notes) => self.seats[at].disk.issue(LogWrite::Notes(notes)),
-            Act::Send { to, message, bytes } => {
-                let to_seat = self.position(to)?;
-                self.oracles.sent(at, to, &message)?;
-                let gist = gist(&message);
-                self.record(Record::Sent {
-                    from: at,
-                    to: to_seat,
-                    gist,
-                });
-                let body = Body::Message { bytes, gist };
-                self.send(
-                    Packet {
-                        from: at,
-                        to: to_seat,
-                        life,
-                        body,
-                    },
-                    Channel::Raft(message.body.lane()),
-                );
-            }
-            Act::Fetch {
-                id,
-                first,
-                last,
-                max_bytes,
-            } => {
-                let delay = self.disk_delay(at);
-                self.schedule_in(
-                    delay,
-                    Event::Read {
-                        at,
-                        life,
-                        id,
-                        first,
-                        last,
-                        max_bytes,
-                    },
-                );
-            }
-            Act::Store(batch) => self.seats[at].disk.issue_state(StateWrite::Batch(batch)),
-            Act::ReplaceState(meta) => self.seats[at].disk.issue_state(StateWrite::Replace(meta)),
-            Act::StoreWhole(applied, state) => {
-                self.seats[at].disk.issue_state(StateWrite::Whole(applied, state));
-            }
-            Act::Call {
-                id,
-                to,
-                body,
-                timeout,
-            } => {
-                let to = self.position(to)?;
-                let seat = &mut self.seats[at];
-                seat.calls.insert(id);
-                let over = seat.clock.true_time(seat.clock.mono(self.now) + timeout);
-                self.schedule(over, Event::CallOver { at, life, id });
-                self.send(
-                    Packet {
-                        from: at,
-                        to,
-                        life,
-                        body: Body::Call { id, body },
-                    },
-                    Channel::Rpc,
-                );
-            }
-            Act::Reply { id, body } => {
-                if let Some((caller, caller_life, call)) = self.calls.remove(&id) {
-                    let body = Body::Reply { id: call, body };
-                    self.send(
-                        Packet {
-                            from: at,
-                            to: caller,
-                            life: caller_life,
-                            body,
-                        },
-                        Channel::Rpc,
-                    );
-                }
-            }
-            Act::Answer(token, answer) => {
-                self.record(Record::Answered { at, token, answer });
-                self.oracles.answered(at, token, &answer)?;
-                self.client_hears(token, answer);
-            }
-            Act::Applied(entries) => self.oracles.applied(at, &entries)?,
-            Act::Publish { state, touched } => self.oracles.published(at, &state, &touched)?,
-            Act::Mark(Mark::Restored) => self.counters.snapshots += 1,
-            Act::Mark(Mark::DiskStalled) => self.counters.disk_stalls += 1,
-            Act::Mark(Mark::QuorumLost) => self.counters.quorums_lost += 1,
-            Act::Mark(Mark::Removed) => self.counters.removals += 1,
-            Act::Mark(Mark::Member(cluster)) => self.oracles.member(at, cluster)?,
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the server is woken when its machine wants it.
-    fn set_alarm(&mut self, at: usize) {
-        let seat = &mut self.seats[at];
-        let Some(deadline) = seat.host.as_ref().and_then(Host::deadline) else {
-            return;
-        };
-        let due = seat
-            .clock
-            .true_time(deadline)
-            .max(self.now + Duration::from_nanos(1));
-        if due < seat.wake_at {
-            seat.wake_at = due;
-            let life = seat.life;
-            self.schedule(due, Event::Wake { at, life });
-        }
-    }
 }
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-
-impl Eq for Scheduled {}
 
 fn violation(property: &'static str, detail: String) -> Violation {
     Violation { property, detail }
