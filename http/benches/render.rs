@@ -3,10 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a benchmark, a panic is the report")]
 
 #[allow(dead_code, reason = "shared with the tests of the API")]
-#[path = "../tests/api/running.rs"]
-mod running;
-#[allow(dead_code, reason = "shared with the tests of the API")]
-#[path = "../tests/api/support.rs"]
+#[path = "../tests/api/support/mod.rs"]
 mod support;
 
 use std::hint::black_box;

@@ -17,7 +17,6 @@ mod monitor;
 mod operator;
 mod prepared;
 mod rules;
-mod running;
 mod services;
 mod sessions;
 mod snapshot;

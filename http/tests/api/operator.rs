@@ -7,7 +7,8 @@ use lictor_gossip::MemberState;
 use lictor_http::{Failure, RaftServer, ServerHealth, ServersHealth};
 use lictor_machine::{Index, NodeId, UnixMillis};
 
-use crate::support::{ME, Site};
+use crate::support::Site;
+use crate::support::agent::ME;
 
 const CONFIG: &str = "/v1/operator/autopilot/configuration";
 

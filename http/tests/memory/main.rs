@@ -3,10 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 #[allow(dead_code, reason = "shared with the tests of the API")]
-#[path = "../api/running.rs"]
-mod running;
-#[allow(dead_code, reason = "shared with the tests of the API")]
-#[path = "../api/support.rs"]
+#[path = "../api/support/mod.rs"]
 mod support;
 
 use std::io::Write as _;

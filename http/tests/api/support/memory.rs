@@ -1,7 +1,6 @@
-//! A server in front of a catalog in memory, and a client that sees every byte.
+//! The data center behind the API: a catalog in memory, and no cluster.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,26 +13,22 @@ use lictor_catalog::{
     Action, Changes, Command, Execute, Found, KvPair, KvWrite, NodeCoordinate, Outcome, Query, Session,
     SessionId, State, TxnError, TxnOp, TxnResult,
 };
-use lictor_gossip::{self as gossip, Coordinate, Incarnation, LamportTime, Member, MemberState};
+use lictor_gossip::{self as gossip, LamportTime};
 use lictor_http::{
-    About, Api, Archive, Backend, Config, DatacenterCoordinates, EventLog, Executed, Failure, Host, Limits,
-    Listener, LocalService, LogReaders, Pool, RaftServer, ReadMode, ReadOptions, Reading, Server, ServerRef,
-    ServersHealth, Settings, ThisAgent, UserEvent, WriteOptions,
+    Archive, Backend, DatacenterCoordinates, EventLog, Executed, Failure, Host, LocalService, RaftServer,
+    ReadMode, ReadOptions, Reading, ServerRef, ServersHealth, UserEvent, WriteOptions,
 };
-use lictor_local::LocalView;
-use lictor_machine::{Index, NodeId, UnixMillis};
-
-use crate::running::Running;
+use lictor_machine::{Index, UnixMillis};
 use lictor_metrics::Registry;
 
-/// Longer than anything takes, shorter than a test run's patience.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+use super::agent::{Log, ME, POSITION};
+use super::running::Running;
 
 /// A data center of one, in memory.
 #[derive(Default)]
 pub(crate) struct Memory {
-    state: Mutex<State>,
-    changed: Event,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Event,
     /// How many blocking reads wait right now.
     pub(crate) waiting: AtomicUsize,
     /// What the next call fails with.
@@ -65,49 +60,6 @@ pub(crate) struct Memory {
     pub(crate) log: Log,
     /// The machine that it runs on.
     pub(crate) host: Mutex<Host>,
-}
-
-/// Those who read along what an agent logs.
-pub(crate) struct Log(Arc<LogReaders>);
-
-impl Default for Log {
-    fn default() -> Self {
-        Self(Arc::new(LogReaders::new(|| {})))
-    }
-}
-
-impl std::ops::Deref for Log {
-    type Target = Arc<LogReaders>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-/// The agent's id.
-pub(crate) const ME: NodeId = NodeId(0x603577f4_8b5a_2e6a_ad92_5a6ea4f8c8de);
-
-/// A coordinate whose numbers show how numbers are written.
-pub(crate) const POSITION: Coordinate = Coordinate {
-    vector: [0.0, 0.1, -2.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-    error: 1.5,
-    adjustment: 0.0,
-    height: 0.00001,
-};
-
-/// A member of a pool.
-pub(crate) fn member(id: NodeId, name: &str, state: MemberState) -> Arc<Member> {
-    let tags = [("role", "consul"), ("dc", "dc1"), ("build", "1.8.7:")];
-    Arc::new(Member {
-        id,
-        name: name.to_owned(),
-        address: SocketAddr::from(([127, 0, 0, 1], 8300)),
-        tags: tags
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        incarnation: Incarnation(1),
-        state,
-    })
 }
 
 impl Memory {
@@ -144,7 +96,7 @@ impl Memory {
         self.state.lock().unwrap().advance(Index(index)).unwrap();
     }
 
-    fn ask(&self, what: String) -> Result<(), Failure> {
+    pub(super) fn ask(&self, what: String) -> Result<(), Failure> {
         self.check()?;
         self.asked.lock().unwrap().push(what);
         Ok(())
@@ -179,7 +131,7 @@ impl Memory {
         }
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    pub(super) fn check(&self) -> Result<(), Failure> {
         self.failure.lock().unwrap().take().map_or(Ok(()), Err)
     }
 
@@ -193,10 +145,11 @@ impl Memory {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// One who waits, and is counted while it does.
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
+    pub(super) fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::SeqCst);
         Self(count)
     }
@@ -386,112 +339,6 @@ impl Backend for Memory {
     }
 }
 
-#[async_trait]
-impl ThisAgent for Memory {
-    fn about(&self) -> Result<About, Failure> {
-        self.check()?;
-        let address = SocketAddr::from(([127, 0, 0, 1], 8300));
-        let stats = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter();
-            pairs
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect()
-        };
-        Ok(About {
-            datacenter: "dc1".to_owned(),
-            node_name: "n1".to_owned(),
-            node_id: ME,
-            server: true,
-            settings: Settings {
-                advertise: Some(address),
-                bind: Some(address),
-                http: vec![SocketAddr::from(([127, 0, 0, 1], 8500))],
-                bootstrap_expect: 3,
-                data_dir: Some("/data".into()),
-                log_level: "INFO".to_owned(),
-                primary_datacenter: "dc1".to_owned(),
-                retry_join: vec!["10.0.0.2".to_owned()],
-                retry_join_interval: Duration::from_secs(30),
-                skip_leave_on_interrupt: true,
-                ..Settings::default()
-            },
-            coordinate: (!self.client.load(Ordering::SeqCst)).then_some(POSITION),
-            member: member(ME, "n1", MemberState::Alive),
-            stats: [("agent".to_owned(), stats(&[("checks", "0"), ("services", "<1>")]))].into(),
-            meta: [("rack".to_owned(), "1".to_owned())].into(),
-        })
-    }
-
-    fn members(&self, pool: Pool) -> Option<Vec<Arc<Member>>> {
-        match pool {
-            Pool::Lan => Some(vec![
-                member(NodeId(5), "n5", MemberState::Failed),
-                member(NodeId(2), "n2", MemberState::Suspect),
-                member(ME, "n1", MemberState::Alive),
-                member(NodeId(4), "n4", MemberState::Left),
-                member(NodeId(3), "n3", MemberState::Leaving),
-            ]),
-            Pool::Wan if self.client.load(Ordering::SeqCst) => None,
-            Pool::Wan => Some(vec![member(ME, "n1.dc1", MemberState::Alive)]),
-        }
-    }
-
-    async fn join(&self, pool: Pool, address: &str) -> Result<(), Failure> {
-        self.ask(format!("join {pool:?} {address}"))
-    }
-
-    async fn leave(&self) -> Result<(), Failure> {
-        self.ask("leave".to_owned())
-    }
-
-    async fn force_leave(&self, pool: Pool, name: &str, prune: bool) -> Result<(), Failure> {
-        self.ask(format!("force-leave {pool:?} {name} {prune}"))
-    }
-
-    fn events(&self) -> &EventLog {
-        &self.events
-    }
-
-    fn metrics(&self) -> &Registry {
-        &self.metrics
-    }
-
-    fn log(&self) -> &Arc<LogReaders> {
-        &self.log
-    }
-
-    async fn host(&self) -> Host {
-        self.host.lock().unwrap().clone()
-    }
-
-    fn running(&self) -> Arc<LocalView> {
-        self.running.view()
-    }
-
-    async fn running_after(&self, seen: &Arc<LocalView>) -> Arc<LocalView> {
-        loop {
-            let changed = self.changed.listen();
-            let now = self.running.view();
-            if !Arc::ptr_eq(&now, seen) {
-                return now;
-            }
-            let _waiting = Waiting::new(&self.waiting);
-            changed.await;
-        }
-    }
-
-    async fn change(&self, request: lictor_local::Request) -> Result<(), Failure> {
-        self.check()?;
-        let changed = self.running.change(request);
-        self.changed.notify(usize::MAX);
-        changed
-    }
-
-    async fn reload(&self) -> Result<(), Failure> {
-        self.ask("reload".to_owned())
-    }
-}
-
 /// Bytes that come in pieces.
 struct Pieces {
     pieces: std::pin::Pin<Box<dyn Stream<Item = std::io::Result<Vec<u8>>> + Send>>,
@@ -514,195 +361,5 @@ impl futures_lite::AsyncRead for Pieces {
         buffer[..taken].copy_from_slice(&self.ready[..taken]);
         self.ready.drain(..taken);
         std::task::Poll::Ready(Ok(taken))
-    }
-}
-
-/// A server of the API.
-pub(crate) struct Site {
-    pub(crate) memory: Arc<Memory>,
-    pub(crate) address: SocketAddr,
-    pub(crate) server: Server,
-}
-
-impl Site {
-    pub(crate) fn new() -> Self {
-        Self::with(Config::default(), Limits::default())
-    }
-
-    pub(crate) fn with(config: Config, limits: Limits) -> Self {
-        let memory = Arc::new(Memory::default());
-        let listener = Listener::tcp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = listener.address().unwrap();
-        let server = start(vec![listener], &memory, config, limits);
-        Self {
-            memory,
-            address,
-            server,
-        }
-    }
-
-    pub(crate) fn connect(&self) -> Client<TcpStream> {
-        Client::tcp(self.address)
-    }
-
-    /// Asks on a connection of its own.
-    pub(crate) fn ask(&self, request: &str) -> Response {
-        self.connect().ask(request)
-    }
-}
-
-pub(crate) fn start(
-    listeners: Vec<Listener>,
-    memory: &Arc<Memory>,
-    config: Config,
-    limits: Limits,
-) -> Server {
-    let runtime = lictor_runtime_smol::runtime();
-    let config = Config { limits, ..config };
-    let metrics = memory.metrics.clone();
-    let (backend, agent): (Arc<dyn Backend>, Arc<dyn ThisAgent>) = (memory.clone(), memory.clone());
-    let api = Api::new(backend, agent, config);
-    runtime.block_on(Server::start(&runtime, listeners, limits, &metrics, api))
-}
-
-/// Waits until something is so.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < give_up, "never came true: {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// A connection.
-pub(crate) struct Client<S>(pub(crate) BufReader<S>);
-
-impl Client<TcpStream> {
-    pub(crate) fn tcp(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
-        stream.set_write_timeout(Some(LONG)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self(BufReader::new(stream))
-    }
-}
-
-impl<S: std::io::Read + std::io::Write> Client<S> {
-    /// Sends `METHOD TARGET`, maybe further lines as headers, and, behind an empty line, maybe a body.
-    pub(crate) fn ask(&mut self, request: &str) -> Response {
-        self.send(request);
-        let head = request.starts_with("HEAD ");
-        self.receive(head)
-    }
-
-    pub(crate) fn send(&mut self, request: &str) {
-        let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
-        let mut lines: Vec<_> = head.lines().map(str::to_owned).collect();
-        lines[0] += " HTTP/1.1";
-        lines.push("Host: x".to_owned());
-        if !body.is_empty() {
-            lines.push(format!("Content-Length: {}", body.len()));
-        }
-        let text = lines.join("\r\n") + "\r\n\r\n";
-        self.send_raw(&(text + body).into_bytes());
-    }
-
-    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
-        self.0.get_mut().write_all(bytes).unwrap();
-    }
-
-    pub(crate) fn receive(&mut self, head: bool) -> Response {
-        let mut line = || {
-            let mut line = String::new();
-            self.0.read_line(&mut line).unwrap();
-            let line = line
-                .strip_suffix("\r\n")
-                .unwrap_or_else(|| panic!("not a line: {line:?}"));
-            line.to_owned()
-        };
-        let first = line();
-        let mut headers = Vec::new();
-        loop {
-            let text = line();
-            if text.is_empty() {
-                break;
-            }
-            let (name, value) = text.split_once(": ").unwrap();
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        let mut response = Response {
-            first,
-            headers,
-            body: Vec::new(),
-        };
-        let length = response
-            .header("Content-Length")
-            .expect("all our answers have a length")
-            .parse()
-            .unwrap();
-        if !head {
-            response.body.resize(length, 0);
-            self.0.read_exact(&mut response.body).unwrap();
-        }
-        response
-    }
-
-    /// Whether the server has closed the connection, without sending anything more.
-    pub(crate) fn is_closed(&mut self) -> bool {
-        self.0.read(&mut [0]).is_ok_and(|count| count == 0)
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) first: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Response {
-    pub(crate) fn status(&self) -> u16 {
-        self.first.strip_prefix("HTTP/1.1 ").unwrap()[..3]
-            .parse()
-            .unwrap()
-    }
-
-    /// A header by its exact spelling.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| &**value)
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    pub(crate) fn index(&self) -> u64 {
-        self.header("X-Consul-Index").unwrap().parse().unwrap()
-    }
-
-    /// Compares everything but the date with an answer as it is written in a book: status line, headers sorted by name,
-    /// an empty line, and the body.
-    #[track_caller]
-    pub(crate) fn assert_is(&self, expected: &str) {
-        let mut headers: Vec<String> = self
-            .headers
-            .iter()
-            .filter(|(name, _)| name != "Date")
-            .map(|(name, value)| format!("{name}: {value}\n"))
-            .collect();
-        headers.sort();
-        assert!(self.header("Date").is_some());
-        assert_eq!(
-            format!("{}\n{}\n{}", self.first, headers.concat(), self.text()),
-            expected
-        );
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_text(&self, status: u16, body: &str) {
-        assert_eq!((self.status(), self.text()), (status, body));
     }
 }
