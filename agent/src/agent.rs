@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use event_listener::Event as Signal;
 use futures_lite::FutureExt as _;
-use lictor_catalog::AutopilotConfig;
 use lictor_http::{Api, Backend, Listener, LogReaders, Server, ThisAgent};
 use lictor_machine::{Machine as _, NodeId};
 use lictor_metrics::Registry;
@@ -21,7 +20,7 @@ use lictor_transport_quic::{self as quic, Identity, Plane, Transport};
 use crate::backend::ServerBackend;
 use crate::boot::{self, StartError};
 use crate::client::ClientBackend;
-use crate::config::{Bootstrap, Config, Reloader, RuntimeKind, Telemetry};
+use crate::config::{Config, Reloader, RuntimeKind};
 use crate::coordinates::CoordinateUpdates;
 use crate::ending::{Ending, Gone, Way};
 use crate::gossip::{GossipOutlet, News};
@@ -38,10 +37,9 @@ use crate::rpc::caller::Caller;
 use crate::rpc::service::Service;
 use crate::running::{self, LocalOutlet, Running, Shelf};
 use crate::signals;
-use crate::snapshot::Archives;
 use crate::storage::Storage;
 use crate::view::View;
-use crate::{community, dns, joining, recovery, server};
+use crate::{banner, community, dns, joining, recovery, server, settings};
 
 /// How many inputs may wait for the loop before senders wait.
 const INBOX: usize = 8192;
@@ -114,7 +112,7 @@ async fn serve(
     let http_at: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
     let dns_listeners = dns::listen(&config.dns)?;
     let dns_at: Vec<SocketAddr> = dns_listeners.iter().map(lictor_dns::Listener::address).collect();
-    banner(&config, id, &http_at, &dns_at)?;
+    banner::starting(&config, id, &http_at, &dns_at)?;
 
     let metrics = Registry::new();
     let (inbox, completions, mut inputs) = channel::<Posted>(INBOX);
@@ -127,7 +125,7 @@ async fn serve(
         Some(ServerParts { node, view, storage }) => (Some(node), Some((view, storage))),
         None => (None, None),
     };
-    let settings = community::settings(&config, id)?;
+    let pool_settings = community::settings(&config, id)?;
     let (memory_of_local, shelf, saving) = Shelf::open(data_dir, handle.clone())?;
     let residents = lictor_local::Local::start(
         running::settings(&config, id)?,
@@ -135,7 +133,7 @@ async fn serve(
         config.definitions.clone(),
         SystemClock.now(),
     )?;
-    let machine = Agent::start(settings, node, memory::load(data_dir), SystemClock.now())?;
+    let machine = Agent::start(pool_settings, node, memory::load(data_dir), SystemClock.now())?;
     let mut machine = machine.with_local(residents);
     let saving = runtime.spawn(saving);
     let running = Arc::new(Running::default());
@@ -155,7 +153,7 @@ async fn serve(
         server: config.server,
         port: config.bind.port(),
         node_meta: config.node_meta.clone(),
-        settings: api_settings(&config, &http_at, &dns_at),
+        settings: settings::shown(&config, &http_at, &dns_at),
         handle: handle.clone(),
         pools: Arc::clone(&pools),
         events: lictor_http::EventLog::new(),
@@ -217,7 +215,7 @@ async fn serve(
             view,
             handle: handle.clone(),
             space,
-            archives: Arc::new(archives(&config, id)),
+            archives: Arc::new(settings::archives(&config, id)),
             counts: Arc::new(RequestCounts::new(&metrics)),
         };
         let watched = server.clone();
@@ -278,8 +276,8 @@ async fn serve(
         ended
     });
     let this: Arc<dyn ThisAgent> = Arc::clone(&local) as _;
-    let api = Api::new(Arc::clone(&backend), this, api_config(&config)?);
-    let http = Server::start(&runtime, listeners, http_limits(&config), &metrics, api).await;
+    let api = Api::new(Arc::clone(&backend), this, settings::api(&config)?);
+    let http = Server::start(&runtime, listeners, settings::http_limits(&config), &metrics, api).await;
     let dns = dns::start(
         &runtime,
         dns_listeners,
@@ -291,7 +289,7 @@ async fn serve(
     signals::listen(asked_sender)?;
     let joining = join(&config, &local).await?;
     let looking = runtime.spawn(joining);
-    say("\n==> Lictor agent running!\n")?;
+    banner::running()?;
 
     let mut driving = std::pin::pin!(driving);
     let mut looking = std::pin::pin!(looking);
@@ -386,7 +384,7 @@ fn start_server(
     metrics: &Registry,
 ) -> Result<ServerParts, StartError> {
     let node = Node::start(
-        node_config(config, id)?,
+        settings::node(config, id)?,
         opened.boot,
         opened.stored,
         SystemClock.now(),
@@ -444,89 +442,6 @@ async fn listen_to_news(
     }
 }
 
-fn node_config(config: &Config, id: NodeId) -> Result<lictor_node::Config, StartError> {
-    let seed = u128::from_le_bytes(boot::random()?);
-    let mut node = lictor_node::Config::new(id, config.node_name.clone(), config.advertise, seed);
-    node.expect = match config.bootstrap {
-        Bootstrap::Join => 0,
-        Bootstrap::Alone => 1,
-        Bootstrap::Expect(servers) => servers,
-    };
-    node.hold = config.raft.rpc_hold_timeout;
-    node.trailing_entries = config.raft.trailing_logs;
-    node.raft = node.raft.stretched(config.raft.multiplier);
-    node.autopilot = AutopilotConfig {
-        cleanup_dead_servers: config.autopilot.cleanup_dead_servers,
-        last_contact_threshold: config.autopilot.last_contact_threshold,
-        max_trailing_logs: config.autopilot.max_trailing_logs,
-        min_quorum: config.autopilot.min_quorum,
-        server_stabilization_time: config.autopilot.server_stabilization_time,
-        ..AutopilotConfig::default()
-    };
-    Ok(node)
-}
-
-fn api_config(config: &Config) -> Result<lictor_http::Config, StartError> {
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    Ok(lictor_http::Config {
-        always_pretty: config.dev,
-        allow_unprintable: config.http.allow_unprintable_paths,
-        kv_max_value_size: size(config.http.kv_max_value_size),
-        txn_max_req_len: size(config.http.txn_max_request),
-        default_query_time: config.http.default_query_time,
-        session_ttl_min: config.http.session_ttl_min,
-        max_query_time: config.http.max_query_time,
-        response_headers: config.http.response_headers.clone(),
-        coordinates: config.coordinates,
-        limits: http_limits(config),
-        prometheus: !config.telemetry.prometheus_retention.is_zero(),
-        metric_names: metric_names(&config.telemetry),
-        seed: u64::from_le_bytes(boot::random()?),
-        ..lictor_http::Config::default()
-    })
-}
-
-fn metric_names(telemetry: &Telemetry) -> lictor_http::MetricNames {
-    let Telemetry {
-        prometheus_retention: _,
-        disable_hostname,
-        prefix,
-        allowed_prefixes,
-        blocked_prefixes,
-        filter_default,
-    } = telemetry.clone();
-    let hostname = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    lictor_http::MetricNames {
-        prefix,
-        hostname: (!disable_hostname).then(hostname),
-        allowed: allowed_prefixes,
-        blocked: blocked_prefixes,
-        others: filter_default,
-    }
-}
-
-fn http_limits(config: &Config) -> lictor_http::Limits {
-    let http = &config.http;
-    let per_client = http.max_connections_per_client.map(|limit| limit as usize);
-    // There 0 is no limit.
-    let or_none = |limit: Option<usize>| limit.unwrap_or(0);
-    lictor_http::Limits {
-        connections_per_client: or_none(per_client),
-        connections: or_none(http.max_connections.map(|limit| limit.max(or_none(per_client)))),
-        requests: or_none(http.max_requests),
-        blocking_queries: or_none(http.max_blocking_queries),
-        body_bytes: or_none(http.max_body_bytes),
-        answer_bytes: or_none(http.max_answer_bytes),
-        ..lictor_http::Limits::default()
-    }
-}
-
-/// Where archives are kept until they have been checked, and how large they may be.
-fn archives(config: &Config, id: NodeId) -> Archives {
-    let command_bytes_max = lictor_node::Config::new(id, "", config.advertise, 0).command_bytes_max;
-    Archives::new(config.data_dir.clone(), config.snapshots, command_bytes_max)
-}
-
 fn listen(addresses: &[SocketAddr]) -> io::Result<Vec<Listener>> {
     addresses.iter().map(|address| Listener::tcp(*address)).collect()
 }
@@ -541,73 +456,4 @@ fn nobody() -> Standing {
         leader_contact: None,
         members: Configuration::default(),
     }
-}
-
-/// What the API tells of the configuration.
-fn api_settings(config: &Config, http: &[SocketAddr], dns: &[SocketAddr]) -> lictor_http::Settings {
-    let shown = |join: &crate::config::Join| join.addresses.iter().map(ToString::to_string).collect();
-    let wan = config.wan.as_ref().map(|wan| &wan.join);
-    lictor_http::Settings {
-        advertise: Some(config.advertise),
-        advertise_wan: Some(config.advertise_wan),
-        bind: Some(config.bind),
-        http: http.to_vec(),
-        dns: dns.to_vec(),
-        bootstrap_expect: match config.bootstrap {
-            Bootstrap::Join => 0,
-            Bootstrap::Alone => 1,
-            Bootstrap::Expect(servers) => servers,
-        },
-        data_dir: config.data_dir.clone(),
-        dev_mode: config.dev,
-        disable_coordinates: !config.coordinates,
-        leave_on_terminate: config.leave.on_terminate,
-        skip_leave_on_interrupt: !config.leave.on_interrupt,
-        rejoin_after_leave: config.gossip.rejoin_after_leave,
-        log_level: format!("{:?}", config.log.level).to_uppercase(),
-        primary_datacenter: config.primary_datacenter.clone(),
-        retry_join: shown(&config.join),
-        retry_join_interval: config.join.interval,
-        retry_join_wan: wan.map(shown).unwrap_or_default(),
-        retry_join_wan_interval: wan.map(|join| join.interval).unwrap_or_default(),
-        ..lictor_http::Settings::default()
-    }
-}
-
-fn say(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
-}
-
-fn banner(config: &Config, id: NodeId, http: &[SocketAddr], dns: &[SocketAddr]) -> io::Result<()> {
-    let listed = |addresses: &[SocketAddr]| {
-        if addresses.is_empty() {
-            return "off".to_owned();
-        }
-        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        addresses.join(", ")
-    };
-    let (http, dns) = (listed(http), listed(dns));
-    let server = match config.bootstrap {
-        _ if !config.server => "false".to_owned(),
-        Bootstrap::Join => "true (joins a cluster)".to_owned(),
-        Bootstrap::Alone => "true (founds a cluster alone)".to_owned(),
-        Bootstrap::Expect(servers) => format!("true (founds a cluster of {servers})"),
-    };
-    let trust = match &config.trust {
-        crate::config::Trust::User => "this user's own authority",
-        crate::config::Trust::Shared(_) => "a shared key",
-        crate::config::Trust::Files { .. } => "certificate files",
-    };
-    say(&format!(
-        "==> Starting Lictor agent...\n           Version: '{}'\n           Node ID: '{id}'\n         Node name: '{}'\n        Datacenter: '{}'\n            \
-         Server: {server}\n       Client Addr: HTTP: {http}; DNS: {dns}\n      Cluster Addr: {} (QUIC; others reach it at {})\n           Encrypt: mutual TLS 1.3, trusting {trust}\n\n==> \
-         Log data will now stream in as it occurs:\n\n",
-        env!("CARGO_PKG_VERSION"),
-        config.node_name,
-        config.datacenter,
-        config.bind,
-        config.advertise,
-    ))
 }

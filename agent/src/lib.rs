@@ -2,8 +2,9 @@
 //!
 //! [`run`] starts an agent and waits until it is told to stop. What it puts together:
 //!
-//! - `config`: from command line and files to one validated configuration;
-//! - `boot`: the data directory, the node's identity, its stores, and whom it trusts;
+//! - `config`: from command line and files to one validated configuration; `settings`: what that means for each part;
+//! - `boot`: the data directory, the node's identity, its stores, and whom it trusts; `banner`: what is said of
+//!   that;
 //! - `storage`: the threads that write the log and the state, and read the log;
 //! - `network`, `gossip`: the transport's events into the agent's machine, the machine's messages and calls into the transport;
 //! - `outlet`: everything that leaves the machine's loop, each to its place;
@@ -27,6 +28,7 @@
 
 mod agent;
 mod backend;
+mod banner;
 mod boot;
 mod checks;
 mod client;
@@ -54,6 +56,7 @@ mod routes;
 pub mod rpc;
 mod running;
 mod server;
+mod settings;
 mod signals;
 pub mod snapshot;
 mod storage;
