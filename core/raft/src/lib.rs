@@ -21,7 +21,7 @@
 //! It takes no part before its own past is known ([`Raft::start`] takes a [`Boot`]), and stops for good ([`Fault`]) rather than
 //! go on after a failed write.
 //!
-//! The files are named after the parts of the protocol: `election`, `replication` (leader), `follower`, `writes` (durability),
+//! The files are named after the parts of the protocol: `terms`, `election`, `replication` (leader), `follower`, `writes` (durability),
 //! `snapshot`, `reads`, `transfer`, `membership`, `recovery`, `apply`, `quorum`.
 
 #![forbid(unsafe_code)]
@@ -44,6 +44,7 @@ mod replication;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod snapshot;
+mod terms;
 mod transfer;
 mod types;
 mod writes;
