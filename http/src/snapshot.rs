@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_io::Timer;
 use futures_lite::{AsyncRead, FutureExt as _};
@@ -101,20 +101,34 @@ async fn restore(request: &mut Request<'_>) -> Result<Reply, Fault> {
     }
 }
 
-/// Bytes that may come slowly, but not with long pauses.
+/// How many bytes of an archive have to come in a second, in the long run.
+const BYTES_A_SECOND: u32 = 16 << 10;
+
+/// Bytes that may come slowly, but not with long pauses, and not for ever next to none: waiting for them uses patience up, and what comes gives
+/// some of it back, but never more than there was at first.
 struct Impatient<R> {
     inner: R,
+    patience_max: Duration,
     patience: Duration,
-    /// Runs out when nothing has come for that long.
-    timer: Timer,
+    /// Since when nothing has come, and what runs out when that is too long.
+    waiting: Option<(Instant, Timer)>,
 }
 
 impl<R> Impatient<R> {
     fn new(inner: R, patience: Duration) -> Self {
         Self {
             inner,
+            patience_max: patience,
             patience,
-            timer: Timer::after(patience),
+            waiting: None,
+        }
+    }
+
+    fn came(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            let earned = Duration::from_secs(bytes as u64) / BYTES_A_SECOND;
+            let left = self.patience.saturating_sub(since.elapsed());
+            self.patience = (left + earned).min(self.patience_max);
         }
     }
 }
@@ -122,14 +136,21 @@ impl<R> Impatient<R> {
 impl<R: AsyncRead + Unpin> AsyncRead for Impatient<R> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Poll::Ready(taken) = Pin::new(&mut this.inner).poll_read(cx, buffer) {
-            this.timer = Timer::after(this.patience);
-            return Poll::Ready(taken);
+        if let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buffer) {
+            this.came(*read.as_ref().unwrap_or(&0));
+            return Poll::Ready(read);
         }
-        match this.timer.poll(cx) {
+        let patience = this.patience;
+        let (_, timer) = this
+            .waiting
+            .get_or_insert_with(|| (Instant::now(), Timer::after(patience)));
+        match timer.poll(cx) {
             Poll::Ready(_) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("nothing has come for {} seconds", this.patience.as_secs()),
+                format!(
+                    "it comes too slowly: next to nothing in {} seconds",
+                    this.patience_max.as_secs()
+                ),
             ))),
             Poll::Pending => Poll::Pending,
         }
@@ -166,5 +187,71 @@ mod tests {
         let error = block_on(archive.read_to_end(&mut content)).unwrap_err();
         assert_eq!(content, b"abc");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Gives a byte after a pause, again and again, without an end.
+    struct Dripping {
+        pause: Duration,
+        next: Timer,
+    }
+
+    impl AsyncRead for Dripping {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            if self.next.poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let pause = self.pause;
+            self.next = Timer::after(pause);
+            buffer[0] = 7;
+            Poll::Ready(Ok(1))
+        }
+    }
+
+    #[test]
+    fn a_client_that_sends_next_to_nothing_is_not_waited_for_either() {
+        let pause = Duration::from_millis(2);
+        let dripping = Dripping {
+            pause,
+            next: Timer::after(pause),
+        };
+        let mut archive = Archive::new(Impatient::new(dripping, pause * 10));
+        let mut content = Vec::new();
+        let error = block_on(archive.read_to_end(&mut content)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // Each was there before all patience was gone, and earned next to none.
+        assert!(content.len() <= 10, "{} bytes", content.len());
+    }
+
+    #[test]
+    fn what_comes_gives_patience_back() {
+        let mut waiting = Impatient::new(Stuck(b""), Duration::from_secs(60));
+        waiting.patience = Duration::from_secs(30);
+        let since = |seconds| {
+            let since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+            Some((since, Timer::never()))
+        };
+        let about = |patience: Duration, seconds: u64| {
+            let wanted = Duration::from_secs(seconds);
+            assert!(
+                patience <= wanted && patience > wanted / 2,
+                "{patience:?}, and about {wanted:?} are wanted"
+            );
+        };
+        waiting.waiting = since(10);
+        waiting.came(5 * BYTES_A_SECOND as usize);
+        about(waiting.patience, 25);
+        waiting.came(5);
+        about(waiting.patience, 25);
+        waiting.waiting = since(10);
+        waiting.came(1 << 40);
+        assert_eq!(
+            waiting.patience,
+            Duration::from_secs(60),
+            "never more than at first"
+        );
     }
 }
