@@ -58,6 +58,7 @@ impl RequestCounts {
             | Action::EndLockDelays(_)
             | Action::Once(_)
             | Action::ForgetReceipts(_)
+            | Action::RunOut { .. }
             | Action::Restore(_)
             | Action::CreatePrepared(_)
             | Action::UpdatePrepared(_)

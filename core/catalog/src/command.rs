@@ -67,11 +67,12 @@ pub enum Action {
     /// End these sessions, at most [`MAX_ENDED_SESSIONS`], as far as they live. The answer is [`Outcome::Done`] with true.
     EndSessions(#[serde(deserialize_with = "bounded_sessions")] Vec<SessionId>),
     /// Let the locks of these keys, at most [`crate::MAX_LOCK_DELAYS`], be taken again, if they have been kept from everybody since
-    /// these entries of the log. The answer is [`Outcome::Done`] with true.
+    /// these entries of the log. The answer is [`Outcome::Done`] with true. Leaders ask for [`Action::RunOut`] instead; logs may have this.
     EndLockDelays(#[serde(deserialize_with = "bounded_delays")] Vec<(Key, Index)>),
     /// Carry a change out, unless that was done under its idempotency key before. The answer is that of the first time.
     Once(Box<Once>),
-    /// Forget the answers to changes that were carried out under idempotency keys at or before this index.
+    /// Forget the answers to changes that were carried out under idempotency keys at or before this index. Leaders ask for
+    /// [`Action::RunOut`] instead; logs may have this.
     ForgetReceipts(Index),
     /// Take in an archive, a part at a time.
     Restore(RestoreStep),
@@ -84,9 +85,29 @@ pub enum Action {
     UpdatePrepared(Box<PreparedDef>),
     /// Remove a prepared query. The answer is [`Outcome::Done`] with true, or, if there is none, [`Outcome::Refused`].
     DeletePrepared(PreparedId),
+    /// The time of something is over, by the leader's clock. The answer is [`Outcome::Done`] with whether the state is still the one in
+    /// which the leader measured it; if an archive has taken its place since, nothing is changed: all in there has its time anew.
+    RunOut {
+        /// [`crate::State::era`] of the state in which the time was measured.
+        era: Index,
+        /// What has run out.
+        what: RunOut,
+    },
 }
 
-/// The most sessions in one [`Action::EndSessions`].
+/// What has a time that the leader measures, and is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunOut {
+    /// These sessions, at most [`MAX_ENDED_SESSIONS`], as far as they live.
+    Sessions(#[serde(deserialize_with = "bounded_sessions")] Vec<SessionId>),
+    /// The locks of these keys, at most [`crate::MAX_LOCK_DELAYS`], have been kept from everybody for long enough, if it is since these
+    /// revisions that they are.
+    LockDelays(#[serde(deserialize_with = "bounded_delays")] Vec<(Key, Index)>),
+    /// Answers to changes that were carried out under idempotency keys at or before this revision.
+    Receipts(Index),
+}
+
+/// The most sessions in one command that ends them.
 pub const MAX_ENDED_SESSIONS: usize = 1024;
 
 /// Reads a command's sessions without trusting the number that they claim to be.

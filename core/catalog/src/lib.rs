@@ -75,8 +75,8 @@ pub use autopilot::{Autopilot, AutopilotConfig, MAX_AUTOPILOT_TAG_BYTES};
 pub use chunk::{CHUNK_FORMAT, ChunkError, MAX_CHUNK_BYTES, decode_chunk, encode_chunk};
 pub use codec::{DecodeError, MAX_TXN_OPS, bounded};
 pub use command::{
-    Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, MAX_ENDED_SESSIONS, Outcome, Query, SessionRef,
-    TxnError, TxnOp, TxnResult, TxnVerb,
+    Action, Command, Found, Key, KvPair, KvTxnOp, KvWrite, MAX_ENDED_SESSIONS, Outcome, Query, RunOut,
+    SessionRef, TxnError, TxnOp, TxnResult, TxnVerb,
 };
 pub use coordinate::{
     COORDINATE_DIMENSIONS, Coordinate, CoordinateEntry, InvalidCoordinate, MAX_COORDINATE_NAME_BYTES,
@@ -97,9 +97,9 @@ pub use kv::{Holder, KvEntry};
 pub use locks::{LockDelay, MAX_LOCK_DELAYS};
 pub use once::{IdempotencyKey, MAX_IDEMPOTENCY_KEY_BYTES, MAX_RECEIPT_BYTES, Once};
 pub use prepared::{
-    Execute, Execution, Failover, MAX_PATTERN_BYTES, MAX_PREPARED_LIST, MAX_RENDERED_BYTES,
-    MalformedPreparedId, Prepared, PreparedDef, PreparedId, PreparedService, PreparedToken, Target,
-    TemplateDef, TemplateError,
+    Execute, Execution, Failover, MAX_PATTERN_BYTES, MAX_PATTERN_GROUPS, MAX_PATTERNS, MAX_PREPARED_BYTES,
+    MAX_PREPARED_LIST, MAX_PREPARED_QUERIES, MAX_RENDERED_BYTES, MalformedPreparedId, Prepared, PreparedDef,
+    PreparedId, PreparedService, PreparedToken, Target, TemplateDef, TemplateError,
 };
 pub use quote::{is_printable, quote};
 pub use restore::{MAX_ARCHIVE_INDEX, RestoreId, RestoreStep};

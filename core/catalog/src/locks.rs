@@ -3,7 +3,7 @@
 //! **Lock delays.** When a session ends against its will, whoever had it may not know that yet. So its keys are kept from all others
 //! for a while. That must hold over elections as well, and must not depend on whose clock is right: so the state only knows that a key
 //! is kept, since which entry of the log, and for how long; the leader measures the time on its own monotonic clock, a new one from
-//! the start, and says when it is over ([`crate::Action::EndLockDelays`]). A delay may thus be longer than asked for, never shorter.
+//! the start, and says when it is over ([`crate::Action::RunOut`]). A delay may thus be longer than asked for, never shorter.
 //!
 //! **Fences.** Each time a lock changes hands its holder gets a number that is higher than all given out before, to any key. One
 //! counter for all keys costs less than one for each, and needs no memory of keys that are gone. It is never behind the log either, so
@@ -23,7 +23,7 @@ use crate::quote::quote;
 use crate::row::{FENCE, Table};
 use crate::session::{SessionError, SessionId};
 
-/// The most keys in one [`crate::Action::EndLockDelays`].
+/// The most keys in one command that ends lock delays.
 pub const MAX_LOCK_DELAYS: usize = 1024;
 
 /// A key's lock is kept from everybody.

@@ -2,7 +2,7 @@
 //!
 //! Whoever asks for a change under an idempotency key can ask again when the answer got lost: the first one is kept for a while, in
 //! the replicated state, and is given again by whichever server leads then. How long that is, the leader measures on its own clock, and
-//! says when it is over ([`crate::Action::ForgetReceipts`]): here no time passes. Changes without a key pay nothing for this.
+//! says when it is over ([`crate::Action::RunOut`]): here no time passes. Changes without a key pay nothing for this.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -260,6 +260,7 @@ const fn takes_key(action: &Action) -> bool {
         | Action::EndLockDelays(_)
         | Action::Once(_)
         | Action::ForgetReceipts(_)
+        | Action::RunOut { .. }
         | Action::Restore(_) => false,
     }
 }

@@ -22,8 +22,9 @@ use crate::import::{Builder, RowError};
 use crate::row::{Row, Table, ValueError, decode, encode};
 use crate::state::{ApplyError, State};
 
-/// The highest index that the rows of an archive may have: far beyond what a log ever comes to, and far from where counting ends.
-pub const MAX_ARCHIVE_INDEX: Index = Index(1 << 60);
+/// The highest index that the rows of an archive may have: far beyond what a log ever comes to, since a million writes a second take a
+/// century to get there; and as far from 2^53, above which clients that count in doubles take two indexes for the same.
+pub const MAX_ARCHIVE_INDEX: Index = Index(1 << 52);
 
 /// Names one restoring of one archive. Drawn at random by whoever takes it in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ pub(crate) struct Staging {
 }
 
 /// The state that the chunks so far are going to be. It is kept only where commands are applied, and not by clones for readers; without it
-/// the last step takes the time to build it.
+/// the last step takes the time to build it, and comes to the same.
 #[derive(Debug, Default)]
 pub(crate) struct Building(Option<Box<Builder>>);
 
@@ -137,6 +138,12 @@ impl State {
         self.staging.is_none() && self.lineage.is_none() && highest <= MAX_ARCHIVE_INDEX
     }
 
+    /// The revision at which an archive took the place of everything, or 0. What the leader knew of times before is of another state: see
+    /// [`crate::Action::RunOut`].
+    pub fn era(&self) -> Index {
+        self.floor()
+    }
+
     /// Below this no answer's index is.
     pub(crate) fn floor(&self) -> Index {
         self.lineage.map_or(Index::ZERO, |lineage| lineage.floor)
@@ -146,7 +153,7 @@ impl State {
     pub(crate) fn restore(&mut self, edit: &mut Edit, step: &RestoreStep) -> Result<Stepped, ApplyError> {
         let outcome = match step {
             RestoreStep::Begin { id, index } => self.begin_restore(edit, *id, *index),
-            RestoreStep::Chunk { id, number, rows } => self.stage(edit, *id, *number, rows)?,
+            RestoreStep::Chunk { id, number, rows } => self.stage(edit, *id, *number, rows),
             RestoreStep::Finish { id, chunks } => return self.finish_restore(edit, *id, *chunks),
             RestoreStep::Abandon(id) => {
                 if self.staging.as_ref().is_some_and(|staging| staging.id == *id) {
@@ -176,33 +183,28 @@ impl State {
         done()
     }
 
-    fn stage(
-        &mut self,
-        edit: &mut Edit,
-        id: RestoreId,
-        number: u64,
-        rows: &Bytes,
-    ) -> Result<Outcome, ApplyError> {
+    /// Keeps a chunk, whatever is in it: what that is worth is said in the end. Not every server looks at it here, since one that was
+    /// started again meanwhile builds nothing until then; and all have to come to the same answer.
+    fn stage(&mut self, edit: &mut Edit, id: RestoreId, number: u64, rows: &Bytes) -> Outcome {
         let Some(staging) = self.staging.as_mut().filter(|staging| staging.id == id) else {
-            return Ok(superseded());
+            return superseded();
         };
         let expected = staging.chunks.len() as u64;
         if number < expected {
-            return Ok(done());
+            return done();
         }
         if number > expected {
-            return Ok(refused("a part of the archive is missing before this one"));
+            return refused("a part of the archive is missing before this one");
         }
         if let Some(builder) = &mut staging.building.0
-            && let Err(error) = builder.add_staged(rows)
+            && builder.add_staged(rows).is_err()
         {
-            // Some of its rows may be in there.
+            // Some of its rows may be in there. What is wrong is found again when all is built at the end.
             staging.building = Building(None);
-            return error.verdict();
         }
         staging.chunks.push_back(rows.clone());
         edit.changed(Table::Staged, chunk_key(number));
-        Ok(done())
+        done()
     }
 
     fn finish_restore(&mut self, edit: &mut Edit, id: RestoreId, chunks: u64) -> Result<Stepped, ApplyError> {

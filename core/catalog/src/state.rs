@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lictor_machine::Index;
 
 use crate::autopilot::AutopilotStore;
-use crate::command::{Action, Command, Key, KvWrite, Outcome, TxnError, TxnOp, TxnResult};
+use crate::command::{Action, Command, Key, KvWrite, Outcome, RunOut, TxnError, TxnOp, TxnResult};
 use crate::coordinate::Coordinates;
 use crate::discovery::{CatalogChange, Deregistration, Discovery, MAX_CATALOG_CHANGES, Registration};
 use crate::edit::{Edit, Lost, Touched};
@@ -169,7 +169,7 @@ impl State {
         self.kv.locks.delays.get(key).copied()
     }
 
-    /// Whether an answer is kept that was given at or before `through`: whether [`Action::ForgetReceipts`] would do anything.
+    /// Whether an answer is kept that was given at or before `through`: whether [`RunOut::Receipts`] would do anything.
     pub fn has_receipts_through(&self, through: Index) -> bool {
         self.receipts.oldest().is_some_and(|oldest| oldest <= through)
     }
@@ -226,9 +226,7 @@ impl State {
                 Err(why) => Outcome::Refused(why),
             },
             Action::EndSessions(sessions) => {
-                for id in sessions {
-                    self.end_session(edit, *id);
-                }
+                self.end_sessions(edit, sessions);
                 Outcome::Done(true)
             }
             Action::EndLockDelays(ended) => {
@@ -238,6 +236,13 @@ impl State {
             Action::ForgetReceipts(through) => {
                 self.receipts.forget(edit, *through);
                 Outcome::Done(true)
+            }
+            Action::RunOut { era, what } => {
+                let ours = *era == self.era();
+                if ours {
+                    self.run_out(edit, what);
+                }
+                Outcome::Done(ours)
             }
             Action::CreatePrepared(def) => match self.prepared.create(edit, &self.sessions, def) {
                 Ok(true) => Outcome::Prepared(def.id),
@@ -264,6 +269,20 @@ impl State {
             if let Lost::Node(at) = &lost {
                 self.sessions.forget_node(edit, at);
             }
+        }
+    }
+
+    fn run_out(&mut self, edit: &mut Edit, what: &RunOut) {
+        match what {
+            RunOut::Sessions(sessions) => self.end_sessions(edit, sessions),
+            RunOut::LockDelays(ended) => self.kv.locks.end_delays(edit, ended),
+            RunOut::Receipts(through) => self.receipts.forget(edit, *through),
+        }
+    }
+
+    fn end_sessions(&mut self, edit: &mut Edit, sessions: &[SessionId]) {
+        for id in sessions {
+            self.end_session(edit, *id);
         }
     }
 

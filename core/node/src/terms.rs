@@ -20,7 +20,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use lictor_catalog::{
-    Action, Key, LockDelay, MAX_ENDED_SESSIONS, MAX_LOCK_DELAYS, Row, Session, SessionId, State, Table,
+    Action, Key, LockDelay, MAX_ENDED_SESSIONS, MAX_LOCK_DELAYS, Row, RunOut, Session, SessionId, State,
+    Table,
 };
 use lictor_machine::{Index, Instant};
 use lictor_raft::Term;
@@ -328,17 +329,23 @@ impl Node {
         self.terms.ticked = Some(now);
         let sessions = self.terms.sessions_due();
         if !sessions.is_empty() {
-            self.do_duty(Action::EndSessions(sessions));
+            self.run_out(RunOut::Sessions(sessions));
         }
         let delays = self.terms.delays_due(now);
         if !delays.is_empty() {
-            self.do_duty(Action::EndLockDelays(delays));
+            self.run_out(RunOut::LockDelays(delays));
         }
         let revision = self.state.revision();
         let through = self.terms.receipts_due(now, revision, self.config.receipt_ttl);
         if let Some(through) = through.filter(|through| self.state.has_receipts_through(*through)) {
-            self.do_duty(Action::ForgetReceipts(through));
+            self.run_out(RunOut::Receipts(through));
         }
+    }
+
+    /// The last step of a restore may be in the log already, before this command. So it says which state it is about.
+    fn run_out(&mut self, what: RunOut) {
+        let era = self.state.era();
+        self.do_duty(Action::RunOut { era, what });
     }
 }
 

@@ -13,6 +13,7 @@ mod records;
 mod registration;
 mod rows;
 mod store;
+mod touching;
 mod txn;
 mod validation;
 

@@ -17,4 +17,5 @@ pub use execute::{Execute, Execution, Target};
 pub use id::{MalformedPreparedId, PreparedId};
 pub(crate) use rows::PreparedParts;
 pub(crate) use table::PreparedQueries;
-pub use template::{MAX_RENDERED_BYTES, TemplateError};
+pub use table::{MAX_PATTERNS, MAX_PREPARED_BYTES, MAX_PREPARED_QUERIES};
+pub use template::{MAX_PATTERN_GROUPS, MAX_RENDERED_BYTES, TemplateError};

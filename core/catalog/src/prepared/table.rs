@@ -1,7 +1,7 @@
 //! The table of prepared queries, and how a name finds one.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use imbl::{OrdMap, OrdSet};
 use lictor_machine::Index;
@@ -15,7 +15,17 @@ use crate::edit::Edit;
 use crate::quote::quote;
 use crate::row::Table;
 use crate::session::{SessionId, Sessions};
+use crate::size::size;
 use crate::uuid;
+
+/// The most prepared queries of a data center.
+pub const MAX_PREPARED_QUERIES: usize = 1 << 16;
+
+/// How many bytes all prepared queries of a data center may have together, each as it is stored.
+pub const MAX_PREPARED_BYTES: usize = 64 << 20;
+
+/// The most templates of a data center that have a regular expression: each takes far more memory than its text, once it is used.
+pub const MAX_PATTERNS: usize = 256;
 
 /// The prepared queries. Clones are O(1).
 #[derive(Clone, Debug, Default)]
@@ -27,6 +37,7 @@ pub(crate) struct PreparedQueries {
     templates: OrdMap<String, PreparedId>,
     /// Those that end with a session.
     by_session: OrdSet<(SessionId, PreparedId)>,
+    load: Load,
     /// The last index that changed any of them. Removals count.
     pub(crate) index: Index,
 }
@@ -35,8 +46,100 @@ pub(crate) struct PreparedQueries {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) query: Arc<Prepared>,
-    /// `None` if it is no template. One that cannot be filled in was checked by another version of this program.
-    template: Option<Result<Template, TemplateError>>,
+    /// How to fill it in, from when it is first needed. One that cannot be filled in was checked by another version of this program.
+    template: OnceLock<Result<Template, TemplateError>>,
+}
+
+/// How much there is of what is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Load {
+    queries: usize,
+    bytes: usize,
+    patterns: usize,
+}
+
+impl Load {
+    /// What one query makes of it.
+    fn of(def: &PreparedDef) -> Self {
+        Self {
+            queries: 1,
+            bytes: size(def),
+            patterns: usize::from(def.is_template() && !def.template.pattern.is_empty()),
+        }
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self {
+            queries: self.queries.saturating_add(other.queries),
+            bytes: self.bytes.saturating_add(other.bytes),
+            patterns: self.patterns.saturating_add(other.patterns),
+        }
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self {
+            queries: self.queries.saturating_sub(other.queries),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            patterns: self.patterns.saturating_sub(other.patterns),
+        }
+    }
+
+    /// Whether there may be as much instead of `before`. What is above a bound already may stay as it is, or get less.
+    fn check(self, before: Self) -> Result<(), String> {
+        let bounds = [
+            (
+                self.queries,
+                before.queries,
+                MAX_PREPARED_QUERIES,
+                "prepared queries",
+            ),
+            (
+                self.bytes,
+                before.bytes,
+                MAX_PREPARED_BYTES,
+                "bytes of prepared queries",
+            ),
+            (
+                self.patterns,
+                before.patterns,
+                MAX_PATTERNS,
+                "prepared query templates with a regular expression",
+            ),
+        ];
+        bounds.into_iter().try_for_each(|(now, before, limit, what)| {
+            if now > limit && now > before {
+                return Err(format!(
+                    "there would be {now} {what}, and there may be {limit}: delete some that are not needed"
+                ));
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Stored {
+    fn new(query: Prepared) -> Self {
+        Self {
+            query: Arc::new(query),
+            template: OnceLock::new(),
+        }
+    }
+
+    /// The query for this name: as it is, or filled in if it is a template.
+    fn filled_in(&self, name: &str) -> Result<Arc<Prepared>, String> {
+        let def = &self.query.def;
+        if !def.is_template() {
+            return Ok(Arc::clone(&self.query));
+        }
+        let template = self.template.get_or_init(|| Template::compile(def));
+        let filled = template.as_ref().map_err(Clone::clone);
+        let filled = filled.and_then(|template| template.fill_in(def, name));
+        let def = filled.map_err(|why| why.to_string())?;
+        Ok(Arc::new(Prepared {
+            def,
+            ..Prepared::clone(&self.query)
+        }))
+    }
 }
 
 impl PreparedQueries {
@@ -109,7 +212,7 @@ impl PreparedQueries {
     pub(crate) fn resolve(&self, name: &str) -> Result<Option<Arc<Prepared>>, String> {
         let by_id = PreparedId::of_name(name).and_then(|id| self.by_id.get(&id));
         if let Some(stored) = by_id {
-            if stored.template.is_some() {
+            if stored.query.def.is_template() {
                 return Err("prepared query templates can only be resolved up by name, not by ID".to_owned());
             }
             return Ok(Some(Arc::clone(&stored.query)));
@@ -120,19 +223,8 @@ impl PreparedQueries {
         }
         let folded = folded(name);
         let id = self.by_name.get(&folded).or_else(|| self.template_for(&folded));
-        let Some(stored) = id.and_then(|id| self.by_id.get(id)) else {
-            return Ok(None);
-        };
-        let Some(template) = &stored.template else {
-            return Ok(Some(Arc::clone(&stored.query)));
-        };
-        let filled = template.as_ref().map_err(Clone::clone);
-        let filled = filled.and_then(|template| template.fill_in(&stored.query.def, name));
-        let def = filled.map_err(|why| why.to_string())?;
-        Ok(Some(Arc::new(Prepared {
-            def,
-            ..Prepared::clone(&stored.query)
-        })))
+        let stored = id.and_then(|id| self.by_id.get(id));
+        stored.map(|stored| stored.filled_in(name)).transpose()
     }
 
     /// The template with the longest name that `name` begins with.
@@ -162,6 +254,9 @@ impl PreparedQueries {
         def.check()?;
         self.check_name(def)?;
         session_of(def, sessions)?;
+        let old = self.by_id.get(&def.id);
+        let old = old.map_or(Load::default(), |stored| Load::of(&stored.query.def));
+        self.load.without(old).with(Load::of(def)).check(self.load)?;
         self.take_out(def.id);
         self.insert(Prepared {
             def: def.clone(),
@@ -204,17 +299,14 @@ impl PreparedQueries {
         if let Some(session) = spelled(def) {
             self.by_session.insert((session, id));
         }
-        let template = def.is_template().then(|| Template::compile(def));
-        let stored = Stored {
-            query: Arc::new(query),
-            template,
-        };
-        self.by_id.insert(id, Arc::new(stored));
+        self.load = self.load.with(Load::of(def));
+        self.by_id.insert(id, Arc::new(Stored::new(query)));
     }
 
     fn take_out(&mut self, id: PreparedId) -> Option<Arc<Stored>> {
         let stored = self.by_id.remove(&id)?;
         let def = &stored.query.def;
+        self.load = self.load.without(Load::of(def));
         if !def.name.is_empty() {
             self.by_name.remove(&folded(&def.name));
         }

@@ -15,6 +15,9 @@ pub const MAX_RENDERED_BYTES: usize = 64 << 10;
 /// How much memory the program of a regular expression may take, in bytes. What it does takes time as this and the name's length.
 const MAX_PROGRAM_BYTES: usize = 256 << 10;
 
+/// The most groups of a regular expression: each costs memory for every step of its program.
+pub const MAX_PATTERN_GROUPS: usize = 32;
+
 /// How deep groups of a regular expression may be in each other.
 const MAX_NESTING: u32 = 64;
 
@@ -162,14 +165,24 @@ fn compile_pattern(pattern: &Text) -> Result<Option<Regex>, TemplateError> {
     if pattern.is_empty() {
         return Ok(None);
     }
+    let refused = |why| TemplateError::Pattern {
+        pattern: pattern.clone(),
+        why,
+    };
     let compiled = RegexBuilder::new(pattern)
         .size_limit(MAX_PROGRAM_BYTES)
+        .dfa_size_limit(MAX_PROGRAM_BYTES)
         .nest_limit(MAX_NESTING)
         .build();
-    compiled.map(Some).map_err(|error| TemplateError::Pattern {
-        pattern: pattern.clone(),
-        why: error.to_string().replace('\n', " "),
-    })
+    let compiled = compiled.map_err(|error| refused(error.to_string().replace('\n', " ")))?;
+    // The first is the whole.
+    let groups = compiled.captures_len().saturating_sub(1);
+    if groups > MAX_PATTERN_GROUPS {
+        return Err(refused(format!(
+            "it has {groups} groups, and may have {MAX_PATTERN_GROUPS}"
+        )));
+    }
+    Ok(Some(compiled))
 }
 
 impl Filling<'_> {

@@ -1,7 +1,7 @@
 //! Sessions: what locks are held by, and what ends with the node or the checks that it depends on.
 //!
 //! A session with a TTL ends when it has not been renewed for long enough, and that is for the leader to say
-//! ([`crate::Action::EndSessions`]): here no time passes.
+//! ([`crate::Action::RunOut`]): here no time passes.
 
 mod def;
 mod id;

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     AutopilotConfig, Behavior, CatalogChange, CheckDef, CheckDefinition, ConnectDef, Coordinate, DecodeError,
     Deregistration, IdempotencyKey, MAX_TXN_OPS, NodeCoordinate, NodeDef, Once, Registration, Removal,
-    ServiceAddress, ServiceCheck, ServiceDef, SessionDef, Status, TxnVerb, Weights,
+    RunOut, ServiceAddress, ServiceCheck, ServiceDef, SessionDef, Status, TxnVerb, Weights,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -163,6 +163,15 @@ fn golden() -> Vec<(Action, &'static str)> {
             "01ac020cac02f5b4d1ab8ceb80fea101040004016b",
         ),
         (Action::ForgetReceipts(Index(300)), "01ac020dac02"),
+        (
+            run_out(RunOut::Sessions(vec![SessionId(300)])),
+            "01ac0212090001ac02",
+        ),
+        (
+            run_out(RunOut::LockDelays(vec![(bytes("k"), Index(300))])),
+            "01ac0212090101016bac02",
+        ),
+        (run_out(RunOut::Receipts(Index(300))), "01ac02120902ac02"),
     ]
 }
 
@@ -183,6 +192,11 @@ fn session_def() -> SessionDef {
         }]),
         checks: vec!["d".into()],
     }
+}
+
+fn run_out(what: RunOut) -> Action {
+    let era = Index(9);
+    Action::RunOut { era, what }
 }
 
 fn removal(what: Removal) -> Action {

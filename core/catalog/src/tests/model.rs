@@ -88,6 +88,7 @@ impl Model {
             | Action::EndLockDelays(_)
             | Action::Once(_)
             | Action::ForgetReceipts(_)
+            | Action::RunOut { .. }
             | Action::Restore(_)
             | Action::CreatePrepared(_)
             | Action::UpdatePrepared(_)

@@ -8,8 +8,9 @@ use super::discovery::{rebuilt, rows};
 use super::*;
 use crate::edit::Edit;
 use crate::{
-    Failover, IdempotencyKey, Interest, MAX_PREPARED_LIST, Once, Prepared, PreparedDef, PreparedId,
-    PreparedService, PreparedToken, Row, RowError, Table, TemplateDef, Touch, Touched, Watches,
+    Failover, IdempotencyKey, Interest, MAX_PATTERNS, MAX_PREPARED_BYTES, MAX_PREPARED_LIST, Once, Prepared,
+    PreparedDef, PreparedId, PreparedService, PreparedToken, Row, RowError, Table, TemplateDef, Touch,
+    Touched, Watches,
 };
 
 /// A query for instances of `web`, by number.
@@ -453,4 +454,64 @@ fn rows_that_do_not_go_together_are_refused() {
         .collect();
     let error = with_sessions_rebuilt(unmarked, applied).err();
     assert!(matches!(error, Some(RowError::Inconsistent { .. })), "{error:?}");
+}
+
+#[test]
+fn there_are_only_so_many_regular_expressions() {
+    let with_pattern = |id: u128| {
+        let mut def = template(id, &format!("t{id}-"));
+        def.template.pattern = "^t(.*)$".into();
+        def
+    };
+    let mut bench = Bench::new();
+    let most = MAX_PATTERNS as u128;
+    for id in 1..=most {
+        made(&mut bench, with_pattern(id));
+    }
+    let why = format!(
+        "there would be {} prepared query templates with a regular expression, and there may be {MAX_PATTERNS}: delete \
+         some that are not needed",
+        MAX_PATTERNS + 1
+    );
+    assert_eq!(create(&mut bench, with_pattern(most + 1)), refused(&why));
+    assert!(bench.changes.is_empty());
+    // Others may come, and those that are there may change.
+    made(&mut bench, template(most + 1, "other-"));
+    assert_eq!(update(&mut bench, with_pattern(most + 1)), refused(&why));
+    assert_eq!(update(&mut bench, with_pattern(1)), DONE);
+    // So it is after a restart, and until one goes.
+    bench.state = rebuilt(rows(&bench.state), bench.state.index()).unwrap();
+    assert_eq!(update(&mut bench, with_pattern(most + 1)), refused(&why));
+    assert_eq!(delete(&mut bench, 2), DONE);
+    assert_eq!(update(&mut bench, with_pattern(most + 1)), DONE);
+    assert_eq!(resolved(&bench, &format!("t{}-x", most + 1)), Some(most + 1));
+}
+
+#[test]
+fn all_together_are_only_so_large() {
+    let tag = crate::Text::from("x".repeat(500));
+    let large = |id: u128| {
+        let mut def = def(id, &format!("q{id}"));
+        def.service.tags = Some(vec![tag.clone(); MAX_PREPARED_LIST]);
+        def
+    };
+    let mut bench = Bench::new();
+    let mut id = 0;
+    let refusal = loop {
+        id += 1;
+        match create(&mut bench, large(id)) {
+            Outcome::Prepared(_) => {}
+            Outcome::Refused(why) => break why,
+            other @ (Outcome::Done(_) | Outcome::Txn(_) | Outcome::Session(_)) => panic!("{other:?}"),
+        }
+    };
+    let most = MAX_PREPARED_BYTES / (500 * MAX_PREPARED_LIST);
+    let made = bench.state.counts().prepared_queries;
+    assert!((most - 9..=most).contains(&made), "{made} of {most}");
+    assert!(refusal.contains("bytes of prepared queries"), "{refusal}");
+    let small = def(9999, "small");
+    assert_eq!(create(&mut bench, small), Outcome::Prepared(PreparedId(9999)));
+    assert_eq!(delete(&mut bench, 1), DONE);
+    assert_eq!(create(&mut bench, large(id)), Outcome::Prepared(PreparedId(id)));
+    assert!(matches!(create(&mut bench, large(id + 1)), Outcome::Refused(_)));
 }

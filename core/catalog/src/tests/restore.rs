@@ -1,9 +1,10 @@
 //! A state that gives way to one from an archive.
 
+use super::discovery::{node, of_node, register};
 use super::*;
 use crate::{
-    ApplyError, Builder, Cursor, Export, MAX_ARCHIVE_INDEX, Query, RestoreId, RestoreStep, Row, Table,
-    Touched, encode_chunk,
+    ApplyError, Builder, Cursor, Export, IdempotencyKey, MAX_ARCHIVE_INDEX, Once, Query, RestoreId,
+    RestoreStep, Row, RunOut, SessionDef, Table, Touched, encode_chunk,
 };
 
 const ID: RestoreId = RestoreId(7);
@@ -388,23 +389,57 @@ fn what_no_version_can_read_is_refused_by_all() {
         let mut bench = filled(0..3);
         let before = all_rows(&bench.state);
         bench.apply(archive.begin(ID));
-        let staged = bench.apply(archive.chunk(ID, 0));
-        let finished = bench.apply(archive.finish(ID));
-        let refusals = [&staged, &finished].map(|outcome| matches!(outcome, Outcome::Refused(_)));
-        assert!(refusals[1], "{rows:?}: {staged:?}, {finished:?}");
-        assert_eq!(all_rows(&bench.state), before);
         // And the same where the chunks were read back from disk.
-        let mut bench = filled(0..3);
-        bench.apply(archive.begin(ID));
-        bench.state = restarted(&bench.state);
-        assert_eq!(
-            bench.apply(archive.chunk(ID, 0)),
-            DONE,
-            "it is looked at in the end"
-        );
-        assert!(matches!(bench.apply(archive.finish(ID)), Outcome::Refused(_)));
+        let mut again = Bench {
+            state: restarted(&bench.state),
+            changes: Changes::default(),
+        };
+        for bench in [&mut bench, &mut again] {
+            let staged = bench.apply(archive.chunk(ID, 0));
+            assert_eq!(staged, DONE, "it is looked at in the end");
+        }
+        assert_eq!(again.state.digest(), bench.state.digest());
+        let finished = bench.apply(archive.finish(ID));
+        assert!(matches!(finished, Outcome::Refused(_)), "{rows:?}: {finished:?}");
+        assert_eq!(again.apply(archive.finish(ID)), finished);
         assert_eq!(all_rows(&bench.state), before);
+        assert_eq!(again.state.digest(), bench.state.digest());
     }
+}
+
+#[test]
+fn a_chunk_counts_the_same_whether_or_not_the_state_is_built_along() {
+    let mut damaged = Archive::of(&filled(0..20).state);
+    let good = damaged.clone();
+    damaged.chunks[1] = encode_chunk(&[Row::removal(Table::Kv, bytes("k"))]).unwrap();
+    let mut builds = filled(0..3);
+    builds.apply(good.begin(ID));
+    builds.apply(good.chunk(ID, 0));
+    let mut builds_nothing = Bench {
+        state: restarted(&builds.state),
+        changes: Changes::default(),
+    };
+    assert!(
+        !builds_nothing
+            .state
+            .staging
+            .as_mut()
+            .unwrap()
+            .take_building()
+            .is_there()
+    );
+    // The second that comes under this number is one too many, and what follows is good.
+    let steps = [damaged.chunk(ID, 1), good.chunk(ID, 1)].into_iter();
+    let rest = (2..good.chunks.len()).map(|number| good.chunk(ID, number));
+    for step in steps
+        .chain(rest)
+        .chain([good.finish(ID), good.begin(RestoreId(8))])
+    {
+        let outcome = builds.apply(step.clone());
+        assert_eq!(builds_nothing.apply(step), outcome);
+        assert_eq!(builds_nothing.state.digest(), builds.state.digest());
+    }
+    assert_eq!(builds.get("key-005"), None, "it was not restored");
 }
 
 #[test]
@@ -432,14 +467,81 @@ fn what_a_newer_version_may_read_stops_an_older_one() {
         };
         let mut bench = filled(0..3);
         bench.apply(archive.begin(ID));
+        assert_eq!(bench.apply(archive.chunk(ID, 0)), DONE);
         let (before, index) = (bench.state.digest(), bench.state.index());
-        let mut changes = Changes::default();
-        let stopped = bench
-            .state
-            .apply(index.next(), &command(archive.chunk(ID, 0)), &mut changes);
-        assert!(matches!(stopped, Err(ApplyError::Archive(_))), "{stopped:?}");
-        assert_eq!((bench.state.digest(), changes), (before, Changes::default()));
+        for mut state in [bench.state.clone(), restarted(&bench.state), bench.state] {
+            let mut changes = Changes::default();
+            let stopped = state.apply(index.next(), &command(archive.finish(ID)), &mut changes);
+            assert!(matches!(stopped, Err(ApplyError::Archive(_))), "{stopped:?}");
+            assert_eq!((state.digest(), changes), (before, Changes::default()));
+        }
     }
+}
+
+#[test]
+fn what_ran_out_before_a_restore_is_not_over_after_it() {
+    let mut bench = bench();
+    register(&mut bench, of_node(node("n", "1.1.1.1")));
+    let kept = |id: u128| SessionDef {
+        id: SessionId(id),
+        node: "n".into(),
+        lock_delay_nanos: 5_000_000_000,
+        ..SessionDef::default()
+    };
+    for id in [1, 2] {
+        let made = bench.apply(Action::CreateSession(Box::new(kept(id))));
+        assert_eq!(made, Outcome::Session(SessionId(id)));
+    }
+    assert_eq!(bench.lock("key", "", &SessionId(2).to_string()), DONE);
+    let change = Action::Kv(KvWrite::Cas(pair("once", ""), Index(0)));
+    let once = Once::new(IdempotencyKey(7), &change).unwrap();
+    assert_eq!(bench.apply(Action::Once(Box::new(once))), DONE);
+    let second = vec![SessionId(2)];
+    assert_eq!(bench.apply(Action::EndSessions(second)), DONE);
+    let delay = bench.state.lock_delay(&bytes("key")).unwrap();
+    let over = |era: Index| {
+        [
+            RunOut::Sessions(vec![SessionId(1)]),
+            RunOut::LockDelays(vec![(bytes("key"), delay.since)]),
+            RunOut::Receipts(delay.since),
+        ]
+        .map(|what| Action::RunOut { era, what })
+    };
+    let archive = Archive::of(&bench.state);
+    let before = bench.state.era();
+    assert_eq!(before, Index::ZERO);
+    for step in archive.steps(ID) {
+        assert_eq!(bench.apply(step), DONE);
+    }
+    let left = |bench: &Bench| {
+        (
+            bench.state.session(SessionId(1)).is_some(),
+            bench.state.lock_delay(&bytes("key")).is_some(),
+            bench.state.has_receipts_through(delay.since),
+        )
+    };
+    for late in over(before) {
+        assert_eq!(bench.apply(late), NOT_DONE);
+        assert!(bench.changes.is_empty());
+    }
+    assert_eq!(left(&bench), (true, true, true));
+    // Nor does a second restore of the same archive bring what was measured after the first to bear.
+    let first = bench.state.era();
+    assert!(first > before);
+    for step in archive.steps(RestoreId(8)) {
+        assert_eq!(bench.apply(step), DONE);
+    }
+    let second = bench.state.era();
+    assert!(second > first);
+    for late in over(first) {
+        assert_eq!(bench.apply(late), NOT_DONE);
+    }
+    assert_eq!(left(&bench), (true, true, true));
+    bench.state = restarted(&bench.state);
+    for due in over(second) {
+        assert_eq!(bench.apply(due), DONE);
+    }
+    assert_eq!(left(&bench), (false, false, false));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What templates fill in, and which are none.
 
 use super::*;
-use crate::{MAX_RENDERED_BYTES, TemplateError};
+use crate::{MAX_PATTERN_GROUPS, MAX_RENDERED_BYTES, TemplateError};
 
 /// A template for names with `geo-` in front, whose service is this.
 fn with_service(service: &str) -> PreparedDef {
@@ -164,6 +164,11 @@ fn nothing_grows_without_bound() {
         assert!(!error.to_string().contains('\n'));
     }
     assert_eq!(of_pattern("^(.*?)+(a|aa)+$"), Ok(()));
+    let groups = |many: usize| of_pattern(&"(a)".repeat(many));
+    assert_eq!(groups(MAX_PATTERN_GROUPS), Ok(()));
+    let why = groups(MAX_PATTERN_GROUPS + 1).unwrap_err().to_string();
+    let expected = "Bad Regexp: error parsing regexp: it has 33 groups, and may have 32";
+    assert_eq!(why, expected);
     // A field that repeats the name as often as it can, in as many tags as there may be.
     let mut def = template(1, "t-");
     let repeated: crate::Text = "${name.full}".repeat(42).into();
