@@ -385,6 +385,21 @@ pub fn node_def(
     }
 }
 
+/// The check that says how well a node is, as the leader writes it for members of the pool: whether it can be reached.
+pub fn serf_health(status: Status) -> CheckDef {
+    let output = match status {
+        Status::Passing => "Agent alive and reachable",
+        Status::Warning | Status::Critical => "Agent not live or unreachable",
+    };
+    CheckDef {
+        id: SERF_HEALTH.into(),
+        name: "Serf Health Status".into(),
+        status,
+        output: output.into(),
+        ..CheckDef::default()
+    }
+}
+
 /// As ids are compared.
 fn folded(id: &str) -> Text {
     id.to_ascii_lowercase().into()

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use lictor_catalog::{
     Action, CatalogChange, CheckDef, Deregistration, NodeInfo, Outcome, Registration, Removal, ServiceRecord,
-    Text,
+    Status, Text,
 };
 use lictor_machine::Instant;
 
 use super::io::{AskId, Effect, Event, LocalService, Question, Reject, Reply};
-use super::{Due, Local, SERF_HEALTH, SERVERS, folded};
+use super::{Due, Local, SERF_HEALTH, SERVERS, folded, serf_health};
 
 /// Up to this many agents everything is compared once per interval; for twice as many, half as often, and so on.
 const SMALL_CLUSTER: usize = 128;
@@ -45,9 +45,14 @@ pub(super) struct Sync {
     pub(super) ceased: bool,
     /// The node itself is to be written.
     pub(super) node: bool,
+    /// The catalog does not know how well this node is, since the leader has not written of it yet. Who depends on a node needs to know, so
+    /// whoever writes the node first says that too.
+    unvouched: bool,
     /// What is to be written, or removed if it is not here.
     pub(super) services: BTreeSet<Text>,
     pub(super) checks: BTreeSet<Text>,
+    /// Services that were refused together with checks of theirs: they go alone, to see which of them it is.
+    apart: BTreeSet<Text>,
     /// Questions about other nodes, and the aliases that they are for.
     pub(super) lookups: BTreeMap<AskId, Text>,
     flight: Option<(AskId, Flight)>,
@@ -89,8 +94,10 @@ impl Sync {
             cluster_size: 1,
             ceased: false,
             node: false,
+            unvouched: false,
             services: BTreeSet::new(),
             checks: BTreeSet::new(),
+            apart: BTreeSet::new(),
             lookups: BTreeMap::new(),
             flight: None,
             all_at: now,
@@ -181,8 +188,10 @@ impl Local {
         let mut bytes = 0;
         if std::mem::take(&mut self.sync.node) {
             batch.node = true;
+            let health = self.sync.unvouched.then(|| serf_health(Status::Passing));
             changes.push(CatalogChange::Register(Box::new(Registration {
                 node: self.config.node.clone(),
+                checks: health.into_iter().collect(),
                 ..Registration::default()
             })));
         }
@@ -213,8 +222,9 @@ impl Local {
         };
         let service = service.shown.def.clone();
         let checks = self.checks_of.get(id).into_iter().flatten();
+        let together = !self.sync.apart.contains(id);
         let checks: Vec<Text> = checks
-            .filter(|check| self.sync.checks.contains(*check))
+            .filter(|check| together && self.sync.checks.contains(*check))
             .take(lictor_catalog::MAX_CHECKS)
             .cloned()
             .collect();
@@ -301,16 +311,8 @@ impl Local {
     }
 
     fn written(&mut self, batch: Batch, outcome: Outcome) {
-        let services = batch.services.iter().map(|id| (Kind::Service, id.clone()));
-        let checks = batch.checks.iter().map(|id| (Kind::Check, id.clone()));
         let reason = match outcome {
-            Outcome::Done(_) => {
-                for key in services.chain(checks) {
-                    self.sync.refused.remove(&key);
-                }
-                self.sync.batch_max = (self.sync.batch_max * 2).min(BATCH_MAX);
-                return;
-            }
+            Outcome::Done(_) => return self.taken(batch),
             Outcome::Refused(reason) => reason,
             Outcome::Txn(_) | Outcome::Session(_) | Outcome::Prepared(_) => {
                 "the answer is to another question".to_owned()
@@ -321,21 +323,61 @@ impl Local {
             // One of them is to blame. Fewer at a time find out which.
             self.sync.batch_max = (changes / 2).max(1);
             self.sync.put_back(batch);
-            return;
+        } else if let Some(service) = batch.services.first()
+            && !batch.checks.is_empty()
+        {
+            // So it is with a service and its checks: whichever it is, the others are not to wait for it.
+            self.sync.apart.insert(service.clone());
+            self.sync.put_back(batch);
+        } else {
+            self.refused(batch, reason);
         }
+    }
+
+    /// The catalog has taken all of it.
+    fn taken(&mut self, batch: Batch) {
+        let sync = &mut self.sync;
+        sync.unvouched &= !batch.node;
+        for id in batch.services {
+            sync.apart.remove(&id);
+            let checks = self.checks_of.get(&id).into_iter().flatten();
+            if sync.refused.remove(&(Kind::Service, id)).is_some() {
+                sync.checks.extend(checks.cloned());
+            }
+        }
+        for id in batch.checks {
+            sync.refused.remove(&(Kind::Check, id));
+        }
+        sync.batch_max = (sync.batch_max * 2).min(BATCH_MAX);
+    }
+
+    /// The catalog does not take a change that stands for itself.
+    fn refused(&mut self, batch: Batch, reason: String) {
         let now = self.now();
-        let first = services.chain(checks).next();
-        let Some((kind, id)) = first else {
+        let services = batch.services.into_iter().map(|id| (Kind::Service, id));
+        let checks = batch.checks.into_iter().map(|id| (Kind::Check, id));
+        let Some((kind, id)) = services.chain(checks).next() else {
             let id = self.config.node.name.clone();
             self.event(Event::Refused { id, reason });
             return;
         };
-        let known = self.sync.refused.insert((kind, id.clone()), now + REFUSED_FOR);
-        let service = self.checks.get(&id).map(super::Check::service);
-        if kind == Kind::Check
-            && known.is_none()
-            && let Some(service) = service.filter(|service| !service.is_empty())
+        let service = match kind {
+            Kind::Service => {
+                self.sync.apart.remove(&id);
+                None
+            }
+            Kind::Check => self.checks.get(&id).map(super::Check::service),
+        };
+        let service = service.filter(|service| !service.is_empty());
+        if service
+            .as_ref()
+            .is_some_and(|service| self.is_refused(Kind::Service, service))
         {
+            // It is not to blame, and comes along as soon as its service is taken.
+            return;
+        }
+        let known = self.sync.refused.insert((kind, id.clone()), now + REFUSED_FOR);
+        if let Some(service) = service.filter(|_| known.is_none()) {
             // Its service may be missing there, as when the catalog was wiped.
             self.sync.services.insert(service);
             self.sync.checks.insert(id);
@@ -359,8 +401,11 @@ impl Local {
     fn compare(&mut self, info: Option<&NodeInfo>) {
         let now = self.now();
         self.sync.refused.retain(|_, until| *until > now);
+        let of_member = folded(SERF_HEALTH);
+        let vouched = |info: &NodeInfo| info.checks.iter().any(|check| folded(&check.def.id) == of_member);
+        self.sync.unvouched = !info.is_some_and(vouched);
+        self.sync.node |= self.sync.unvouched;
         let Some(info) = info else {
-            self.sync.node = true;
             let sync = &mut self.sync;
             sync.services.extend(self.services.keys().cloned());
             sync.checks.extend(self.checks.keys().cloned());
@@ -398,11 +443,10 @@ impl Local {
             .iter()
             .map(|record| (folded(&record.def.id), &record.def))
             .collect();
-        let serf_health = folded(SERF_HEALTH);
         for (id, def) in &there {
             let goes_anyway = self.sync.services.contains(&folded(&def.service_id))
                 && !self.services.contains_key(&folded(&def.service_id));
-            let of_leader = *id == serf_health || (self.config.server && *def.service_id == *SERVERS);
+            let of_leader = *id == of_member || (self.config.server && *def.service_id == *SERVERS);
             if !self.checks.contains_key(id) && !goes_anyway && !of_leader {
                 self.sync.checks.insert(id.clone());
                 removed.push(def.id.clone());
@@ -413,7 +457,8 @@ impl Local {
             let same = there
                 .get(id)
                 .is_some_and(|there| same_check(&check.shown.def, there, waits));
-            if !same && !self.is_refused(Kind::Check, id) {
+            let waits = self.is_refused(Kind::Check, id) || self.is_refused(Kind::Service, &check.service());
+            if !same && !waits {
                 self.sync.checks.insert(id.clone());
             }
         }

@@ -202,9 +202,85 @@ fn a_refused_service_keeps_nobody_else_back() {
     desk.input(Input::ServersFound);
     desk.run(30 * SECOND);
     let node = desk.catalog.node(desk::NODE).unwrap();
-    assert_eq!((node.services.len(), node.checks.len()), (19, 19));
+    // And with them the check of the node.
+    assert_eq!((node.services.len(), node.checks.len()), (19, 20));
     let refused = |event: &&Event| matches!(event, Event::Refused { id, .. } if **id == *"s07");
     assert_eq!(desk.events.iter().filter(refused).count(), 1, "{:?}", desk.events);
+}
+
+/// The ids of what was refused, in order.
+fn refusals(desk: &Desk) -> Vec<&str> {
+    let mut refused = Vec::new();
+    for event in &desk.events {
+        if let Event::Refused { id, .. } = event {
+            refused.push(&**id);
+        }
+    }
+    refused
+}
+
+#[test]
+fn a_refused_check_keeps_neither_its_service_back_nor_other_checks() {
+    let mut desk = Desk::new();
+    desk.run(SECOND);
+    desk.refuses = ["service:web:2".into(), "alone".into()].into();
+    desk.register(service("web", vec![ttl("", 3600), ttl("", 3600), ttl("", 3600)]));
+    desk.register_check(ttl("alone", 3600));
+    desk.run(5 * SECOND);
+    assert!(desk.service_in_catalog("web").is_some());
+    assert!(desk.check_in_catalog("service:web:1").is_some());
+    assert!(desk.check_in_catalog("service:web:2").is_none());
+    assert!(desk.check_in_catalog("service:web:3").is_some());
+    assert_eq!(refusals(&desk), ["alone", "service:web:2"]);
+    // What changes is written with the service as ever; only the one waits.
+    desk.tell("service:web:1", Status::Passing, "").unwrap();
+    desk.run(5 * SECOND);
+    assert_eq!(
+        desk.check_in_catalog("service:web:1").unwrap().def.status,
+        Status::Passing
+    );
+    let writes = desk.writes;
+    desk.run(300 * SECOND);
+    assert_eq!(desk.writes, writes, "it is not asked again and again");
+}
+
+#[test]
+fn the_checks_of_a_refused_service_come_with_it_once_it_is_taken() {
+    let mut desk = Desk::new();
+    desk.run(SECOND);
+    let mut wrong = service("web", vec![ttl("", 3600), ttl("", 3600)]);
+    let long = Text::from("x".repeat(lictor_catalog::MAX_TEXT_BYTES + 1));
+    wrong.def.meta = [("key", long)].into_iter().collect();
+    desk.register(wrong);
+    desk.run(200 * SECOND);
+    assert_eq!(refusals(&desk), ["web"]);
+    assert!(desk.service_in_catalog("web").is_none());
+    desk.register(service("web", vec![]));
+    desk.run(SECOND);
+    desk.assert_in_sync();
+    assert!(desk.check_in_catalog("service:web:2").is_some());
+}
+
+#[test]
+fn a_node_comes_with_word_of_how_well_it_is() {
+    let mut desk = Desk::new();
+    let health = |desk: &Desk| desk.check_in_catalog(SERF_HEALTH).map(|check| check.def.status);
+    assert_eq!(health(&desk), Some(Status::Passing));
+    // What the leader says is never touched.
+    let failed = lictor_local::serf_health(Status::Critical);
+    desk.interfere(None, vec![failed]);
+    desk.config.node.address = "192.0.2.9".into();
+    desk.ask(Request::SetNode(desk.config.node.clone()));
+    desk.run(200 * SECOND);
+    desk.assert_in_sync();
+    assert_eq!(health(&desk), Some(Status::Critical));
+    // Who describes the node by hand may say nothing of that.
+    desk.catalog = Catalog::new();
+    desk.interfere(None, vec![]);
+    assert_eq!(health(&desk), None);
+    desk.run(200 * SECOND);
+    desk.assert_in_sync();
+    assert_eq!(health(&desk), Some(Status::Passing));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use lictor_gossip::{Member, MemberEvent, MemberState};
 use lictor_machine::{Instant, NodeId};
 
 use crate::agent::{BUILD, ServerFacts, WAN_ADDRESS};
-use lictor_local::{SERF_HEALTH, SERVERS, node_def};
+use lictor_local::{SERF_HEALTH, SERVERS, node_def, serf_health};
 
 /// How soon members that have changed are looked at: what happens together is written together.
 const SOON: Duration = Duration::from_millis(50);
@@ -282,20 +282,6 @@ fn service_of(member: &Member, facts: &ServerFacts) -> ServiceDef {
         port: facts.address.port(),
         meta,
         ..ServiceDef::default()
-    }
-}
-
-fn serf_health(status: Status) -> CheckDef {
-    let output = match status {
-        Status::Passing => "Agent alive and reachable",
-        Status::Warning | Status::Critical => "Agent not live or unreachable",
-    };
-    CheckDef {
-        id: SERF_HEALTH.into(),
-        name: "Serf Health Status".into(),
-        status,
-        output: output.into(),
-        ..CheckDef::default()
     }
 }
 

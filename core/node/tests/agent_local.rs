@@ -15,7 +15,8 @@ use lictor_gossip::{self as gossip, Tags};
 use lictor_machine::{Instant, Machine, NodeId, Now, Token, UnixMillis};
 use lictor_node::agent::{Agent, Config, Effect, Input, Memories, ROLE, Reject, SERVER};
 use lictor_node::local::{
-    self, AskId, CheckMethod, CheckSpec, Definitions, Local, Memory, Question, Reply, ServiceSpec,
+    self, AskId, CheckMethod, CheckSpec, Definitions, Local, Memory, Question, Reply, SERF_HEALTH,
+    ServiceSpec,
 };
 use lictor_node::store::{LogStore, MemoryDisk, MemoryLog, MemoryState, StateMark, StateStore};
 use lictor_node::{self as node, Answer, Node, Request};
@@ -101,7 +102,15 @@ impl Alone {
                 let applied = batch.applied.index;
                 self.handle(Input::Server(node::Input::StateStored { applied }));
             }
-            node::Effect::Publish(published) => self.state = published.state,
+            node::Effect::Publish(published) => {
+                self.state = published.state;
+                // Whatever writes it first: what depends on a node is refused as long as nothing says how well that is.
+                let node = self.node("one");
+                assert!(
+                    node.is_none_or(|node| ids(&node).contains(&SERF_HEALTH)),
+                    "a node without a check of its own"
+                );
+            }
             node::Effect::Answer { token, answer } => {
                 let id = self.writes.remove(&token).unwrap();
                 let result = match answer {

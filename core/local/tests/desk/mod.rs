@@ -3,18 +3,18 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test harness")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lictor_catalog::{
-    Action, CatalogChange, Changes, CheckRecord, Command, Found, NodeInfo, Outcome, Query, Registration,
-    ServiceDef, ServiceRecord, State, Status, Text,
+    Action, CatalogChange, Changes, CheckDef, CheckRecord, Command, Found, NodeInfo, Outcome, Query,
+    Registration, ServiceDef, ServiceRecord, State, Status, Text,
 };
 use lictor_local::{
     CheckMethod, CheckSpec, Config, Definitions, Effect, Error, Event, Input, Local, LocalView, Memory,
-    Probe, Question, RecordKey, Reply, Request, RunId, SaveId, ServiceSpec, node_def,
+    Probe, Question, RecordKey, Reply, Request, RunId, SERF_HEALTH, SaveId, ServiceSpec, node_def,
 };
 use lictor_machine::{Index, Instant, Machine, NodeId, Now, Token, UnixMillis};
 
@@ -83,6 +83,8 @@ pub struct Desk {
     pub held: Option<Vec<SaveId>>,
     /// The disk takes nothing.
     pub full: bool,
+    /// Checks that the catalog does not take.
+    pub refuses: BTreeSet<Text>,
     pub events: Vec<Event>,
     /// Statuses that were written to the catalog.
     pub written: Vec<(Text, Status)>,
@@ -125,6 +127,7 @@ impl Desk {
             disk: BTreeMap::new(),
             held: None,
             full: false,
+            refuses: BTreeSet::new(),
             events: Vec::new(),
             written: Vec::new(),
             next: 0,
@@ -261,6 +264,10 @@ impl Desk {
             }
             Question::Write(action) => {
                 self.writes += 1;
+                if let Some(check) = self.refused(&action) {
+                    let why = format!("the check {check} is not to be here");
+                    return Ok(Reply::Written(Outcome::Refused(why)));
+                }
                 let outcome = self.catalog.apply(action.clone());
                 if outcome == Outcome::Done(true) {
                     self.note(&action);
@@ -270,17 +277,14 @@ impl Desk {
         }
     }
 
+    fn refused(&self, action: &Action) -> Option<Text> {
+        let mut ids = checks_in(action).map(|check| &check.id);
+        ids.find(|id| self.refuses.contains(*id)).cloned()
+    }
+
     fn note(&mut self, action: &Action) {
-        let Action::RegisterMany(changes) = action else {
-            panic!("{action:?}")
-        };
-        for change in changes {
-            if let CatalogChange::Register(registration) = change {
-                let checks = registration.checks.iter();
-                self.written
-                    .extend(checks.map(|check| (check.id.clone(), check.status)));
-            }
-        }
+        let checks = checks_in(action).map(|check| (check.id.clone(), check.status));
+        self.written.extend(checks);
     }
 
     pub fn run(&mut self, time_: Duration) {
@@ -323,13 +327,19 @@ impl Desk {
             .map(|(_, service)| &service.def)
             .collect();
         assert_eq!(services, here);
-        let checks: Vec<_> = node.checks.iter().map(|record| &record.def).collect();
+        let checks = node.checks.iter().map(|record| &record.def);
+        let (mine, of_member): (Vec<_>, Vec<_>) = checks.partition(|def| *def.id != *SERF_HEALTH);
         let here: Vec<_> = self.view.checks.iter().map(|(_, check)| &check.def).collect();
-        assert_eq!(checks, here);
+        assert_eq!(mine, here);
+        assert_eq!(
+            of_member.len(),
+            1,
+            "whoever depends on the node needs to know how well it is"
+        );
     }
 
     /// Somebody else writes on this node.
-    pub fn interfere(&mut self, service: Option<ServiceDef>, checks: Vec<lictor_catalog::CheckDef>) {
+    pub fn interfere(&mut self, service: Option<ServiceDef>, checks: Vec<CheckDef>) {
         let registration = Registration {
             node: self.config.node.clone(),
             skip_node_update: true,
@@ -339,6 +349,17 @@ impl Desk {
         let outcome = self.catalog.apply(Action::Register(Box::new(registration)));
         assert_eq!(outcome, Outcome::Done(true));
     }
+}
+
+/// The checks that a write registers.
+fn checks_in(action: &Action) -> impl Iterator<Item = &CheckDef> {
+    let Action::RegisterMany(changes) = action else {
+        panic!("{action:?}")
+    };
+    changes.iter().flat_map(|change| match change {
+        CatalogChange::Register(registration) => registration.checks.as_slice(),
+        CatalogChange::Deregister(_) => &[],
+    })
 }
 
 pub fn time(now: Instant) -> Now {
