@@ -12,12 +12,13 @@ import io
 import json
 import os
 import random
+import socket
 import tarfile
 import threading
 import time
 import uuid
 
-from harness import PATIENCE, NotYet, Scene, check, consul, equal, eventually, lictor
+from harness import PATIENCE, Failed, NotYet, Scene, check, consul, equal, eventually, lictor
 from pool import Pool
 from restore_load import Contender, Creator, Generations, Looker, Watcher, ends, external, session, transaction
 
@@ -344,29 +345,37 @@ def kills(pool, path, saved):
     pool.wait_ready()
     for server in pool.servers:
         eventually(f"{server.name} has it", lambda server=server: same(server, saved))
-    rounds = []
-    for victim in ("a follower", "the leader"):
+    rounds = [while_killed(pool, path, saved, victim) for victim in ("a follower", "the leader")]
+    print(f"restore: kept when all servers were killed; restored in {rounds[0]:.2f} s and {rounds[1]:.2f} s while a follower and the leader were", flush=True)
+
+
+def while_killed(pool, path, saved, victim):
+    """A restore in the middle of which a server is killed. Returns how long it took."""
+    for attempt in range(1, 21):
         leader = pool.leader()
         # Something else to be replaced.
         for number in range(50):
-            leader.call("PUT", f"/v1/kv/other/kill/{number}", b"x")
+            equal(leader.call("PUT", f"/v1/kv/other/kill/{number}", b"x")[0], 200, "something else: status")
         followers = [server for server in pool.servers if server is not leader]
         killed = followers[0] if victim == "a follower" else leader
         outcome = []
-        restoring = threading.Thread(target=lambda: outcome.append(followers[1].command("snapshot", "restore", path)))
+        restoring = threading.Thread(target=lambda asked=followers[1]: outcome.append(asked.command("snapshot", "restore", path)))
         started = time.monotonic()
         restoring.start()
-        time.sleep(random.uniform(0.05, 0.5))
+        time.sleep(random.uniform(0.05, 1.0 / attempt))
+        in_the_middle = restoring.is_alive()
         killed.kill()
         restoring.join(PATIENCE)
         check(outcome, f"a restore while {victim} is killed does not end")
         equal(outcome[0][0], 0, f"a restore while {victim} is killed: {outcome[0]}")
-        rounds.append(time.monotonic() - started)
+        took = time.monotonic() - started
         killed.start()
         pool.wait_ready()
         for server in pool.servers:
             eventually(f"{server.name} has it", lambda server=server: same(server, saved))
-    print(f"restore: kept when all servers were killed; restored in {rounds[0]:.2f} s and {rounds[1]:.2f} s while a follower and the leader were", flush=True)
+        if in_the_middle:
+            return took
+    raise Failed(f"{victim} was never killed in the middle of a restore")
 
 
 def same(server, saved):
@@ -417,6 +426,61 @@ def refusals(scene, pool, path, beside):
     print(f"restore: {len(cases)} archives that are none refused, nothing changed{'' if beside else '; none of Consul, which is not there'}", flush=True)
 
 
+class Slow(threading.Thread):
+    """Takes a snapshot so slowly that it never comes to its end."""
+
+    def __init__(self, agent):
+        super().__init__(daemon=True)
+        self.sock, self.taken = socket.socket(), 0
+        # So that little of it is on its way.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.sock.connect((agent.ip, 8500))
+        self.sock.sendall(f"GET /v1/snapshot HTTP/1.1\r\nHost: {agent.ip}\r\n\r\n".encode())
+        self.head = self.sock.recv(1024)
+        self.start()
+
+    def run(self):
+        try:
+            while data := self.sock.recv(1024):
+                self.taken += len(data)
+                time.sleep(0.1)
+        except OSError:
+            # The agent is gone.
+            pass
+
+
+def slow_readers(scene, binary):
+    """Who takes snapshots slowly does not keep others from it."""
+    agent = scene.single(binary, 201)
+    for first in range(0, 50_000, OPERATIONS):
+        # Nothing that could be compressed, so that it does not fit into what the system keeps of a connection.
+        body = transaction((f"bulk/{number}", os.urandom(128).hex() + os.urandom(128).hex()) for number in range(first, first + OPERATIONS))
+        equal(agent.call("PUT", "/v1/txn", body)[0], 200, "keys in bulk: status")
+    readers = []
+    # As many as there are places, and one that gets none.
+    while all(reader.head.startswith(b"HTTP/1.1 200") for reader in readers):
+        check(len(readers) < 100, "there is a place for everybody")
+        readers.append(Slow(agent))
+    check(readers[-1].head.startswith(b"HTTP/1.1 429"), f"one too many: {readers[-1].head!r}")
+    started = time.monotonic()
+
+    def saved():
+        status, _, body = agent.call("GET", "/v1/snapshot", timeout=PATIENCE)
+        if status == 429:
+            raise NotYet(body.decode())
+        equal(status, 200, f"{body[:200]!r}: status")
+        return body
+
+    archive = eventually("somebody else gets a snapshot", saved)
+    took = time.monotonic() - started
+    edited(archive, lambda meta: meta)
+    # Its connection is cut behind what is on its way already, which takes a slow one long to take.
+    eventually("the agent says who gave way", lambda: any("gave way to another one" in line for line in agent.log_lines()))
+    check(all(reader.taken < len(archive) for reader in readers), "one that was slow came to the end")
+    print(f"restore: with {len(readers) - 1} slow readers, somebody else had a snapshot of {len(archive)} bytes after {took:.1f} s", flush=True)
+    agent.kill()
+
+
 def edited(archive, edit, sums=True):
     """The archive with other metadata, and the right checksums for them if those are wanted."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -459,6 +523,7 @@ def main():
         restore_under_load(second, path, saved)
         kills(second, path, saved)
         refusals(scene, second, path, consul())
+        slow_readers(scene, binary)
     print("restore: ok")
 
 

@@ -110,6 +110,28 @@ pub enum ArchiveError {
         /// How many bytes it may have.
         limit: u64,
     },
+    /// This machine has no room for it.
+    #[error(
+        "the snapshot is too large for this server: what has been read of it needs {needed} bytes of {what}, and {there} are free; nothing was changed"
+    )]
+    NoRoom {
+        /// For what there is none.
+        what: &'static str,
+        /// How many bytes are needed at least.
+        needed: u64,
+        /// How many bytes are free.
+        there: u64,
+    },
+    /// Its index is none that a data center ever comes to.
+    #[error(
+        "the snapshot cannot be restored: it says that it is of index {index}, and no data center comes to any above {highest}; it was altered, or made by something else"
+    )]
+    Index {
+        /// The index that it has, or the highest fence.
+        index: u64,
+        /// The highest that is taken.
+        highest: u64,
+    },
     /// The rows within are no state.
     #[error("the snapshot cannot be restored: {0}")]
     Rows(String),

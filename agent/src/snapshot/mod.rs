@@ -2,13 +2,17 @@
 //!
 //! - [`archive`]: the file: a compressed tar of what Consul's archives have as well, but for the state itself;
 //! - [`state`]: the state within, as a stream of rows;
-//! - `save`: from the published state to a stream of bytes;
-//! - `restore`: from a stream of bytes into the catalog;
+//! - `save`: from the published state to a stream of bytes; `places`: how many of these, and how slow;
+//! - `restore`: from a stream of bytes into the catalog; `room`: what this machine has room for;
+//! - `aside`: threads on which that is done;
 //! - `passing`: both by way of another server, a piece at a time.
 
 pub mod archive;
+mod aside;
 pub mod passing;
+mod places;
 mod restore;
+mod room;
 mod save;
 pub mod state;
 #[cfg(test)]
@@ -27,8 +31,7 @@ use bytes::Bytes;
 use futures_lite::AsyncRead as _;
 use lictor_http::{Archive, Failure};
 
-/// How many archives a server makes at once. Each keeps the state as it was when it began.
-const SAVES_MAX: usize = 4;
+use places::Places;
 
 /// How many archives a server keeps in files at once, to restore them. Those that come slowly do not hold up the others before that.
 const KEPT_MAX: usize = 4;
@@ -41,7 +44,7 @@ const READ_BYTES: usize = 64 << 10;
 pub struct Limits {
     /// The largest archive that is taken in, in bytes. It is kept in a file until it has been checked.
     pub archive_bytes: u64,
-    /// The largest state that is unpacked from one, in bytes. It has to fit into the memory of every server.
+    /// The largest state that is unpacked from one, in bytes. Whatever it is, what the machine has no room for is refused.
     pub state_bytes: u64,
 }
 
@@ -62,7 +65,8 @@ pub(crate) struct Archives {
     limits: Limits,
     /// The largest command that the log takes.
     command_bytes_max: usize,
-    saves: Arc<Semaphore>,
+    /// A place for each that is made.
+    saves: Arc<Places>,
     /// A place for each that is kept in a file.
     kept: Semaphore,
     /// Held while one takes the place of the state, which is not before all of it has come.
@@ -75,7 +79,7 @@ impl Archives {
             directory,
             limits,
             command_bytes_max,
-            saves: Arc::new(Semaphore::new(SAVES_MAX)),
+            saves: Arc::default(),
             kept: Semaphore::new(KEPT_MAX),
             restore: Mutex::new(()),
         }

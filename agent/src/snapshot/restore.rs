@@ -7,14 +7,15 @@ use std::time::Duration;
 use async_channel::Receiver;
 use async_lock::{MutexGuard, SemaphoreGuard};
 use bytes::Bytes;
-use lictor_catalog::{Builder, RestoreId, decode_chunk};
+use lictor_catalog::{Builder, MAX_ARCHIVE_INDEX, RestoreId, decode_chunk};
 use lictor_http::{Archive, Failure};
 use lictor_machine::Index;
 use lictor_node::{Progress, Request, RestoreError, Restoring};
 use lictor_runtime::{Clock as _, SystemClock};
 
 use super::archive::{self, ArchiveError, Within};
-use super::{Archives, Limits};
+use super::room::Room;
+use super::{Archives, Limits, aside};
 use crate::boot;
 use crate::server::Server;
 
@@ -53,7 +54,8 @@ impl Server {
         let Checked { file, index, chunks } = checked;
         let id = boot::random().map_err(|error| Failure::Storage(error.to_string()))?;
         let id = RestoreId(u128::from_le_bytes(id));
-        let rows = read_again(file, self.archives.limits, self.archives.chunk_max());
+        let rows = read_again(file, self.archives.limits, self.archives.chunk_max())
+            .map_err(|error| not_kept(&error))?;
         let now = || SystemClock.now().mono;
         let mut restoring = Restoring::new(id, index, chunks, now());
         let mut wanted: Option<(u64, Bytes)> = None;
@@ -138,32 +140,45 @@ fn not_kept(error: &io::Error) -> Failure {
     ))
 }
 
-/// Reads the whole archive, and builds the state that it is going to be, to see whether that can be.
-fn check(mut file: File, limits: Limits, chunk_max: usize) -> Result<Checked, ArchiveError> {
+/// Reads the whole archive, and builds the state that it is going to be, to see whether that can be, and whether there is room for it.
+fn check(mut file: File, room: Room, limits: Limits, chunk_max: usize) -> Result<Checked, ArchiveError> {
     file.rewind().map_err(ArchiveError::Io)?;
     let mut builder = Builder::new();
-    let mut chunks = 0;
-    let rows = |error: String| ArchiveError::Rows(error);
+    let (mut chunks, mut rows, mut bytes) = (0, 0, 0);
+    let unfit = |error: String| ArchiveError::Rows(error);
     let mut sink = |chunk: Bytes| {
         chunks += 1;
-        let chunk = decode_chunk(&chunk).map_err(|error| rows(error.to_string()))?;
+        bytes += chunk.len() as u64;
+        let chunk = decode_chunk(&chunk).map_err(|error| unfit(error.to_string()))?;
+        rows += chunk.len() as u64;
+        room.check(rows, bytes)?;
         let mut added = chunk.into_iter().map(|row| builder.add(row));
-        added.try_for_each(|added| added.map_err(|error| rows(error.to_string())))
+        added.try_for_each(|added| added.map_err(|error| unfit(error.to_string())))
     };
     let within = Within::Ours(chunk_max, &mut sink);
     let meta = archive::read(BufReader::new(&file), limits.state_bytes, within)?;
     let index = Index(meta.index);
-    let state = builder.finish(index).map_err(|error| rows(error.to_string()))?;
-    if !state.is_for_archive() || index > lictor_catalog::MAX_ARCHIVE_INDEX {
-        return Err(rows("it holds what no archive should".to_owned()));
+    if index > MAX_ARCHIVE_INDEX {
+        return Err(ArchiveError::Index {
+            index: index.0,
+            highest: MAX_ARCHIVE_INDEX.0,
+        });
+    }
+    let state = builder.finish(index).map_err(|error| unfit(error.to_string()))?;
+    if !state.is_for_archive() {
+        return Err(unfit("it holds what no archive should".to_owned()));
     }
     Ok(Checked { file, index, chunks })
 }
 
 /// Reads it once more, and gives its chunks one by one.
-fn read_again(mut file: File, limits: Limits, chunk_max: usize) -> Receiver<Result<Bytes, ArchiveError>> {
+fn read_again(
+    mut file: File,
+    limits: Limits,
+    chunk_max: usize,
+) -> io::Result<Receiver<Result<Bytes, ArchiveError>>> {
     let (sender, chunks) = async_channel::bounded(1);
-    blocking::unblock(move || {
+    aside::spawn(move || {
         let gone = || ArchiveError::Io(io::ErrorKind::BrokenPipe.into());
         let mut sink = |chunk| sender.send_blocking(Ok(chunk)).map_err(|_| gone());
         let within = Within::Ours(chunk_max, &mut sink);
@@ -175,9 +190,8 @@ fn read_again(mut file: File, limits: Limits, chunk_max: usize) -> Receiver<Resu
             // Whoever has gone does not mind.
             let _ = sender.send_blocking(Err(error));
         }
-    })
-    .detach();
-    chunks
+    })?;
+    Ok(chunks)
 }
 
 /// What one holds who restores an archive: a place for its file, and the state, which nobody else may replace.
@@ -193,8 +207,9 @@ impl Archives {
         let busy = || super::busy("restores");
         let place = self.kept.try_acquire().ok_or_else(busy)?;
         let file = keep(self, archive).await?;
-        let (limits, chunk_max) = (self.limits, self.chunk_max());
-        let checked = blocking::unblock(move || check(file, limits, chunk_max)).await;
+        let (limits, chunk_max, directory) = (self.limits, self.chunk_max(), self.directory.clone());
+        let checking = move || check(file, Room::look(directory.as_deref()), limits, chunk_max);
+        let checked = aside::run(checking).await.map_err(|error| not_kept(&error))?;
         let checked = checked.map_err(|error| Failure::Refused(error.to_string()))?;
         let alone = Alone {
             _place: place,
@@ -213,16 +228,16 @@ impl Archives {
 mod tests {
     use futures::TryStreamExt as _;
     use futures_lite::future::{block_on, poll_once};
-    use lictor_catalog::State;
+    use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, State};
     use lictor_machine::UnixMillis;
 
     use super::super::KEPT_MAX;
     use super::super::archive::Snapshot;
     use super::*;
 
-    fn whole() -> Archive<'static> {
+    fn archived(state: &State) -> Vec<u8> {
         let snapshot = Snapshot {
-            export: State::new().export(),
+            export: state.export(),
             term: 1,
             servers: Vec::new(),
             configuration_index: 0,
@@ -230,7 +245,33 @@ mod tests {
         };
         let mut bytes = Vec::new();
         archive::write(&snapshot, &mut bytes).unwrap();
-        Archive::new(futures_lite::io::Cursor::new(bytes))
+        bytes
+    }
+
+    fn whole() -> Archive<'static> {
+        Archive::new(futures_lite::io::Cursor::new(archived(&State::new())))
+    }
+
+    /// A state with a key that was written at this index.
+    fn written_at(index: Index) -> State {
+        let mut state = State::new();
+        let pair = KvPair {
+            key: Bytes::from_static(b"key"),
+            value: vec![7; 1000].into(),
+            flags: 0,
+        };
+        let command = Command {
+            stamp: UnixMillis(1),
+            action: Action::Kv(KvWrite::Set(pair)),
+        };
+        state.apply(index, &command, &mut Changes::default()).unwrap();
+        state
+    }
+
+    fn checked(bytes: &[u8], room: Room) -> Result<Checked, ArchiveError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        check(file, room, Limits::default(), 1 << 20)
     }
 
     fn without_end() -> Archive<'static> {
@@ -261,5 +302,42 @@ mod tests {
             drop(alone);
             archives.take_in(whole()).await.unwrap();
         });
+    }
+
+    #[test]
+    fn an_index_that_no_data_center_comes_to_is_refused() {
+        let highest = archived(&written_at(MAX_ARCHIVE_INDEX));
+        let found = checked(&highest, Room::default()).unwrap();
+        assert_eq!(found.index, MAX_ARCHIVE_INDEX);
+        let beyond = archived(&written_at(MAX_ARCHIVE_INDEX.next()));
+        let error = checked(&beyond, Room::default()).unwrap_err();
+        assert!(matches!(error, ArchiveError::Index { .. }), "{error}");
+        assert!(error.to_string().contains("index 4503599627370497"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_it_is_built() {
+        let bytes = archived(&written_at(Index(1)));
+        let plenty = Room {
+            memory: Some(1 << 20),
+            disk: Some(1 << 20),
+        };
+        checked(&bytes, plenty).unwrap();
+        for room in [
+            Room {
+                memory: Some(1000),
+                ..plenty
+            },
+            Room {
+                disk: Some(1000),
+                ..plenty
+            },
+        ] {
+            let error = checked(&bytes, room).unwrap_err();
+            assert!(
+                matches!(error, ArchiveError::NoRoom { there: 1000, .. }),
+                "{error}"
+            );
+        }
     }
 }
