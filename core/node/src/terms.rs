@@ -268,6 +268,8 @@ impl Node {
             self.terms.start(term, now, &self.state);
             return;
         }
+        // What is new has its time from now on, not from the last look.
+        self.look_at_lease();
         for row in rows {
             match row.table {
                 Table::Sessions => {
@@ -315,6 +317,7 @@ impl Node {
 
     /// Renews a session, on a leader that knows itself to be one. `None` if there is no such session, or it ends.
     pub(crate) fn renew_session(&mut self, id: SessionId) -> Option<Arc<Session>> {
+        self.look_at_lease();
         let session = self.state.session(id)?;
         if session.def.ttl.is_zero() || self.terms.renew(id) {
             return Some(Arc::clone(session));

@@ -117,6 +117,27 @@ fn a_session_that_nobody_renews_ends_after_twice_its_ttl() {
 }
 
 #[test]
+fn a_session_has_all_its_time_whenever_it_begins_or_is_renewed() {
+    let ttl = Duration::from_secs(1);
+    let (mut world, leader) = World::founded(as_usual);
+    written(&mut world, leader, register());
+    for id in 1..20 {
+        // Leaders look at their clocks when they have something to do.
+        world.run(millis(330));
+        create(&mut world, leader, def(id, ttl));
+        world.run(ttl * 2 - millis(40));
+        assert!(lives(&world, leader, id), "session {id} ends too soon");
+        let token = renew(&mut world, leader, id);
+        assert_eq!(renewed(&world, leader, token), Some(true));
+        world.run(ttl * 2 - millis(40));
+        assert!(
+            lives(&world, leader, id),
+            "session {id} ends too soon after it was renewed"
+        );
+    }
+}
+
+#[test]
 fn a_renewal_at_any_server_gives_all_the_time_anew_and_writes_nothing() {
     let (mut world, leader) = with_session();
     world.run(Duration::from_secs(1));
