@@ -4,9 +4,10 @@ use std::fmt::{Debug, Display};
 use std::io::Write;
 
 use clap::Args;
-use lictor_sim::agents::rolling;
+use lictor_sim::agents::locks::swarm::Options as LockOptions;
 use lictor_sim::agents::run::{Report, run_options};
 use lictor_sim::agents::swarm::Options;
+use lictor_sim::agents::{locks, rolling};
 
 use crate::seeds::Seeds;
 
@@ -32,6 +33,22 @@ pub(crate) fn faults(seeds: Seeds) -> std::io::Result<bool> {
 /// Days of churn: whether every run held every property.
 pub(crate) fn churn(arguments: &FleetArguments, seeds: Seeds) -> std::io::Result<bool> {
     run(seeds, |seed| Options::churn(seed, arguments.days))
+}
+
+/// Processes that contend for locks: whether every run held every property.
+pub(crate) fn locks(seeds: Seeds) -> std::io::Result<bool> {
+    if let Some(seed) = seeds.one {
+        let options = LockOptions::of_seed(seed);
+        let run = |out: Option<&mut dyn Write>| locks::run::run_options(&options, out);
+        return replay(&options.to_string(), seeds.trace, run);
+    }
+    let (total, held) = seeds.band(
+        |seed| locks::run::run_options(&LockOptions::of_seed(seed), None),
+        |total: &mut locks::run::Report, report| total.add(&report),
+        |failure| failure.violation.to_string(),
+    )?;
+    writeln!(std::io::stdout().lock(), "{total:#?}")?;
+    Ok(held)
 }
 
 /// Rolling restarts: whether nobody noticed any of them.

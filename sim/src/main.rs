@@ -60,6 +60,8 @@ enum Kind {
     Gossip,
     /// Whole agents: gossip, Raft and nodes, and what runs on them.
     Agent,
+    /// Processes on the machines of agents that contend for locks, and repeat changes under idempotency keys.
+    Locks,
     /// Days of agents that come and go, of services that are registered and removed, of others that interfere.
     Churn,
     /// A rolling restart of many agents, which no reader may notice. One run may take minutes.
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Kind::Node => run::<NodeHost>(&arguments),
         Kind::Raft => run::<RaftHost>(&arguments),
         Kind::Agent => fleet::faults(seeds_of(&arguments, threads_of(&arguments))),
+        Kind::Locks => fleet::locks(seeds_of(&arguments, threads_of(&arguments))),
         Kind::Churn => fleet::churn(&arguments.fleet, seeds_of(&arguments, threads_of(&arguments))),
         Kind::Rolling => fleet::rolling(&arguments.fleet, seeds_of(&arguments, threads_of(&arguments))),
         Kind::Gossip => pools::run(&arguments.pools, seeds_of(&arguments, threads_of(&arguments))),

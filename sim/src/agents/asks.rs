@@ -75,7 +75,7 @@ impl World<'_> {
     }
 
     /// The server that a client agent asks.
-    fn server_for(&mut self, at: usize) -> Option<NodeId> {
+    pub(super) fn server_for(&mut self, at: usize) -> Option<NodeId> {
         let lan = self.seats[at].agent.as_ref()?.pool(Pool::Lan)?;
         let servers = lan
             .members()

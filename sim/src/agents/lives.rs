@@ -158,6 +158,7 @@ impl World<'_> {
     }
 
     pub(super) fn end(&mut self, at: usize, fate: Fate) -> Check {
+        self.errands_lost(at);
         let seat = &mut self.seats[at];
         seat.stop();
         seat.post.records.crash(&mut self.rng);

@@ -6,13 +6,14 @@
 //! everybody must know of everybody, those who vote must be the servers that are well, no more and no fewer, and the catalog must be what
 //! is true: on every server every node, every service and every status, no ghost, and nothing missing.
 //!
-//! Three kinds of runs are made of this: minutes of [faults](swarm::Options::of_seed), a month of [churn](swarm::Options::churn), and a
-//! [rolling restart](rolling) that no reader may notice.
+//! Four kinds of runs are made of this: minutes of [faults](swarm::Options::of_seed), a month of [churn](swarm::Options::churn), a
+//! [rolling restart](rolling) that no reader may notice, and processes that contend for [locks](locks).
 
 mod agreement;
 mod asks;
 mod deeds;
 mod lives;
+pub mod locks;
 mod network;
 mod outside;
 pub mod pace;

@@ -11,6 +11,7 @@ use lictor_node::{CallFailure, InboundId};
 use lictor_raft::Lane;
 
 use super::asks::Asker;
+use super::locks::{Bearer, Failure, Via};
 use super::world::{Caller, Cargo, Event, World, violation};
 use crate::gossip::air::Plane;
 use crate::gossip::seat::Place;
@@ -202,7 +203,10 @@ impl World<'_> {
                     (Caller::Local(_), Cargo::Question(question)) if self.seats[at].server => {
                         self.serve(at, Asker::Call(key), question)
                     }
-                    (Caller::Gossip(..) | Caller::Server(_) | Caller::Local(_), _) => {
+                    (Caller::Errand(_), Cargo::Errand(errand)) if self.seats[at].server => {
+                        self.do_errand(at, Bearer::Call(key), errand)
+                    }
+                    (Caller::Gossip(..) | Caller::Server(_) | Caller::Local(_) | Caller::Errand(_), _) => {
                         self.send_reply(key, at, Err("not a server"));
                         Ok(())
                     }
@@ -245,7 +249,7 @@ impl World<'_> {
             Caller::Local(id) => {
                 let result = match result {
                     Ok((_, Cargo::Reply(reply))) => *reply,
-                    Ok((_, Cargo::Bytes(_) | Cargo::Question(_))) => {
+                    Ok((_, Cargo::Bytes(_) | Cargo::Question(_) | Cargo::Errand(_) | Cargo::Told(_))) => {
                         return Err(violation(
                             "messages can be read",
                             "no answer to a question".to_owned(),
@@ -254,6 +258,20 @@ impl World<'_> {
                     Err(reason) => Err(reason.to_owned()),
                 };
                 return self.answer_local(at, id, result);
+            }
+            Caller::Errand(id) => {
+                let answer = match result {
+                    Ok((_, Cargo::Told(answer))) => *answer,
+                    Ok((_, Cargo::Bytes(_) | Cargo::Question(_) | Cargo::Errand(_) | Cargo::Reply(_))) => {
+                        return Err(violation(
+                            "messages can be read",
+                            "no answer to an errand".to_owned(),
+                        ));
+                    }
+                    Err(_) => Err(Failure::Unknown),
+                };
+                self.answer_errand(Some(Via { at, life }), id, answer);
+                return Ok(());
             }
         };
         self.give(at, None, input)
@@ -287,7 +305,7 @@ impl World<'_> {
 fn bytes_of(cargo: Cargo) -> Result<Bytes, Violation> {
     match cargo {
         Cargo::Bytes(bytes) => Ok(bytes),
-        Cargo::Question(_) | Cargo::Reply(_) => Err(violation(
+        Cargo::Question(_) | Cargo::Reply(_) | Cargo::Errand(_) | Cargo::Told(_) => Err(violation(
             "messages can be read",
             "a reply of another kind".to_owned(),
         )),

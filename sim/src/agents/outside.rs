@@ -272,6 +272,7 @@ impl World<'_> {
     pub(super) fn archive_or_restore(&mut self, restore: bool) -> Check {
         if restore && self.outside.archive.is_some() {
             let id = RestoreId(u128::from(self.rng.next_u64()));
+            self.announce_restore(id);
             self.phase("an archive is restored");
             let jobs = self.outside.restoring(id);
             return jobs.into_iter().try_for_each(|job| self.write_outside(job));
@@ -281,6 +282,9 @@ impl World<'_> {
         let Some(at) = self.rng.pick(&servers).copied() else {
             return Ok(());
         };
+        if !self.may_archive(at) {
+            return Ok(());
+        }
         self.did(at, "is archived", 0);
         let archive = archive_of(&self.seats[at].published);
         self.outside.archive =

@@ -26,6 +26,8 @@ pub struct Pace {
     pub tell_interval: Duration,
     /// How often other checks look.
     pub probe_interval: Duration,
+    /// How long servers keep answers to changes under idempotency keys.
+    pub receipt_ttl: Duration,
 }
 
 impl Pace {
@@ -39,6 +41,7 @@ impl Pace {
             check_update_interval: Duration::from_secs(20),
             tell_interval: Duration::from_secs(5),
             probe_interval: Duration::from_secs(3),
+            receipt_ttl: Duration::from_mins(10),
         }
     }
 
@@ -53,6 +56,7 @@ impl Pace {
             check_update_interval: Duration::from_mins(5),
             tell_interval: Duration::from_mins(10),
             probe_interval: Duration::from_mins(5),
+            receipt_ttl: Duration::from_mins(10),
         }
     }
 
@@ -66,6 +70,7 @@ impl Pace {
             check_update_interval: Duration::from_mins(5),
             tell_interval: Duration::from_secs(20),
             probe_interval: Duration::from_secs(10),
+            receipt_ttl: Duration::from_mins(10),
         }
     }
 
@@ -146,6 +151,7 @@ impl Pace {
         let mut config = lictor_node::Config::new(id, name, address, u128::from(seed));
         config.raft = config.raft.stretched(self.servers);
         config.trailing_entries = 50;
+        config.receipt_ttl = self.receipt_ttl;
         config.store_interval = Duration::from_secs(1);
         config.chunk_bytes = 4000;
         let intervals = [

@@ -11,6 +11,7 @@ use lictor_node::agent::{Agent, Input, Memories, Pool};
 use lictor_node::{ClusterId, Standing};
 
 use super::asks::Asker;
+use super::locks::{Bearer, Errand};
 use super::post::Post;
 use crate::clock::LocalClock;
 use crate::disk::Disk;
@@ -44,6 +45,8 @@ pub(super) struct Seat {
     pub(super) open: BTreeMap<Token, Op>,
     /// Questions of agents and others, of a server, without an answer.
     pub(super) asks: BTreeMap<Token, (Asker, Question)>,
+    /// Requests of processes, to a server, without an answer.
+    pub(super) errands: BTreeMap<Token, (Bearer, Errand)>,
     /// What runs on this machine.
     pub(super) post: Post,
     pub(super) wake_at: Instant,
@@ -75,6 +78,7 @@ impl Seat {
             lanes: BTreeMap::new(),
             open: BTreeMap::new(),
             asks: BTreeMap::new(),
+            errands: BTreeMap::new(),
             post: Post::default(),
             wake_at: Instant::MAX,
             frozen: false,
@@ -91,6 +95,7 @@ impl Seat {
         self.lanes.clear();
         self.open.clear();
         self.asks.clear();
+        self.errands.clear();
         self.post.stop();
         self.inbox.clear();
         self.wake_at = Instant::MAX;

@@ -71,6 +71,9 @@ impl World<'_> {
                 seat.published = published.state.clone();
                 self.raft.published(at, &published.state, &published.touched)?;
                 self.readers.published(at, &published.state, &published.touched)?;
+                if let Some(play) = &self.play {
+                    play.witness.published(at, &published.state)?;
+                }
             }
             Effect::Standing(standing) => {
                 let leads = standing.role == Role::Leader;
@@ -220,6 +223,9 @@ impl World<'_> {
     fn answered(&mut self, at: usize, token: Token, answer: lictor_node::Answer) -> Check {
         if let Some((asker, question)) = self.seats[at].asks.remove(&token) {
             return self.served(at, asker, &question, answer);
+        }
+        if let Some(errand) = self.seats[at].errands.remove(&token) {
+            return self.did_errand(at, errand, answer);
         }
         let op = self.seats[at].open.remove(&token);
         let answer = match (answer, op) {

@@ -22,6 +22,7 @@ use crate::oracles::{Bounds, Check, Oracles, Violation};
 use crate::queue::Queue;
 
 use super::asks::Asker;
+use super::locks::{Actor, Answer, Errand, ErrandId, Play, Via};
 use super::outside::Outside;
 use super::pace::{Pace, Plan};
 use super::post::Tally;
@@ -105,6 +106,23 @@ pub(super) enum Event {
     },
     /// Somebody outside may go on.
     Outside,
+    /// A process acts, unless its alarm was set anew.
+    Act {
+        actor: Actor,
+        alarm: u64,
+    },
+    /// A request of a process comes to an agent.
+    Errand {
+        via: Via,
+        id: ErrandId,
+        errand: Errand,
+    },
+    /// The answer to one comes to the agent by way of which it was asked, or to the process itself.
+    Heard {
+        via: Option<Via>,
+        id: ErrandId,
+        answer: Answer,
+    },
     /// A message to this one is known to be lost.
     Notice {
         at: usize,
@@ -119,6 +137,8 @@ pub(super) enum Caller {
     Gossip(Pool, gossip::CallId),
     Server(ServerCallId),
     Local(AskId),
+    /// A process, through a client agent.
+    Errand(ErrandId),
 }
 
 /// What a call brings, or its reply.
@@ -130,6 +150,10 @@ pub(super) enum Cargo {
     Question(Question),
     /// The answer; or why a server has none.
     Reply(Box<Result<Reply, String>>),
+    /// Of a process.
+    Errand(Errand),
+    /// What came of that.
+    Told(Box<Answer>),
 }
 
 /// Agents, and everything between them.
@@ -166,6 +190,8 @@ pub struct World<'w> {
     pub(super) processes: Processes,
     pub(super) outside: Outside,
     pub(super) readers: Readers,
+    /// Processes that contend for locks, and those who judge them, if there are any.
+    pub(super) play: Option<Box<Play>>,
     pub(super) tally: Tally,
 }
 
@@ -225,6 +251,7 @@ impl<'w> World<'w> {
             processes: Processes::default(),
             outside: Outside::default(),
             readers: Readers::new(servers),
+            play: None,
             tally: Tally::default(),
         };
         for at in 0..servers {
@@ -324,6 +351,9 @@ impl<'w> World<'w> {
             Event::Saved { at, life } if self.lives(at, life) => self.saved(at),
             Event::Tell { at, life } if self.lives(at, life) => self.tell(at),
             Event::Outside => self.go_on_outside(),
+            Event::Act { actor, alarm } => self.process_acts(actor, alarm),
+            Event::Errand { via, id, errand } => self.take_errand(via, id, errand),
+            Event::Heard { via, id, answer } => self.pass_on(via, id, answer),
             Event::Wake { .. }
             | Event::Join { .. }
             | Event::Resume { .. }
@@ -405,11 +435,15 @@ impl<'w> World<'w> {
         for effect in &effects {
             if let Effect::Server(lictor_node::Effect::Persist(batch)) = effect {
                 self.raft.issued(at, batch)?;
+                if let Some(play) = &mut self.play {
+                    play.witness.issued(batch);
+                }
             }
         }
         if let Some(server) = agent.server() {
             let status = server.raft_status();
             self.raft.turned(at, &status)?;
+            self.bear_witness()?;
         }
         let life = self.truth[at].life;
         for effect in effects {

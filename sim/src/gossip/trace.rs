@@ -71,6 +71,17 @@ pub enum Record {
         /// A number that goes with it.
         number: u64,
     },
+    /// A process, which is on no machine in particular, did something, or heard something.
+    Process {
+        /// What kind of process, as it is printed.
+        letter: char,
+        /// Which.
+        who: usize,
+        /// What.
+        what: &'static str,
+        /// A number that goes with it.
+        number: u64,
+    },
     /// A phase of the run began.
     Phase(&'static str),
 }
@@ -140,6 +151,12 @@ impl fmt::Display for Record {
                 about.0.wrapping_sub(1)
             ),
             Self::Did { at, what, number } => write!(f, "m{at} {what} ({number})"),
+            Self::Process {
+                letter,
+                who,
+                what,
+                number,
+            } => write!(f, "{letter}{who} {what} ({number})"),
             Self::Phase(name) => write!(f, "=== {name}"),
         }
     }
@@ -198,6 +215,12 @@ impl<'w> Trace<'w> {
                 self.mix_all(&[6, at as u64, what.len() as u64, number]);
             }
             Record::Phase(name) => self.mix_all(&[7, name.len() as u64]),
+            Record::Process {
+                letter,
+                who,
+                what,
+                number,
+            } => self.mix_all(&[8, u64::from(letter), who as u64, what.len() as u64, number]),
         }
         if let Some(out) = &mut self.out {
             // Who looks on may stop looking; the run does not depend on it.
