@@ -1,36 +1,27 @@
 //! `lictor watch`: tells when something changes.
 
-mod plan;
-mod shape;
 #[cfg(test)]
 mod tests;
 
 use std::io::Write as _;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use lictor_watch::{INDEX_VARIABLE, News, Parameters, Plan, Progress, Version};
 use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 use crate::child::{Program, describe};
 use crate::client::{self, CallError, Client};
 use crate::command::{Action, Command, Topic};
 use crate::console::{Console, Failure};
-use crate::flags::{Args, Flag, Given, Takes};
-use plan::{Plan, Progress};
+use crate::flags::{Args, Flag, Takes, parse_bool};
 
 /// How long one question may take: longer than an agent waits that was not told how long.
 const ASK_LIMIT: Duration = Duration::from_mins(11);
-
-/// How long to wait after the first of several failures.
-const PAUSE: Duration = Duration::from_secs(5);
-
-/// How long to wait at most.
-const PAUSE_MAX: Duration = Duration::from_mins(3);
-
-/// In the program's environment: the version of what it is told.
-const INDEX: &str = "CONSUL_INDEX";
 
 pub(crate) const COMMAND: Command = Command {
     name: "watch",
@@ -114,11 +105,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
             "Type {kind} is not supported in the CLI tool"
         )));
     }
-    let given = args.flags().filter_map(|(name, given)| match given {
-        Given::Text(text) if !text.is_empty() => Some((name, text.as_str())),
-        Given::Text(_) | Given::Switch(_) | Given::Int(_) | Given::Uint(_) => None,
-    });
-    let plan = Plan::new(kind, given).map_err(Failure::new)?;
+    let plan = Plan::new(kind, parameters(args)?).map_err(|error| Failure::new(error.to_string()))?;
     let shell = args.switched("shell").unwrap_or(true);
     let program = Program::new(&args.operands, shell, console);
     let client = Client::new(args, console)?;
@@ -129,24 +116,49 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
         None => {
             // Whoever interrupts a question that is never answered has waited enough.
             (console.succeed_on_interrupt)();
-            print(&client, &plan, kind, console)
+            print(&client, &plan, console)
         }
-        Some(program) => tell(client, plan, kind, &program, console),
+        Some(program) => tell(client, plan, &program, console),
     }
 }
 
+/// What the flags say of the watch.
+fn parameters(args: &Args) -> Result<Parameters, Failure> {
+    let mut given = Map::new();
+    for name in ["key", "name", "prefix", "service", "state"] {
+        let text = args.text(name).filter(|text| !text.is_empty());
+        given.extend(text.map(|text| (name.to_owned(), text.into())));
+    }
+    if let Some(text) = args.text("passingonly").filter(|text| !text.is_empty()) {
+        let on = parse_bool(text).ok_or_else(|| {
+            Failure::new(format!(
+                "Failed to parse passingonly flag: strconv.ParseBool: parsing {text:?}: invalid syntax"
+            ))
+        })?;
+        given.insert("passingonly".to_owned(), on.into());
+    }
+    let tags = args.texts("tag").into_iter().filter(|tag| !tag.is_empty());
+    let tags: Vec<Value> = tags.map(Value::from).collect();
+    if !tags.is_empty() {
+        given.insert("tag".to_owned(), tags.into());
+    }
+    Ok(Parameters::new(given))
+}
+
 /// Prints what there is.
-fn print(client: &Client, plan: &Plan, kind: &str, console: &mut Console<'_>) -> Result<(), Failure> {
+fn print(client: &Client, plan: &Plan, console: &mut Console<'_>) -> Result<(), Failure> {
     let mut progress = Progress::default();
-    let mut failures = 0;
     loop {
         match ask(client, plan, &mut progress) {
-            Ok(Some(news)) => return console.line(shape::indented(&news)?),
-            Ok(None) => failures = 0,
+            Ok(Some((news, _))) => {
+                let text = news.indented();
+                return console
+                    .line(text.map_err(|error| Failure::new(format!("Error encoding output: {error}")))?);
+            }
+            Ok(None) => {}
             Err(error) => {
-                failures += 1;
-                let pause = pause(failures);
-                console.remark(errored(kind, &error, pause));
+                let pause = progress.fail();
+                console.remark(errored(plan, &error, pause));
                 thread::sleep(pause);
             }
         }
@@ -155,7 +167,7 @@ fn print(client: &Client, plan: &Plan, kind: &str, console: &mut Console<'_>) ->
 
 /// What the command hears of.
 enum Event {
-    /// There is something new, as JSON, of this version.
+    /// There is something new, as JSON, of a version with this number.
     News(String, u64),
     /// A question failed, and is asked again.
     Errored(String),
@@ -164,13 +176,7 @@ enum Event {
 }
 
 /// Runs the program with what there is, and again whenever that changes.
-fn tell(
-    client: Client,
-    plan: Plan,
-    kind: &str,
-    program: &Program,
-    console: &mut Console<'_>,
-) -> Result<(), Failure> {
+fn tell(client: Client, plan: Plan, program: &Program, console: &mut Console<'_>) -> Result<(), Failure> {
     // While the program runs, at most one more answer is fetched: what it is run with next is not much older than that.
     let (want, wanted) = channel();
     let (tell, events) = channel();
@@ -183,8 +189,7 @@ fn tell(
             let _ = interrupted.send(Event::Interrupted);
         }
     });
-    let kind = kind.to_owned();
-    thread::spawn(move || follow(&client, &plan, &kind, &wanted, &tell));
+    thread::spawn(move || follow(&client, &plan, &wanted, &tell));
     loop {
         // Nobody listens any more only if the thread is gone, and then the next line ends this.
         let _ = want.send(());
@@ -202,26 +207,24 @@ fn tell(
 }
 
 /// Fetches the next news whenever they are wanted.
-fn follow(client: &Client, plan: &Plan, kind: &str, wanted: &Receiver<()>, tell: &Sender<Event>) {
+fn follow(client: &Client, plan: &Plan, wanted: &Receiver<()>, tell: &Sender<Event>) {
     let mut progress = Progress::default();
     while wanted.recv().is_ok() {
-        let mut failures = 0;
         loop {
             match ask(client, plan, &mut progress) {
-                Ok(Some(news)) => {
-                    let Ok(json) = shape::compact(&news) else {
+                Ok(Some((news, version))) => {
+                    let Ok(json) = news.compact() else {
                         return;
                     };
-                    if tell.send(Event::News(json, progress.index())).is_err() {
+                    if tell.send(Event::News(json, version.index())).is_err() {
                         return;
                     }
                     break;
                 }
-                Ok(None) => failures = 0,
+                Ok(None) => {}
                 Err(error) => {
-                    failures += 1;
-                    let pause = pause(failures);
-                    if tell.send(Event::Errored(errored(kind, &error, pause))).is_err() {
+                    let pause = progress.fail();
+                    if tell.send(Event::Errored(errored(plan, &error, pause))).is_err() {
                         return;
                     }
                     thread::sleep(pause);
@@ -232,31 +235,27 @@ fn follow(client: &Client, plan: &Plan, kind: &str, wanted: &Receiver<()>, tell:
 }
 
 /// Asks once. `Ok(None)`: nothing has changed.
-fn ask(client: &Client, plan: &Plan, progress: &mut Progress) -> Result<Option<shape::News>, CallError> {
-    let index = progress.asks_after().map(|index| index.to_string());
-    let mut query = plan.query();
-    if let Some(index) = &index {
-        query.push(("index", index));
-    }
+fn ask(
+    client: &Client,
+    plan: &Plan,
+    progress: &mut Progress,
+) -> Result<Option<(Arc<News>, Version)>, CallError> {
+    let seen = progress.seen().map(Version::parameter);
+    let mut query: Vec<_> = plan.query().collect();
+    query.extend(seen.as_ref().map(|(name, value)| (*name, value.as_str())));
     if client.stale() {
         query.push(("stale", ""));
     }
-    let found = client.look(plan.path(), query, ASK_LIMIT);
-    let found = found.inspect_err(|_| progress.forget())?;
+    let found = client.look(plan.path(), query, ASK_LIMIT)?;
     let news = plan.read(found.body.as_deref());
     let news = news.map_err(|error| CallError::Nonsense(error.to_string()))?;
-    Ok(progress.take(found.index, news))
+    let version = Version::Index(found.index);
+    let news = progress.take(version.clone(), news);
+    Ok(news.map(|news| (news, version)))
 }
 
-/// How long to wait after so many failures in a row.
-fn pause(failures: u32) -> Duration {
-    PAUSE
-        .saturating_mul(failures.saturating_mul(failures))
-        .min(PAUSE_MAX)
-}
-
-fn errored(kind: &str, error: &CallError, pause: Duration) -> String {
-    let error = error.to_string();
+fn errored(plan: &Plan, error: &CallError, pause: Duration) -> String {
+    let (kind, error) = (plan.kind(), error.to_string());
     format!(
         "[ERROR] watch: Watch errored: type={kind} error={error:?} retry={}s",
         pause.as_secs()
@@ -267,15 +266,15 @@ fn errored(kind: &str, error: &CallError, pause: Duration) -> String {
 fn run_with(program: &Program, json: &str, index: u64, console: &mut Console<'_>) -> Result<(), Failure> {
     console.out.flush()?;
     let mut command = program.command();
-    command.env(INDEX, index.to_string()).stdin(Stdio::piped());
+    command
+        .env(INDEX_VARIABLE, index.to_string())
+        .stdin(Stdio::piped());
     let started = command.spawn();
     let mut child = started
         .map_err(|error| Failure::new(format!("Error starting handler: {}", program.not_started(&error))))?;
     if let Some(mut input) = child.stdin.take() {
         // A program need not read it.
-        let _ = input
-            .write_all(json.as_bytes())
-            .and_then(|()| input.write_all(b"\n"));
+        let _ = input.write_all(json.as_bytes());
     }
     describe(child.wait()).map_err(|text| Failure::new(format!("Error executing handler: {text}")))
 }

@@ -1,9 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::{Value, json};
-
-use super::plan::{Plan, Progress};
-use super::shape::{self, News};
 use crate::console::testing::{Ran, run, run_with};
 use crate::fake::Fake;
 
@@ -77,64 +73,6 @@ fn what_is_printed() {
 }
 
 #[test]
-fn instances_and_checks_have_the_members_of_the_client_library() {
-    let body = json!([{
-        "Node": {"Node": "n", "Extra": 1},
-        "Service": {"ID": "w", "Tags": [], "Proxy": {"Expose": {}}, "Kind": "connect-proxy"},
-        "Checks": [{"CheckID": "c", "Definition": {"Interval": "5s"}}],
-    }]);
-    let told = shape::instances(body.to_string().as_bytes()).unwrap();
-    assert_eq!(
-        shape::compact(&told).unwrap(),
-        concat!(
-            r#"[{"Node":{"ID":"","Node":"n","Address":"","Datacenter":"","TaggedAddresses":null,"Meta":null,"CreateIndex":0,"ModifyIndex":0},"#,
-            r#""Service":{"Kind":"connect-proxy","ID":"w","Service":"","Tags":[],"Meta":null,"Port":0,"Address":"","Weights":{},"EnableTagOverride":false,"#,
-            r#""Proxy":{"Expose":{}}},"Checks":[{"Node":"","CheckID":"c","Name":"","Status":"","Notes":"","Output":"","ServiceID":"","ServiceName":"","#,
-            r#""ServiceTags":null,"Type":"","Definition":{"Interval":"5s","Timeout":"0s","DeregisterCriticalServiceAfter":"0s","HTTP":"","Header":null,"#,
-            r#""Method":"","Body":"","TLSSkipVerify":false,"TCP":""},"CreateIndex":0,"ModifyIndex":0}]}]"#
-        )
-    );
-}
-
-#[test]
-fn only_what_is_new_is_told() {
-    let data = |text: &str| News::Data(Value::from(text));
-    let mut progress = Progress::default();
-    assert_eq!(progress.asks_after(), None, "the first question does not wait");
-    assert_eq!(progress.take(5, data("a")), Some(data("a")));
-    assert_eq!(progress.asks_after(), Some(5));
-    assert_eq!(progress.take(6, data("a")), None, "another version of the same");
-    assert_eq!(progress.take(7, data("b")), Some(data("b")));
-    assert_eq!(
-        (progress.take(3, data("c")), progress.asks_after()),
-        (Some(data("c")), None)
-    );
-    assert_eq!(progress.take(0, data("c")), None);
-    assert_eq!(
-        progress.asks_after(),
-        Some(1),
-        "an agent without versions is not asked in a hurry"
-    );
-    progress.forget();
-    assert_eq!(progress.asks_after(), None);
-
-    let events = |ids: &[&str]| News::Events(ids.iter().map(|id| json!({"ID": id})).collect());
-    let mut progress = Progress::default();
-    assert_eq!(progress.take(1, events(&["a", "b"])), Some(events(&["a", "b"])));
-    assert_eq!(progress.take(2, events(&["a", "b", "c"])), Some(events(&["c"])));
-    assert_eq!(
-        progress.take(3, events(&["b", "c"])),
-        None,
-        "the oldest is forgotten"
-    );
-    assert_eq!(
-        progress.take(4, events(&["x"])),
-        Some(events(&["x"])),
-        "of another agent"
-    );
-}
-
-#[test]
 fn a_program_is_run_whenever_something_changes_until_it_fails() {
     let dir = tempfile::tempdir().unwrap();
     let asked = AtomicUsize::new(0);
@@ -163,7 +101,7 @@ fn a_program_is_run_whenever_something_changes_until_it_fails() {
             r#"{{"Key":"a","CreateIndex":0,"ModifyIndex":0,"LockIndex":0,"Flags":{flags},"Value":null,"Session":""}}"#
         )
     };
-    assert_eq!(told, format!("{}\n1\n{}\n1\n", entry(0), entry(1)));
+    assert_eq!(told, format!("{}\n0\n{}\n0\n", entry(0), entry(1)));
     assert_eq!(
         watch(404, "", &["-type=nodes", "-shell=false", "/no/such", "x"]).0,
         Ran::error("Error starting handler: fork/exec /no/such: no such file or directory")
@@ -214,6 +152,4 @@ fn mistakes() {
         "{}",
         ran.err
     );
-    let none = Vec::<(&str, &str)>::new();
-    assert!(Plan::new("nodes", none.into_iter()).is_ok());
 }
