@@ -97,6 +97,7 @@ impl Node {
                 self.meet(&facts);
             } else if matches!(facts.state, MemberState::Left) {
                 self.part(facts.id);
+                self.founder_left(facts.id);
             }
         }
         self.autopilot.roster.insert(facts.id, facts);
@@ -150,7 +151,7 @@ impl Node {
     }
 
     /// Says what the trouble with a server is, unless that was said lately.
-    fn complain(&mut self, about: NodeId, trouble: String) {
+    pub(crate) fn complain(&mut self, about: NodeId, trouble: String) {
         let now = self.now();
         let complained = &mut self.autopilot.complained;
         let last = complained.get(&about);

@@ -10,6 +10,10 @@
 //!
 //! A founder that meets a founding of a lower id gives up its own, durably, and says so in its greetings; whoever had agreed to it is free
 //! again. It cannot have begun by then, since not all had agreed. Attempts are numbered, so that an old greeting frees nobody.
+//!
+//! A founder that is never heard from again may have begun with others before, so its silence frees nobody to found another cluster. It
+//! does free who agreed for a cluster that is there and asks for them: that adds no cluster, and takes away one voter that nobody has
+//! counted on yet. And people may know that a founder is gone, and have it leave by force.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -19,36 +23,20 @@ use core::time::Duration;
 use lictor_machine::{Instant, NodeId, Rng};
 use lictor_raft::{self as raft, Configuration, LogId};
 
+use crate::greeting::Acquaintance;
 use crate::io::{
-    Call, CallFailure, CallId, Effect, Event, FoundRefusal, HELLO_PEERS_MAX, Hello, InboundId, Reply,
-    Request, RequestError, Target,
+    Call, CallFailure, CallId, Effect, Event, FoundRefusal, Hello, InboundId, Reply, Request, RequestError,
+    Target,
 };
 use crate::node::Node;
 use crate::store::{Notes, PeerAddress};
 use crate::{ClusterId, Founding};
 
-/// The most servers that a node remembers.
-const PEERS_MAX: usize = 256;
-
-/// The longest name that a server may give itself, in bytes.
-const NAME_MAX: usize = 255;
-
-/// The most addresses that a node greets.
-const CONTACTS_MAX: usize = 256;
-
 /// The most servers that may found a cluster together.
 const VOTERS_MAX: usize = 64;
 
 /// How long to wait for the answer to a greeting.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What another server said of itself.
-#[derive(Debug)]
-struct Acquaintance {
-    expect: u32,
-    cluster: Option<ClusterId>,
-    heard: Instant,
-}
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An outbound call of this module.
 #[derive(Debug)]
@@ -81,17 +69,19 @@ pub(crate) struct Society {
     pub(crate) notes: Notes,
     /// Notes handed to the store and not yet reported, and what each waits for.
     saving: VecDeque<Then>,
-    contacts: BTreeSet<SocketAddr>,
+    pub(crate) contacts: BTreeSet<SocketAddr>,
     /// Addresses that turned out to be this node's own.
-    own: BTreeSet<SocketAddr>,
-    known: BTreeMap<NodeId, Acquaintance>,
-    errands: BTreeMap<CallId, Errand>,
+    pub(crate) own: BTreeSet<SocketAddr>,
+    pub(crate) known: BTreeMap<NodeId, Acquaintance>,
+    /// When the founder was last heard from to whose founding this node has agreed.
+    founder_heard: Instant,
+    pub(crate) errands: BTreeMap<CallId, Errand>,
     /// Voters that agreed to this node's own founding.
     agreed: BTreeSet<NodeId>,
     /// This node's attempts up to this one are given up, durably.
-    given_up: u64,
-    hello_at: Instant,
-    rng: Rng,
+    pub(crate) given_up: u64,
+    pub(crate) hello_at: Instant,
+    pub(crate) rng: Rng,
 }
 
 impl Society {
@@ -103,6 +93,7 @@ impl Society {
             contacts: BTreeSet::new(),
             own: BTreeSet::new(),
             known: BTreeMap::new(),
+            founder_heard: now,
             errands: BTreeMap::new(),
             agreed: BTreeSet::new(),
             hello_at: now,
@@ -204,13 +195,6 @@ impl Node {
         }
     }
 
-    /// At start: tells the driver where other servers were last reached.
-    pub(crate) fn introduce_peers(&mut self) {
-        for peer in self.society.notes.peers.clone() {
-            self.emit(Effect::Address(peer));
-        }
-    }
-
     /// At start: goes on with a founding that a crash interrupted.
     pub(crate) fn resume_founding(&mut self) {
         if self.raft_status().last != LogId::ZERO {
@@ -229,55 +213,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn set_contacts(&mut self, contacts: Vec<SocketAddr>) {
-        let contacts: BTreeSet<SocketAddr> = contacts.into_iter().take(CONTACTS_MAX).collect();
-        if contacts != self.society.contacts {
-            self.society.contacts = contacts;
-            self.society.hello_at = self.now();
-        }
-    }
-
-    /// Greets every server that is known, by id or by address, and sees whether a cluster can be founded.
-    pub(crate) fn greet(&mut self) {
-        let settled = self.society.notes.cluster.is_some() && self.raft.leader().is_some();
-        let interval = if settled {
-            self.config.hello_interval_settled
-        } else {
-            self.config.hello_interval
-        };
-        // A little jitter keeps servers that were started together from calling each other in step.
-        let jitter = self.society.rng.between(Duration::ZERO, interval / 4);
-        self.society.hello_at = self.now() + interval + jitter;
-
-        let peers: Vec<PeerAddress> = self.society.notes.peers.clone();
-        let at_known: BTreeSet<SocketAddr> = peers.iter().map(|peer| peer.address).collect();
-        let strangers = self
-            .society
-            .contacts
-            .iter()
-            .filter(|at| !at_known.contains(at) && !self.society.own.contains(at));
-        let mut targets: Vec<Target> = strangers
-            .copied()
-            .filter(|at| *at != self.config.address)
-            .map(Target::Address)
-            .collect();
-        targets.extend(peers.iter().map(|peer| Target::Node(peer.id)));
-        for target in targets {
-            let waiting = self
-                .society
-                .errands
-                .values()
-                .any(|errand| matches!(errand, Errand::Greet(to) if *to == target));
-            if !waiting {
-                let hello = self.hello();
-                self.call(target, Call::Hello(hello), Errand::Greet(target));
-            }
-        }
-        self.give_up_on_the_dead();
-        self.try_founding();
-        self.ask_voters();
-    }
-
     pub(crate) fn call(&mut self, to: Target, call: Call, errand: Errand) {
         let id = self.requests.new_call();
         self.society.errands.insert(id, errand);
@@ -289,96 +224,50 @@ impl Node {
         });
     }
 
-    fn hello(&self) -> Hello {
-        let notes = &self.society.notes;
-        Hello {
-            me: PeerAddress {
-                id: self.config.id,
-                name: self.config.name.clone(),
-                address: self.config.address,
-            },
-            expect: self.config.expect,
-            cluster: notes.cluster,
-            given_up: self.society.given_up,
-            peers: notes.peers.iter().take(HELLO_PEERS_MAX).cloned().collect(),
-        }
-    }
-
-    /// Another server has said who it is.
-    fn hear(&mut self, hello: &Hello) {
-        let who = hello.me.id;
-        if hello.me.name.len() > NAME_MAX {
+    /// Takes note of a greeting: the founder of what this node agreed to is there, and may say that it has given up.
+    pub(crate) fn heed_founder(&mut self, hello: &Hello) {
+        let Some(founding) = self.promise().filter(|founding| founding.founder == hello.me.id) else {
             return;
-        }
-        self.make_room_for(who);
-        let acquaintance = Acquaintance {
-            expect: hello.expect,
-            cluster: hello.cluster,
-            heard: self.now(),
         };
-        let new = self.society.known.insert(who, acquaintance).is_none();
-        let mut moved = self.learn_address(&hello.me);
-        // Gossip knows better who is there: by hearsay servers that are gone would come back for ever, first here and then there.
-        let hearsay = !self.autopilot.hears_gossip();
-        for peer in hello.peers.iter().take(HELLO_PEERS_MAX).filter(|_| hearsay) {
-            // It never overrides what a server said of itself.
-            if peer.id != self.config.id && self.society.peer(peer.id).is_none() {
-                moved |= self.learn_address(peer);
-            }
+        let given_up = hello.given_up >= founding.attempt;
+        self.society.founder_heard = self.now();
+        if given_up {
+            self.release_promise();
         }
-        if moved {
-            self.save_notes(Then::Rest);
-        }
-        if new {
-            self.event(Event::PeerFound(hello.me.clone()));
-        }
-        self.release_promise(hello);
-        self.try_founding();
     }
 
-    /// Forgets whom it has not heard from for the longest time, if it knows too many to take up another.
-    fn make_room_for(&mut self, who: NodeId) {
-        let known = &mut self.society.known;
-        if known.len() < PEERS_MAX || known.contains_key(&who) {
-            return;
+    /// A server has left, by itself or because people said so. If it was the founder of what this node agreed to, nothing comes of that.
+    pub(crate) fn founder_left(&mut self, id: NodeId) {
+        if self.promise().is_some_and(|founding| founding.founder == id) {
+            self.release_promise();
         }
-        let stalest = known
-            .iter()
-            .min_by_key(|(_, other)| other.heard)
-            .map(|(id, _)| *id);
-        stalest.and_then(|id| known.remove(&id));
     }
 
-    pub(crate) fn learn_address(&mut self, peer: &PeerAddress) -> bool {
-        if peer.name.len() > NAME_MAX {
-            return false;
-        }
-        let peers = &mut self.society.notes.peers;
-        match peers.iter().position(|known| known.id == peer.id) {
-            Some(at) if peers[at] == *peer => return false,
-            Some(at) => peers[at] = peer.clone(),
-            None if peers.len() < PEERS_MAX => peers.push(peer.clone()),
-            None => return false,
-        }
-        self.emit(Effect::Address(peer.clone()));
-        true
-    }
-
-    /// The founder of what this node agreed to says that it has given up.
-    fn release_promise(&mut self, hello: &Hello) {
+    /// The founding of another server that this node has agreed to, as long as nothing has come of it.
+    pub(crate) fn promise(&self) -> Option<&Founding> {
         let notes = &self.society.notes;
-        let Some(founding) = &notes.founding else { return };
-        let given_up = hello.me.id == founding.founder && hello.given_up >= founding.attempt;
-        if notes.cluster.is_none() && founding.founder != self.config.id && given_up {
-            self.society.notes.founding = None;
-            self.save_notes(Then::Rest);
-        }
+        let founding = notes.founding.as_ref()?;
+        (notes.cluster.is_none() && founding.founder != self.config.id).then_some(founding)
+    }
+
+    /// Whether nothing has come of this node's promise, and nothing was heard for long from the founder. It may have begun with the others
+    /// all the same, so the promise still keeps this node from any other founding; but not from a cluster that there is.
+    pub(crate) fn is_forsaken(&self) -> bool {
+        let silent = self.now().since(self.society.founder_heard) > self.silence();
+        let said = |then: &Then| !matches!(then, Then::Agree(_));
+        self.promise().is_some() && silent && self.society.saving.iter().all(said)
+    }
+
+    fn release_promise(&mut self) {
+        self.society.notes.founding = None;
+        self.save_notes(Then::Rest);
     }
 
     /// Proposes a founding if enough servers are there and it falls to this node.
-    fn try_founding(&mut self) {
+    pub(crate) fn try_founding(&mut self) {
         let notes = &self.society.notes;
         if notes.cluster.is_some() || notes.founding.is_some() {
+            self.complain_of_founder();
             return;
         }
         if self.lively().any(|(_, other)| other.cluster.is_some()) {
@@ -415,12 +304,23 @@ impl Node {
         self.save_notes(Then::AskVoters);
     }
 
-    /// Who was heard lately.
-    fn lively(&self) -> impl Iterator<Item = (NodeId, &Acquaintance)> {
-        let (now, fresh) = (self.now(), self.config.hello_interval * 8 + HELLO_TIMEOUT);
-        let lively = move |other: &Acquaintance| now.since(other.heard) <= fresh;
-        let known = self.society.known.iter();
-        known.filter_map(move |(id, other)| lively(other).then_some((*id, other)))
+    /// People may know of a founder that is gone for good. This node does not.
+    fn complain_of_founder(&mut self) {
+        if !self.is_forsaken() {
+            return;
+        }
+        let Some(founder) = self.promise().map(|founding| founding.founder) else {
+            return;
+        };
+        let name = self.peer_address(founder).map(|peer| peer.name.clone());
+        self.complain(
+            founder,
+            format!(
+                "this server has agreed to found a cluster with server {:?} ({founder}), which is silent: bring it back; or, if it is lost \
+                 for good, have it leave by force or, where nobody knows it any more, empty the data directory of this server",
+                name.unwrap_or_default()
+            ),
+        );
     }
 
     /// This node and whoever is there and expects as many servers.
@@ -431,7 +331,7 @@ impl Node {
     }
 
     /// A voter that fell silent before it agreed holds the founding up for ever, if there are enough others to do without it.
-    fn give_up_on_the_dead(&mut self) {
+    pub(crate) fn give_up_on_the_dead(&mut self) {
         let Some(founding) = self.proposal() else { return };
         let candidates = self.candidates();
         let silent = founding
@@ -458,7 +358,7 @@ impl Node {
         (notes.cluster.is_none() && !unsaved).then_some(founding)
     }
 
-    fn ask_voters(&mut self) {
+    pub(crate) fn ask_voters(&mut self) {
         let Some(founding) = self.proposal().cloned() else {
             return;
         };
@@ -549,6 +449,7 @@ impl Node {
                 self.give_up();
             }
         } else {
+            self.society.founder_heard = self.now();
             self.society.notes.founding = Some(founding);
             self.save_notes(Then::Agree(id));
         }

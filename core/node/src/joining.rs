@@ -1,7 +1,8 @@
 //! How a server comes to belong to a cluster that was founded without it, and how servers learn of each other from gossip.
 //!
 //! The leader sees a newcomer in gossip (`autopilot`) and asks it to belong to its cluster. A newcomer that has promised itself to
-//! nobody agrees, durably, before it says so; from then on it takes part in Raft as the leader's configuration has it.
+//! nobody, or to a founder that has fallen silent since, agrees, durably, before it says so; from then on it takes part in Raft as the
+//! leader's configuration has it.
 
 use lictor_machine::NodeId;
 
@@ -13,14 +14,15 @@ use crate::node::Node;
 use crate::store::PeerAddress;
 
 impl Node {
-    /// The leader of a cluster asks this server to be in it. Agreed to by one that is in no other and has promised itself to nobody; as
-    /// with a founding, it is durable before it is said.
+    /// The leader of a cluster asks this server to be in it. Agreed to by one that is in no other and has promised itself to nobody, or to
+    /// somebody who has fallen silent; as with a founding, it is durable before it is said.
     pub(crate) fn handle_adopt(&mut self, id: InboundId, cluster: ClusterId) {
+        let forsaken = self.is_forsaken();
         let notes = &self.society.notes;
         let refusal = match (notes.cluster, &notes.founding) {
             (Some(mine), _) if mine == cluster => None,
             (Some(other), _) => Some(FoundRefusal::Member(other)),
-            (None, Some(promised)) if promised.cluster == cluster => None,
+            (None, Some(promised)) if promised.cluster == cluster || forsaken => None,
             (None, Some(promised)) => Some(FoundRefusal::Promised(promised.clone())),
             (None, None) => None,
         };
@@ -38,7 +40,9 @@ impl Node {
             return;
         }
         if notes.cluster.is_none() {
-            self.society.notes.cluster = Some(cluster);
+            let notes = &mut self.society.notes;
+            notes.founding.take_if(|promised| promised.cluster != cluster);
+            notes.cluster = Some(cluster);
             self.report_adoption(cluster);
         }
         self.save_notes(Then::Belong(id));

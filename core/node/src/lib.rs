@@ -25,12 +25,15 @@ mod applying;
 mod autopilot;
 mod config;
 mod founding;
+mod greeting;
 mod io;
 mod joining;
 mod node;
 mod reconcile;
 mod requests;
 mod restore;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod snapshots;
 pub mod store;
 mod terms;
@@ -48,6 +51,8 @@ pub use io::{
 };
 pub use node::{Node, NodeFault, Reject, StartError};
 pub use restore::{Progress, RestoreError, Restoring};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 pub use store::PeerAddress;
 
 /// Names one cluster for ever: drawn at random by the server that founds it. Servers of different clusters never speak Raft.

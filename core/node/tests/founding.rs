@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use common::{Packet, World, address, n};
 use lictor_catalog::State;
+use lictor_gossip::MemberState;
 use lictor_machine::{Machine, NodeId};
+use lictor_node::agent::ServerFacts;
 use lictor_node::store::{LogStore, StateMark};
 use lictor_node::{
     Call, ClusterId, Config, Event, FoundRefusal, Founding, Hello, Input, Node, PeerAddress, Reject, Reply,
@@ -253,6 +255,75 @@ fn a_promise_is_released_by_its_founder_for_that_attempt_or_a_later_one() {
     assert_eq!(found(&mut world, second), [Reply::Found(Ok(()))]);
     world.call(n(1), n(2), hello(1, 3, 2));
     assert!(!promised(&world));
+}
+
+#[test]
+fn a_promise_ends_when_people_have_its_founder_leave_and_not_because_that_is_silent() {
+    let mut world = lone();
+    let first = founding(1, 1, &[1, 2, 3]);
+    let other = || founding(3, 1, &[2, 3, 4]);
+    assert_eq!(found(&mut world, first.clone()), [Reply::Found(Ok(()))]);
+    let hears = |world: &mut World, state| {
+        let facts = ServerFacts {
+            id: n(1),
+            name: "server-1".into(),
+            address: address(n(1)),
+            datacenter: "dc1".into(),
+            build: "1.8.7".into(),
+            cluster: None,
+            state,
+        };
+        world.input(n(2), Input::Known(facts)).unwrap();
+        world.run(Duration::from_mins(5));
+    };
+    for state in [MemberState::Alive, MemberState::Failed] {
+        hears(&mut world, state);
+        let refused = Reply::Found(Err(FoundRefusal::Promised(first.clone())));
+        assert_eq!(found(&mut world, other()), [refused], "{state:?}");
+    }
+    let said = |event: &&Event| matches!(event, Event::Trouble(why) if why.contains("which is silent"));
+    let troubles = world.seats[&n(2)].events.iter().filter(said).count();
+    assert_eq!(troubles, 1, "people are told, but not all the time");
+    hears(&mut world, MemberState::Left);
+    world.crash(n(2));
+    world.restart(n(2));
+    assert_eq!(found(&mut world, other()), [Reply::Found(Ok(()))]);
+}
+
+#[test]
+fn a_promise_to_a_silent_founder_gives_way_to_a_cluster_that_is_there() {
+    let mut world = lone();
+    let first = founding(1, 1, &[1, 2, 3]);
+    assert_eq!(found(&mut world, first.clone()), [Reply::Found(Ok(()))]);
+    let cluster = ClusterId(77);
+    let adopted = |world: &mut World| {
+        world.call(n(5), n(2), Call::Adopt(cluster));
+        world.replies(n(5))
+    };
+    let refused = [Reply::Adopted(Err(FoundRefusal::Promised(first.clone())))];
+    let silence = world.seats[&n(2)].config.hello_interval * 8 + Duration::from_secs(2);
+    for _ in 0..3 {
+        world.run(silence.saturating_sub(Duration::from_secs(1)));
+        assert_eq!(adopted(&mut world), refused);
+        world.call(n(1), n(2), hello(1, 3, 0));
+        world.replies(n(1));
+    }
+    // What it has just been told counts as well as before a restart.
+    world.crash(n(2));
+    world.restart(n(2));
+    assert_eq!(adopted(&mut world), refused);
+    world.run(silence + Duration::from_secs(1));
+    assert_eq!(adopted(&mut world), [Reply::Adopted(Ok(()))]);
+    world.crash(n(2));
+    world.restart(n(2));
+    let notes = world.seats[&n(2)].node.notes();
+    assert_eq!((notes.cluster, &notes.founding), (Some(cluster), &None));
+    let member = Reply::Found(Err(FoundRefusal::Member(cluster)));
+    assert_eq!(
+        found(&mut world, first),
+        [member],
+        "the founder is told when it comes back"
+    );
 }
 
 #[test]

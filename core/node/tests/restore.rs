@@ -7,13 +7,11 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{StateJob, World, n, set};
-use lictor_catalog::{
-    Action, Changes, Command, Cursor, KvWrite, NodeDef, Outcome, Registration, RestoreId, RestoreStep,
-    SessionDef, SessionId, SessionRef, State, encode_chunk,
-};
-use lictor_machine::{Index, NodeId, Token, UnixMillis};
-use lictor_node::{Answer, Config, Event, Progress, Request, RestoreError, Restoring};
+use common::archives::{Archive, Operator};
+use common::{StateJob, World, n};
+use lictor_catalog::{Action, KvWrite, Outcome, RestoreId, RestoreStep, Row, State, Table, encode_chunk};
+use lictor_machine::{Index, NodeId};
+use lictor_node::{Answer, Config, Event, Progress, Request, RestoreError};
 
 const fn as_usual(_: &mut Config) {}
 
@@ -23,114 +21,6 @@ fn forgetful(config: &mut Config) {
     config.trailing_bytes = 0;
     config.chunk_bytes = 100;
     config.store_interval = Duration::from_millis(100);
-}
-
-/// An archive with these many keys, in small chunks.
-struct Archive {
-    index: Index,
-    chunks: Vec<Bytes>,
-}
-
-impl Archive {
-    fn of(name: &str, keys: u64) -> Self {
-        let mut state = State::new();
-        for key in 1..=keys {
-            let command = Command {
-                stamp: UnixMillis(1),
-                action: set(&format!("{name}-{key:03}"), "restored"),
-            };
-            state
-                .apply(Index(key), &command, &mut Changes::default())
-                .unwrap();
-        }
-        Self::of_state(&state)
-    }
-
-    fn of_state(state: &State) -> Self {
-        let state = state.for_archive();
-        let export = state.export();
-        let (mut from, mut chunks) = (Cursor::start(), Vec::new());
-        loop {
-            let (rows, next) = export.chunk(&from, 200);
-            chunks.push(encode_chunk(&rows).unwrap());
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        Self {
-            index: state.index(),
-            chunks,
-        }
-    }
-}
-
-/// Somebody at a server who restores an archive.
-struct Operator {
-    at: NodeId,
-    archive: Archive,
-    restoring: Restoring,
-    asked: Option<Token>,
-    ended: Option<Progress>,
-}
-
-impl Operator {
-    fn new(world: &World, at: NodeId, id: u128, archive: Archive) -> Self {
-        let chunks = archive.chunks.len() as u64;
-        Self {
-            at,
-            restoring: Restoring::new(RestoreId(id), archive.index, chunks, world.now),
-            archive,
-            asked: None,
-            ended: None,
-        }
-    }
-
-    /// Asks for the next step, or looks for the answer to the last one. Whether a step was done.
-    fn turn(&mut self, world: &mut World) -> bool {
-        if self.ended.is_some() {
-            return false;
-        }
-        let Some(token) = self.asked else {
-            let rows = self
-                .restoring
-                .wanted()
-                .map(|wanted| self.archive.chunks[wanted as usize].clone());
-            let step = self.restoring.next(rows.unwrap_or_default());
-            self.asked = Some(world.request(self.at, Request::Write(step)));
-            return false;
-        };
-        let Some(answer) = world.answer(self.at, token).cloned() else {
-            return false;
-        };
-        self.asked = None;
-        match self.restoring.answered(world.now, answer) {
-            Progress::Next => true,
-            Progress::Again => false,
-            ended @ (Progress::Restored | Progress::Failed(_)) => {
-                self.ended = Some(ended);
-                true
-            }
-        }
-    }
-
-    /// Goes on until `steps` steps are done, or all is.
-    fn advance(&mut self, world: &mut World, steps: usize) {
-        let mut done = 0;
-        for _ in 0..20_000 {
-            if done == steps || self.ended.is_some() {
-                return;
-            }
-            done += usize::from(self.turn(world));
-            world.run(Duration::from_millis(10));
-        }
-        panic!("it does not come to an end: {:?}", self.restoring);
-    }
-
-    fn finish(&mut self, world: &mut World) {
-        self.advance(world, usize::MAX);
-        assert_eq!(self.ended, Some(Progress::Restored));
-    }
 }
 
 fn has(world: &World, at: NodeId, key: &str) -> bool {
@@ -377,6 +267,41 @@ fn of_two_at_once_one_is_restored_and_the_other_is_told() {
 }
 
 #[test]
+fn a_damaged_archive_is_so_to_all_also_to_who_was_started_again_in_the_middle() {
+    let (mut world, leader) = World::founded(as_usual);
+    world.set(leader, "before", "1");
+    let mut archive = Archive::of("key", 60);
+    archive.chunks[4] = encode_chunk(&[Row {
+        table: Table::Kv,
+        key: "key".into(),
+        value: None,
+    }])
+    .unwrap();
+    let mut operator = Operator::new(&world, leader, 1, archive);
+    operator.advance(&mut world, 3);
+    // From here on one of them has what has come only as rows, and builds nothing of it.
+    let follower = world.follower(leader);
+    world.run(Duration::from_secs(5));
+    world.crash(follower);
+    world.restart(follower);
+    while operator.ended.is_none() {
+        operator.advance(&mut world, 1);
+        world.run(Duration::from_millis(100));
+        assert!(world.agree(), "{:?}", operator.restoring);
+    }
+    let Some(Progress::Failed(RestoreError::Refused(why))) = &operator.ended else {
+        panic!("{:?}", operator.ended);
+    };
+    assert!(why.contains("cannot be read"), "{why}");
+    assert!(has(&world, follower, "before"));
+    let mut operator = Operator::new(&world, leader, 2, Archive::of("other", 60));
+    operator.finish(&mut world);
+    world.run(Duration::from_secs(1));
+    assert!(world.agree());
+    assert!(has(&world, follower, "other-060"));
+}
+
+#[test]
 fn what_nobody_brings_to_an_end_is_dropped() {
     let (mut world, leader) = World::founded(as_usual);
     world.set(leader, "before", "1");
@@ -444,79 +369,4 @@ fn the_answer_to_a_step_is_that_of_a_write() {
         ),
         "{answer:?}"
     );
-}
-
-/// What became of a change.
-fn written(world: &mut World, at: NodeId, action: Action) -> Outcome {
-    let token = world.request(at, Request::Write(action));
-    world.run(Duration::from_millis(500));
-    match world.answer(at, token) {
-        Some(Answer::Written { outcome, .. }) => outcome.clone(),
-        other => panic!("{other:?}"),
-    }
-}
-
-fn session(id: u128, ttl: Duration) -> Action {
-    Action::CreateSession(Box::new(SessionDef {
-        id: SessionId(id),
-        node: "n".into(),
-        ttl,
-        ..SessionDef::default()
-    }))
-}
-
-fn lock(id: u128) -> Action {
-    let pair = common::pair("lock", "");
-    Action::Kv(KvWrite::Lock(pair, SessionRef(SessionId(id).to_string())))
-}
-
-#[test]
-fn sessions_and_locks_are_those_of_the_archive_and_their_time_begins_anew() {
-    let (mut world, leader) = World::founded(as_usual);
-    let registration = Registration {
-        node: NodeDef {
-            name: "n".into(),
-            address: "1.1.1.1".into(),
-            ..NodeDef::default()
-        },
-        ..Registration::default()
-    };
-    let ttl = Duration::from_secs(10);
-    for action in [
-        Action::Register(Box::new(registration)),
-        session(1, ttl),
-        session(2, Duration::ZERO),
-        lock(1),
-    ] {
-        let outcome = written(&mut world, leader, action);
-        assert!(
-            matches!(outcome, Outcome::Done(true) | Outcome::Session(_)),
-            "{outcome:?}"
-        );
-    }
-    let archive = Archive::of_state(world.seats[&leader].node.state());
-    // It has lived for a while when the archive is restored, and is told nothing of that.
-    world.run(Duration::from_secs(12));
-    written(&mut world, leader, Action::EndSessions(vec![SessionId(2)]));
-    let mut operator = Operator::new(&world, leader, 1, archive);
-    operator.finish(&mut world);
-    let lives = |world: &World, id: u128| {
-        let states = world.seats.values().map(|seat| seat.node.state());
-        let lives: Vec<bool> = states
-            .map(|state| state.session(SessionId(id)).is_some())
-            .collect();
-        assert!(lives.iter().all(|all| *all == lives[0]), "{lives:?}");
-        lives[0]
-    };
-    assert!(lives(&world, 1) && lives(&world, 2));
-    assert_eq!(
-        written(&mut world, leader, lock(2)),
-        Outcome::Done(false),
-        "it is still held"
-    );
-    world.run(ttl + Duration::from_secs(8));
-    assert!(lives(&world, 1), "its time began anew");
-    world.run(ttl);
-    assert!(!lives(&world, 1) && lives(&world, 2));
-    assert!(world.agree());
 }
