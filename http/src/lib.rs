@@ -58,7 +58,7 @@ pub use log_lines::{LOG_READERS_MAX, LogFormat, LogLevel, LogLines, LogReaders, 
 pub use metrics::MetricNames;
 pub use offload::offload;
 pub use prepared::Executed;
-pub use server::{Limits, Listener, Server};
+pub use server::{Door, Limits, Listener, Server};
 pub use servers::{RaftServer, ServerHealth, ServerRef, ServersHealth};
 pub use snapshot::Archive;
 pub use this_agent::{Pool, ThisAgent};

@@ -11,9 +11,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_channel::{Receiver, Sender};
 use async_io::Timer;
 use async_net::TcpListener;
-use async_net::unix::UnixListener;
+use async_net::unix::{UnixListener, UnixStream};
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use lictor_metrics::Registry;
 use lictor_runtime::Runtime;
@@ -31,6 +32,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before accepting again after that failed, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How many connections from within may wait to be accepted.
+const DOOR_QUEUE: usize = 64;
 
 /// What a server puts up with. Limits of how many or how much there may be at once are none if they are 0; who is above one gets a 429
 /// that names it, and is counted in the metric `lictor.http.refused`.
@@ -84,6 +87,24 @@ pub struct Listener(Socket);
 enum Socket {
     Tcp(TcpListener, SocketAddr),
     Unix(UnixListener, PathBuf),
+    Door(Receiver<UnixStream>),
+}
+
+/// A way to a server from within its own process, which needs no address.
+#[derive(Clone, Debug)]
+pub struct Door(Sender<UnixStream>);
+
+impl Door {
+    /// Connects, as soon as the server accepts connections. They count among all connections, and belong to no address. Fails if the server
+    /// has stopped, or if there are no file descriptors left.
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.0
+            .send(theirs)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::ConnectionRefused, "this agent's API has stopped"))?;
+        Ok(ours)
+    }
 }
 
 impl Listener {
@@ -109,11 +130,17 @@ impl Listener {
         bind().map_err(|error| cannot_listen(&path.display(), &error))
     }
 
+    /// Listens to nobody but those in this process who have the door.
+    pub fn door() -> (Self, Door) {
+        let (sender, receiver) = async_channel::bounded(DOOR_QUEUE);
+        (Self(Socket::Door(receiver)), Door(sender))
+    }
+
     /// The address of a TCP socket, with its real port.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
             Socket::Tcp(_, address) => Some(*address),
-            Socket::Unix(..) => None,
+            Socket::Unix(..) | Socket::Door(_) => None,
         }
     }
 }
@@ -172,6 +199,7 @@ impl Server {
                     match socket {
                         Socket::Tcp(listener, _) => shared.accept_tcp(listener).await,
                         Socket::Unix(listener, path) => shared.accept_unix(listener, &path).await,
+                        Socket::Door(connections) => shared.accept_inside(connections).await,
                     }
                     drop(guard);
                 })
@@ -239,6 +267,12 @@ impl<H: Handler> Shared<H> {
         }
         if let Err(error) = std::fs::remove_file(path) {
             tracing::warn!(path = %path.display(), %error, "cannot remove the HTTP socket");
+        }
+    }
+
+    async fn accept_inside(self: &Arc<Self>, connections: Receiver<UnixStream>) {
+        while let Some(Ok(stream)) = self.context.swansong().interrupt(connections.recv()).await {
+            self.welcome(stream, None);
         }
     }
 

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future::block_on;
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 use lictor_http::{Config, Limits, Listener};
 
 use crate::support::{Client, LONG, Memory, Site, eventually, start};
@@ -281,8 +283,33 @@ fn several_listeners_and_unix_sockets() {
     for address in addresses {
         Client::tcp(address).ask("GET /v1/kv/a?raw").assert_text(200, "x");
     }
-    futures_lite::future::block_on(server.shut_down(LONG));
+    block_on(server.shut_down(LONG));
     assert!(!path.exists());
+}
+
+#[test]
+fn whoever_has_the_door_needs_no_address() {
+    let (listener, door) = Listener::door();
+    assert_eq!(listener.address(), None);
+    let memory = Arc::new(Memory::default());
+    let server = start(vec![listener], &memory, Config::default(), Limits::default());
+    let ask = async || -> std::io::Result<String> {
+        let mut stream = door.connect().await?;
+        stream
+            .write_all(b"GET /v1/kv/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    let answer = block_on(ask()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+    block_on(server.shut_down(LONG));
+    // The listener's task may still be about to end.
+    eventually("the door is closed", || {
+        let failed = block_on(ask()).map_err(|error| error.to_string());
+        failed == Err("this agent's API has stopped".to_owned())
+    });
 }
 
 #[test]
@@ -292,7 +319,7 @@ fn requests_that_do_not_finish_are_cut() {
     client.send_raw(b"PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc");
     // However far the first request has come by then: it cannot end, and it is not waited for.
     assert_eq!(site.ask("GET /v1/kv/a").status(), 404);
-    futures_lite::future::block_on(site.server.shut_down(Duration::from_millis(10)));
+    block_on(site.server.shut_down(Duration::from_millis(10)));
     let end = client.0.get_mut().read(&mut [0]);
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     client.0.get_mut().flush().unwrap();
