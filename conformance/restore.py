@@ -298,6 +298,8 @@ def check_restored(found, saved):
             other.append((kind, name, found[kind, name], value))
     equal((missing[:5], len(missing)), ([], 0), "what was in the snapshot and is not there")
     equal((other[:2], len(other)), ([], 0), "what is there as it was not")
+    later = [name for (_, name), value in found.items() if name.startswith(("load/", "load-")) and value["ModifyIndex"] > index]
+    equal(later, [], f"what is of an index above {index}, of which the snapshot is")
     restored = {thing: value for thing, value in found.items() if value["ModifyIndex"] <= index}
     for creator in saved["creators"]:
         check_prefix(creator, restored, saved["asked"], saved["answered"])
