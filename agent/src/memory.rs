@@ -124,7 +124,8 @@ fn write_all(dir: &Path, waiting: &[Option<Memory>; 2]) {
     }
 }
 
-/// One version byte, a checksum of the rest, the rest in postcard. Written aside and moved, so that a crash leaves the old or the new.
+/// One version byte, a checksum of the rest, the rest in postcard. Written aside and moved, so that a crash leaves the old or the new;
+/// after a return it is the new.
 fn write(path: &Path, memory: &Memory) -> io::Result<()> {
     let body = postcard::to_stdvec(memory).map_err(io::Error::other)?;
     let mut bytes = vec![VERSION];
@@ -139,7 +140,10 @@ fn write(path: &Path, memory: &Memory) -> io::Result<()> {
         .open(&aside)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
-    fs::rename(&aside, path)
+    fs::rename(&aside, path)?;
+    // Until the directory is synced a power cut may bring the old one back, and with it numbers that were used since.
+    path.parent()
+        .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 /// `Ok` also if there is no file.

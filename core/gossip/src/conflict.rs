@@ -9,6 +9,7 @@ use lictor_machine::NodeId;
 use crate::calls::Purpose;
 use crate::gossip::{Gossip, Report};
 use crate::io::{Effect, Event, Sender, Target};
+use crate::member::MemberState;
 use crate::members::{Slot, is_gone};
 use crate::rumors::Hearing;
 use crate::statement::Profile;
@@ -24,7 +25,9 @@ pub(crate) struct Contest {
 }
 
 impl Gossip {
-    /// Whether a member may have a name. Who had it and is gone gives way, and is forgotten at once.
+    /// Whether a member may have a name. Who had it and has left gives way, and is forgotten at once. So does who has failed, but not before
+    /// it had the time to contradict: it may be out of reach for a moment, and being forgotten costs a server its place. Only who comes from
+    /// the same machine need not wait, since nobody else can be there.
     pub(crate) fn claim_name(&mut self, name: &str, id: NodeId, address: SocketAddr) -> bool {
         let Some(slot) = self.table.find_name(name) else {
             return true;
@@ -34,8 +37,13 @@ impl Gossip {
             return true;
         }
         if slot != Slot::ME && is_gone(holder.state) {
-            self.reap(slot);
-            return true;
+            let gives_way = holder.state == MemberState::Left
+                || holder.address.ip() == address.ip()
+                || self.failed_for(slot) >= self.config.gossip_to_the_dead;
+            if gives_way {
+                self.reap(slot);
+            }
+            return gives_way;
         }
         if self.reported.allow((Report::NameConflict, id), self.now()) {
             self.effects.push_back(Effect::Event(Event::NameConflict {

@@ -28,6 +28,14 @@ impl Gossip {
         self.arm_reaping();
     }
 
+    /// For how long a member has failed; zero for one that has not.
+    pub(crate) fn failed_for(&self, slot: Slot) -> Duration {
+        let left = self.table.forgotten_at(slot).map(|at| at.since(self.now()));
+        left.map_or(Duration::ZERO, |left| {
+            self.keeping(MemberState::Failed).saturating_sub(left)
+        })
+    }
+
     /// Forgets those whose time has come.
     pub(crate) fn reap_due(&mut self) {
         while let Some((at, slot)) = self.table.first_to_forget()

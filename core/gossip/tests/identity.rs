@@ -110,6 +110,59 @@ fn a_name_belongs_to_who_was_there_first_while_it_is_there() {
     }
 }
 
+/// One that fails may only have been out of reach: who claims its name meanwhile has to wait, and in vain if it comes back.
+#[test]
+fn a_failed_member_keeps_its_name_for_a_while() {
+    let mut net = Net::pool(4, 18);
+    net.split(&[2], &[0, 1, 3]);
+    net.until(30, "it has failed", |net| {
+        all_see_among(net, &[0, 1, 3], 2, MemberState::Failed)
+    });
+    let mut twin = config(4);
+    twin.name = "n2".to_owned();
+    let waits = twin.gossip_to_the_dead;
+    let twin = net.add(twin);
+    net.split(&[2], &[twin]);
+    net.join(twin, 0);
+    net.run(waits / 2);
+    assert!(
+        net.hosts[..4].iter().all(|host| host.sees(5).is_none()),
+        "{}",
+        net.views()
+    );
+    net.cut.clear();
+    net.until(60, "the first is back", |net| {
+        (0..4).all(|at| net.hosts[at].sees(3) == Some(MemberState::Alive))
+    });
+    net.run(waits * 2);
+    let reaped = |event: &MemberEvent| matches!(event, MemberEvent::Reaped(_));
+    for host in &net.hosts[..4] {
+        assert_eq!(host.gossip().member_by_name("n2").unwrap().id, id(2));
+        assert_eq!(host.saw(reaped), 0);
+    }
+}
+
+/// A machine that lost its disk is one that nobody else can be on.
+#[test]
+fn who_comes_from_the_same_machine_has_the_name_of_who_failed_there_at_once() {
+    let mut net = Net::pool(3, 19);
+    net.kill(2);
+    net.until(30, "it has failed", |net| {
+        all_see_among(net, &[0, 1], 2, MemberState::Failed)
+    });
+    let mut again = config(3);
+    again.name = "n2".to_owned();
+    again.address = (address(2).ip(), 9301).into();
+    let waits = again.gossip_to_the_dead;
+    let again = net.add(again);
+    net.join(again, 0);
+    net.run(waits / 3);
+    for at in 0..2 {
+        let holder = net.hosts[at].gossip().member_by_name("n2").unwrap();
+        assert_eq!((holder.id, holder.state), (id(3), MemberState::Alive));
+    }
+}
+
 fn all_see_among(net: &Net, observers: &[usize], subject: usize, state: MemberState) -> bool {
     observers
         .iter()
