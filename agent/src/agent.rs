@@ -25,13 +25,14 @@ use crate::coordinates::CoordinateUpdates;
 use crate::ending::{Ending, Gone, Way};
 use crate::gossip::{GossipOutlet, News};
 use crate::handle::{Handle, Posted};
-use crate::local::Local;
+use crate::local::{Heard, Local};
 use crate::memory::{self, Keeper};
 use crate::metrics::{self, Autopilot, CallCounts, DiskTimes, MemberCounts, RequestCounts, RoleCounts};
 use crate::network::{self, Network};
 use crate::outlet::{AgentOutlet, ServerOutlet};
 use crate::pools::Pools;
 use crate::reload::Reload;
+use crate::remote_exec::{self, Desk, Order};
 use crate::routes::Routes;
 use crate::rpc::caller::Caller;
 use crate::rpc::service::Service;
@@ -189,6 +190,7 @@ async fn serve(
         runtime.spawn(keeping),
         runtime.spawn(listen_to_news(
             heard,
+    let (commands, orders) = Desk::open(config.remote_exec);
             Arc::clone(&local),
             Arc::clone(&routes),
             MemberCounts::new(&metrics),
@@ -196,6 +198,7 @@ async fn serve(
     ];
     let mut server_outlet = None;
     let mut shown = None;
+            commands,
     let (backend, service): (Arc<dyn Backend>, Option<Service>) = if let Some((view, storage)) = server {
         shown = Some(Arc::clone(&view));
         let space = storage.space().clone();
@@ -244,6 +247,10 @@ async fn serve(
         server: server_outlet,
         gossip,
         running: LocalOutlet::new(
+    if let Some(orders) = orders {
+        let node = config.node_name.clone();
+        tasks.push(runtime.spawn(remote_exec::carry_out(orders, node, Arc::clone(&backend))));
+    }
             running,
             shelf,
             Arc::clone(&backend),
@@ -432,10 +439,15 @@ async fn listen_to_news(
             News::Member(pool, event) => {
                 counts.observe(pool, &event);
                 routes.observe(pool, &event);
+    commands: Desk,
             }
             News::UserEvent(event) => match local.receive(&event) {
-                Ok(true) => tracing::info!(name = event.name, time = %event.time, "new event"),
-                Ok(false) => {}
+                Ok(Heard::Event(name)) => tracing::info!(name, time = %event.time, "new event"),
+                Ok(Heard::Command(told)) => commands.take(Order {
+                    origin: event.origin,
+                    event: told,
+                }),
+                Ok(Heard::ForOthers) => {}
                 Err(error) => tracing::warn!(from = %event.origin, %error, "an event cannot be read"),
             },
         }

@@ -22,6 +22,7 @@ use crate::host;
 use crate::joining;
 use crate::pools::Pools;
 use crate::reload::Reload;
+use crate::remote_exec;
 use crate::running::Running;
 use crate::signals::Asked;
 use crate::vitals::Watch;
@@ -221,9 +222,21 @@ impl ThisAgent for Local {
     }
 }
 
+/// What an event is to an agent.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// Nothing: it is for others.
+    ForOthers,
+    /// Something that its clients are told.
+    Event(String),
+    /// That somebody wants a command carried out. Clients are not told.
+    Command(UserEvent),
+}
+
 impl Local {
-    /// Takes in an event, if this agent is among those whom it concerns; says whether it is.
-    pub(crate) fn receive(&self, event: &gossip::UserEvent) -> Result<bool, EventError> {
+    /// Takes in an event, if this agent is among those whom it concerns.
+    pub(crate) fn receive(&self, told: &gossip::UserEvent) -> Result<Heard, EventError> {
+        let event = UserEvent::from_gossip(told)?;
         let view = self.running.view();
         let services: Vec<(&str, Vec<String>)> = view
             .services
@@ -237,7 +250,15 @@ impl Local {
             .iter()
             .map(|(name, tags)| LocalService { name, tags })
             .collect();
-        self.events.receive(event, &self.node_name, &services)
+        if !event.is_for(&self.node_name, &services)? {
+            return Ok(Heard::ForOthers);
+        }
+        if event.name == remote_exec::EVENT {
+            return Ok(Heard::Command(event));
+        }
+        let name = event.name.clone();
+        self.events.add(event);
+        Ok(Heard::Event(name))
     }
 
     /// Tells an event to all agents of this data center.

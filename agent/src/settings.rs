@@ -94,6 +94,7 @@ pub(crate) fn shown(config: &Config, http: &[SocketAddr], dns: &[SocketAddr]) ->
         data_dir: config.data_dir.clone(),
         dev_mode: config.dev,
         disable_coordinates: !config.coordinates,
+        disable_remote_exec: !config.remote_exec,
         leave_on_terminate: config.leave.on_terminate,
         skip_leave_on_interrupt: !config.leave.on_interrupt,
         rejoin_after_leave: config.gossip.rejoin_after_leave,

@@ -59,6 +59,8 @@ pub struct Settings {
     pub dev_mode: bool,
     /// Whether it keeps no network coordinate.
     pub disable_coordinates: bool,
+    /// Whether it carries out no commands of others.
+    pub disable_remote_exec: bool,
     /// Whether it leaves when it is told to terminate.
     pub leave_on_terminate: bool,
     /// Whether it does not leave when it is interrupted.

@@ -193,6 +193,7 @@ struct DebugConfig<'a> {
     datacenter: &'a str,
     dev_mode: bool,
     disable_coordinates: bool,
+    disable_remote_exec: bool,
     encrypt_key: &'static str,
     #[serde(rename = "GRPCAddrs")]
     grpc_addrs: [String; 0],
@@ -294,6 +295,7 @@ impl<'a> DebugConfig<'a> {
             datacenter: &about.datacenter,
             dev_mode: settings.dev_mode,
             disable_coordinates: settings.disable_coordinates,
+            disable_remote_exec: settings.disable_remote_exec,
             encrypt_key: "hidden",
             grpc_addrs: [],
             grpc_port: CLOSED,

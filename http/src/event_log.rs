@@ -161,19 +161,15 @@ impl EventLog {
         Self::default()
     }
 
-    /// Takes over what came by gossip if it is for this agent; whether it is. Wakes those who wait for events.
-    pub fn receive(
-        &self,
-        told: &gossip::UserEvent,
-        node: &str,
-        services: &[LocalService<'_>],
-    ) -> Result<bool, EventError> {
-        let event = UserEvent::from_gossip(told)?;
-        let wanted = event.is_for(node, services)?;
-        if wanted {
-            self.add(event);
+    /// Takes over an event that is for this agent (see [`UserEvent::is_for`]). Wakes those who wait for events.
+    pub fn add(&self, event: UserEvent) {
+        let mut ring = self.lock();
+        if ring.len() == KEPT {
+            ring.pop_front();
         }
-        Ok(wanted)
+        ring.push_back(Arc::new(event));
+        drop(ring);
+        self.news.notify(usize::MAX);
     }
 
     /// The events, oldest first, or those with this name; and the number of the last one, or 1 if there is none. It is not in any order:
@@ -189,16 +185,6 @@ impl EventLog {
     /// Completes when the next event arrives. To miss nothing, call this before [`EventLog::list`], and await it after.
     pub(crate) fn changed(&self) -> EventListener {
         self.news.listen()
-    }
-
-    fn add(&self, event: UserEvent) {
-        let mut ring = self.lock();
-        if ring.len() == KEPT {
-            ring.pop_front();
-        }
-        ring.push_back(Arc::new(event));
-        drop(ring);
-        self.news.notify(usize::MAX);
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<UserEvent>>> {
@@ -300,7 +286,7 @@ mod tests {
             tag_filter: String::new(),
             ..event()
         };
-        assert_eq!(log.receive(&told(&all), "n1", &[]), Ok(true));
+        log.add(all.clone());
         assert_eq!(
             log.list(None),
             (5_042_837_953_166_964_235, vec![Arc::new(all.clone())])
@@ -309,21 +295,19 @@ mod tests {
             id: Uuid::nil(),
             ..all
         };
-        assert_eq!(log.receive(&told(&zero), "n1", &[]), Ok(true));
+        log.add(zero);
         assert_eq!(log.list(None).0, 1);
     }
 
     #[test]
     fn hostile_filters_cost_little() {
-        let log = EventLog::new();
         for filter in ["(", "(a{1000}){1000}", "[", "\\"] {
             let bad = UserEvent {
                 node_filter: filter.to_owned(),
                 ..event()
             };
-            let error = log.receive(&told(&bad), "n1", &[]).unwrap_err();
+            let error = bad.is_for("n1", &[]).unwrap_err();
             assert!(matches!(error, EventError::Filter(_)), "{filter}");
         }
-        assert_eq!(log.list(None), (1, vec![]));
     }
 }

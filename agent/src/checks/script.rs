@@ -1,42 +1,35 @@
 //! Programs that say by their exit code how well something is.
 //!
-//! Each runs in a process group of its own, which is killed when the program has ended, or its time is over, or nobody wants to know
-//! any more: nothing that a check starts outlives it, unless it takes pains to.
+//! Each runs in a process group of its own, which is killed when its time is over, too: see [`crate::process_group`].
 
 use std::future::pending;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::{Async, Timer};
-use futures_lite::{AsyncReadExt as _, FutureExt as _};
+use futures_lite::FutureExt as _;
 use lictor_catalog::Status;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::Outcome;
 use super::tail::Tail;
 use super::text::{duration, reason};
-
-/// How much is read at once.
-const PIECE: usize = 16 * 1024;
-
-/// How many pieces are read after the program has ended: more than a pipe holds. Somebody may still be writing.
-const LAST_PIECES: usize = 64;
+use crate::process_group::{Group, KillOnDrop, not_started};
 
 /// Runs a program, and kills it with all that it has started when the time is over, or when this future is dropped.
 pub(super) async fn probe(args: &[String], timeout: Duration, output_max: usize) -> Outcome {
     let Some((program, args)) = args.split_first() else {
         return Outcome::critical("a script check needs the name of a program in Args");
     };
-    let (command, pipe) = match prepare(program, args) {
+    let (mut command, pipe) = match prepare(program, args) {
         Ok(prepared) => prepared,
         Err(error) => return Outcome::critical(format!("fork/exec {program}: {}", reason(&error))),
     };
     let group = Arc::new(Group::default());
     let kill = KillOnDrop(Arc::clone(&group));
-    let mut exit = blocking::unblock(move || group.run(command));
+    let mut exit = blocking::unblock(move || group.run(move || command.spawn()));
     let mut output = Tail::new(output_max);
     let ended = async { Some((&mut exit).await) };
     let over = async {
@@ -44,7 +37,7 @@ pub(super) async fn probe(args: &[String], timeout: Duration, output_max: usize)
         None
     };
     let read = async {
-        read_all(&pipe, &mut output).await;
+        output.read_all(&pipe).await;
         pending().await
     };
     let ended = ended.or(over).or(read).await;
@@ -56,9 +49,9 @@ pub(super) async fn probe(args: &[String], timeout: Duration, output_max: usize)
         exit.await
     };
     match ended {
-        Err(error) => Outcome::critical(not_run(program, &error)),
+        Err(error) => Outcome::critical(not_started(program, &error)),
         Ok(status) => {
-            read_rest(&pipe, &mut output);
+            output.read_rest(&pipe);
             let output = output.into_text();
             if timed_out {
                 let timeout = duration(timeout);
@@ -98,107 +91,12 @@ fn prepare(program: &str, args: &[String]) -> io::Result<(Command, Async<io::Pip
     Ok((command, Async::new(reader)?))
 }
 
-fn not_run(program: &str, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::NotFound && !program.contains('/') {
-        return format!("exec: {program:?}: executable file not found in $PATH");
-    }
-    format!("fork/exec {program}: {}", reason(error))
-}
-
-/// Reads until nobody can write any more.
-async fn read_all(mut pipe: &Async<io::PipeReader>, output: &mut Tail) {
-    let mut piece = vec![0; PIECE];
-    while let Ok(read) = pipe.read(&mut piece).await {
-        if read == 0 {
-            return;
-        }
-        output.push(&piece[..read]);
-    }
-}
-
-/// Reads what is there, and waits for nothing.
-fn read_rest(pipe: &Async<io::PipeReader>, output: &mut Tail) {
-    let mut piece = vec![0; PIECE];
-    for _ in 0..LAST_PIECES {
-        match pipe.get_ref().read(&mut piece) {
-            Ok(0) | Err(_) => return,
-            Ok(read) => output.push(&piece[..read]),
-        }
-    }
-}
-
-/// A program and all that it starts.
-#[derive(Debug, Default)]
-struct Group(Mutex<Life>);
-
-#[derive(Clone, Copy, Debug, Default)]
-enum Life {
-    /// Not started yet.
-    #[default]
-    Planned,
-    /// The group's id is that of the program. It belongs to nobody else as long as the program was not waited for.
-    Running(Pid),
-    Over,
-}
-
-impl Group {
-    /// Runs the program to its end, then ends what it has left behind.
-    fn run(&self, mut command: Command) -> io::Result<ExitStatus> {
-        let mut child = {
-            let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if matches!(*life, Life::Over) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            let child = command.spawn()?;
-            *life = Life::Running(Pid::from_child(&child));
-            child
-        };
-        // It holds the pipe open.
-        drop(command);
-        let pid = Pid::from_child(&child);
-        while let Err(rustix::io::Errno::INTR) =
-            waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-        {}
-        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Fails if there is nobody left.
-        let _ = kill_process_group(pid, Signal::KILL);
-        *life = Life::Over;
-        child.wait()
-    }
-
-    /// Ends it, or sees to it that it does not begin.
-    fn kill(&self) {
-        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match *life {
-            Life::Planned => *life = Life::Over,
-            Life::Running(pid) => {
-                let _ = kill_process_group(pid, Signal::KILL);
-            }
-            Life::Over => {}
-        }
-    }
-}
-
-/// Kills a group when nobody waits for it any more.
-struct KillOnDrop(Arc<Group>);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        self.0.kill();
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::time::Instant;
-
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
-
-    /// Far longer than anything takes that goes well.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    use crate::process_group::testing::{PATIENCE, gone, wait_for};
 
     fn run(script: &str, timeout: Duration, output_max: usize) -> Outcome {
         let args = ["sh", "-c", script].map(str::to_owned);
@@ -209,30 +107,6 @@ mod tests {
         Outcome {
             status,
             output: output.to_owned(),
-        }
-    }
-
-    /// Waits until a process is no more, or is a zombie that nobody has waited for.
-    fn gone(pid: &str) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-            if stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")) {
-                return true;
-            }
-            std::thread::yield_now();
-        }
-        false
-    }
-
-    fn wait_for(file: &Path) -> String {
-        let begun = Instant::now();
-        loop {
-            match std::fs::read_to_string(file) {
-                Ok(text) if text.ends_with('\n') => return text,
-                Ok(_) | Err(_) => assert!(begun.elapsed() < PATIENCE, "{} was never written", file.display()),
-            }
-            std::thread::yield_now();
         }
     }
 
@@ -337,17 +211,5 @@ mod tests {
         let pids = wait_for(&file);
         drop(running);
         assert!(pids.split_whitespace().all(gone));
-    }
-
-    #[test]
-    fn a_program_that_was_not_started_yet_is_never_started() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("started");
-        let group = Group::default();
-        group.kill();
-        let mut command = Command::new("touch");
-        command.arg(&file);
-        assert_eq!(group.run(command).unwrap_err().kind(), io::ErrorKind::Interrupted);
-        assert!(!file.exists());
     }
 }

@@ -127,6 +127,13 @@ pub(super) fn build(
                 .to_owned(),
         ));
     }
+    let remote_exec = !settings.disable_remote_exec.unwrap_or(true);
+    if remote_exec {
+        warnings.push(Warning(
+            "disable_remote_exec = false without ACLs is DANGEROUS: whoever can reach the HTTP API of any agent can run programs on this one"
+                .to_owned(),
+        ));
+    }
     let scripts = from_api || settings.enable_local_script_checks.unwrap_or(false);
     let definitions = definitions::build(settings.services, settings.checks, scripts, warnings)?;
     Ok(Config {
@@ -152,6 +159,7 @@ pub(super) fn build(
         node_meta: pool::node_meta(settings.node_meta)?,
         checks,
         definitions,
+        remote_exec,
         coordinates: !settings.disable_coordinates.unwrap_or(false),
         primary_datacenter,
         autopilot: pools.autopilot,

@@ -119,6 +119,8 @@ pub struct Config {
     pub checks: Checks,
     /// What the files say is to run on this agent.
     pub definitions: Definitions,
+    /// Whether commands of others are carried out on this agent.
+    pub remote_exec: bool,
     /// The data center that others follow where one must lead: this one, unless another is named.
     pub primary_datacenter: String,
     /// What a new cluster begins with.

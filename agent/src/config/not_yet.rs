@@ -52,7 +52,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "disable_anonymous_signature",
     "disable_host_node_id",
     "disable_keyring_file",
-    "disable_remote_exec",
     "disable_update_check",
     "discovery_max_stale",
     "dns_config.cache_max_age",

@@ -111,6 +111,7 @@ layered! {
         "reconnect_timeout" => reconnect_timeout: Option<String>,
         "reconnect_timeout_wan" => reconnect_timeout_wan: Option<String>,
         "disable_coordinates" => disable_coordinates: Option<bool>,
+        "disable_remote_exec" => disable_remote_exec: Option<bool>,
         "gossip_lan" => gossip_lan: GossipSettings,
         "gossip_wan" => gossip_wan: GossipSettings,
         "node_meta" => node_meta: BTreeMap<String, String>,

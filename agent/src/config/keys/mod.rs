@@ -56,11 +56,10 @@ fn top(reader: &mut Reader, to: &mut Settings, path: &str, key: &str, value: &Va
         "client_addr" => reader.scalar(path, value, &mut to.client_addr),
         "data_dir" => reader.scalar(path, value, &mut to.data_dir),
         "datacenter" => reader.scalar(path, value, &mut to.datacenter),
+        "disable_remote_exec" => reader.scalar(path, value, &mut to.disable_remote_exec),
         "default_query_time" => reader.scalar(path, value, &mut to.default_query_time),
         // What there is none of in Lictor: saying so is fine.
-        "disable_anonymous_signature" | "disable_remote_exec" | "disable_update_check" => {
-            return reader.fact(path, value, true);
-        }
+        "disable_anonymous_signature" | "disable_update_check" => return reader.fact(path, value, true),
         "disable_coordinates" => reader.scalar(path, value, &mut to.disable_coordinates),
         "disable_http_unprintable_char_filter" => {
             reader.scalar(path, value, &mut to.disable_http_unprintable_char_filter);

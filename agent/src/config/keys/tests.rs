@@ -27,7 +27,7 @@ fn every_key_reaches_its_setting() {
         "http_config": {"response_headers": {"X-A": "b"}}, "advertise_addr_wan": "aw", "start_join": ["s1"],
         "start_join_wan": ["s2"], "retry_join_wan": ["r3"], "retry_interval_wan": "6s", "retry_max": 10, "retry_max_wan": 11,
         "rejoin_after_leave": true, "leave_on_terminate": true, "skip_leave_on_interrupt": true,
-        "reconnect_timeout": "rt", "reconnect_timeout_wan": "rw", "disable_coordinates": true,
+        "reconnect_timeout": "rt", "reconnect_timeout_wan": "rw", "disable_coordinates": true, "disable_remote_exec": false,
         "gossip_lan": {"gossip_interval": "gi", "gossip_nodes": 12, "probe_interval": "pi", "probe_timeout": "pt",
                        "retransmit_mult": 13, "suspicion_mult": 14},
         "gossip_wan": {"gossip_nodes": 15}, "node_meta": {"k": "v"}, "primary_datacenter": "pd",
@@ -97,6 +97,7 @@ fn every_key_reaches_its_setting() {
         reconnect_timeout: text_of("rt"),
         reconnect_timeout_wan: text_of("rw"),
         disable_coordinates: Some(true),
+        disable_remote_exec: Some(false),
         gossip_lan: GossipSettings {
             gossip_interval: text_of("gi"),
             gossip_nodes: Some(12),
@@ -206,7 +207,7 @@ fn every_key_of_the_list_is_refused_by_name() {
         .map(|path| (path, "is not supported: it belongs to Consul Enterprise"));
     for (path, why) in not_yet.chain(enterprise) {
         let value = match *path {
-            "disable_anonymous_signature" | "disable_remote_exec" | "disable_update_check" => "false",
+            "disable_anonymous_signature" | "disable_update_check" => "false",
             "dns_config.use_cache" | "enable_debug" | "enable_syslog" | "ui" => "true",
             _ => "1",
         };
@@ -222,7 +223,7 @@ fn every_key_of_the_list_is_refused_by_name() {
 
 #[test]
 fn what_is_true_anyway_may_be_said() {
-    let text = r#"{"disable_anonymous_signature": true, "disable_remote_exec": true, "disable_update_check": true, "enable_debug": false,
+    let text = r#"{"disable_anonymous_signature": true, "disable_update_check": true, "enable_debug": false,
                    "enable_syslog": false, "ui": false, "ports": {"https": -1, "grpc": -1}, "dns_config": {"use_cache": false}}"#;
     assert!(read(text).unwrap() == Settings::default());
     assert_eq!(

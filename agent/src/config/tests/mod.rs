@@ -95,6 +95,7 @@ fn defaults() {
             coordinates: true,
             checks: Checks::default(),
             definitions: Definitions::default(),
+            remote_exec: false,
             primary_datacenter: "dc1".to_owned(),
             autopilot: Autopilot {
                 cleanup_dead_servers: true,

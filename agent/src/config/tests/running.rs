@@ -356,6 +356,20 @@ fn what_is_allowed_and_unlikely_to_be_meant() {
 }
 
 #[test]
+fn commands_of_others_are_carried_out_only_if_that_is_said_and_with_a_warning() {
+    for (more, wanted) in [
+        ("", false),
+        (r#""disable_remote_exec": true"#, false),
+        (r#""disable_remote_exec": false"#, true),
+    ] {
+        let (config, warnings) = accepted(more);
+        assert_eq!(config.remote_exec, wanted, "{more}");
+        let dangerous = warnings.iter().filter(|text| text.contains("is DANGEROUS"));
+        assert_eq!(dangerous.count(), usize::from(wanted), "{more}");
+    }
+}
+
+#[test]
 fn how_checks_are_run() {
     let script = r#""check": {"name": "x", "args": ["a"], "interval": "5s"}"#;
     let everywhere = with(&format!(r#""enable_script_checks": true, {script}"#));
