@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lictor_catalog::{Execute, Target};
 use lictor_dns::{
-    Ask, Config as Settings, Execution, Failure, Freshness, Handle, Listener, Reading, Server, Snapshot,
-    Source,
+    Ask, Config as Settings, Execution, Failure, Freshness, Handle, Listener, Meters, Reading, Server,
+    Snapshot, Source,
 };
 use lictor_gossip::MemberState;
 use lictor_http::{self as http, Backend, ReadMode, ReadOptions};
@@ -50,10 +50,12 @@ pub(crate) fn start(
         !is_own
     });
     let metrics = local.metrics.clone();
+    let meters = Meters::new(&metrics, &local.node_name);
     let source = Arc::new(AgentSource { backend, view, local });
     // As many as there are threads to run them.
     let workers = available_parallelism().map_or(1, |count| count.get().saturating_sub(1).max(1));
-    let server = Server::start(runtime, listeners, source, settings, workers, boot::seed()?)?;
+    let seed = boot::seed()?;
+    let server = Server::start(runtime, listeners, source, settings, workers, meters, seed)?;
     show(&metrics, server.handle());
     Ok(server)
 }

@@ -14,8 +14,9 @@ use lictor_catalog::{
     Action, Changes, CheckDef, Command, ConnectDef, NodeDef, Registration, ServiceAddress, ServiceDef, State,
     Text, Weights,
 };
-use lictor_dns::{Ask, Config, Failure, Listener, Reading, Server, Snapshot, Source};
+use lictor_dns::{Ask, Config, Failure, Listener, Meters, Reading, Server, Snapshot, Source};
 use lictor_machine::{Index, UnixMillis};
+use lictor_metrics::Registry;
 use serde_json::Value;
 
 /// A catalog that does not change.
@@ -64,7 +65,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = lictor_runtime_smol::runtime();
     let listener = Listener::bind(address.parse()?)?;
     let workers = std::thread::available_parallelism()?.get();
-    let _server = Server::start(&runtime, vec![listener], Arc::new(source), config, workers, 1)?;
+    let meters = Meters::new(&Registry::new(), "");
+    let _server = Server::start(
+        &runtime,
+        vec![listener],
+        Arc::new(source),
+        config,
+        workers,
+        meters,
+        1,
+    )?;
     runtime.block_on(std::future::pending::<()>());
     Ok(())
 }

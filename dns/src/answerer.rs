@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_lite::future::block_on;
+use lictor_metrics::Registry;
 use lictor_runtime::Runtime;
 
 use crate::config::Config;
 use crate::message::Desk;
+use crate::meters::Meters;
 use crate::service::{AtOnce, Service, Transport};
 use crate::source::Source;
 
@@ -23,7 +26,9 @@ pub struct Answerer {
 impl Answerer {
     /// Answers from `source`. `runtime` runs the tasks that are told of changes elsewhere; `seed` is for the order of records.
     pub fn new(source: Arc<dyn Source>, config: Config, runtime: &Runtime, seed: u64) -> Self {
-        let service = Service::new(source, config.clone(), runtime.clone(), seed);
+        // Nobody looks at what is counted here.
+        let meters = Meters::new(&Registry::new(), "");
+        let service = Service::new(source, config.clone(), runtime.clone(), meters, seed);
         Self {
             desk: service.desk(),
             service,
@@ -47,9 +52,10 @@ impl Answerer {
     }
 
     fn answer_by(&mut self, query: &[u8], client: IpAddr, transport: Transport) -> Option<&[u8]> {
+        let begun = Instant::now();
         match self.service.at_once(&mut self.desk, query, client, transport) {
             AtOnce::Silence => return None,
-            AtOnce::Written => {}
+            AtOnce::Written => self.service.note(&mut self.desk, begun),
             AtOnce::Later(request, place) => {
                 let by_tcp = transport == Transport::Tcp;
                 let late = block_on(self.service.later(request, place, query.to_vec(), client, by_tcp));

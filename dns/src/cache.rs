@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lictor_catalog::Query;
 use lictor_machine::Index;
 
 use crate::encode::Encoded;
+use crate::form::Topic;
 use crate::kept::KeptWitness;
 use crate::source::Snapshot;
 
@@ -38,6 +39,7 @@ pub(crate) struct Witnesses {
 pub(crate) struct Entry {
     pub(crate) encoded: Encoded,
     pub(crate) witnesses: Witnesses,
+    pub(crate) topic: Topic,
     /// Which configuration it was made for.
     pub(crate) epoch: u64,
     /// The index of a catalog in which it was seen to be right.
@@ -45,12 +47,21 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(encoded: Encoded, witnesses: Witnesses, epoch: u64) -> Self {
+    pub(crate) const fn new(encoded: Encoded, witnesses: Witnesses, topic: Topic, epoch: u64) -> Self {
         Self {
             encoded,
             witnesses,
+            topic,
             epoch,
             checked: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// How old the part of it is that was read in the catalog here.
+    pub(crate) fn age_here(&self, snapshot: Option<&Snapshot>) -> Duration {
+        match snapshot {
+            Some(snapshot) if !self.witnesses.local.is_empty() => snapshot.age,
+            Some(_) | None => Duration::ZERO,
         }
     }
 
@@ -159,7 +170,7 @@ mod tests {
 
     fn entry() -> Arc<Entry> {
         let encoded = Encoded::new(&Answer::only(ResponseCode::NoError), b"\0", true);
-        Arc::new(Entry::new(encoded, Witnesses::default(), 0))
+        Arc::new(Entry::new(encoded, Witnesses::default(), Topic::Other, 0))
     }
 
     #[test]

@@ -51,6 +51,31 @@ pub(crate) struct ServiceForm {
     pub(crate) datacenter: Option<String>,
 }
 
+/// What a name is about, as far as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// A name in one of the domains that are answered for.
+    Domain,
+    /// A name among the reversed addresses.
+    Reverse,
+    /// Anything else.
+    Other,
+}
+
+impl Topic {
+    /// What `name`, in full and in lower case, is about.
+    pub(crate) fn of(name: &[u8], config: &Config) -> Self {
+        if domain_of(name, config).is_some() {
+            return Self::Domain;
+        }
+        let mut last = labels(name).collect::<Vec<_>>().into_iter().rev();
+        match (last.next(), last.next()) {
+            (Some(b"arpa"), Some(b"in-addr" | b"ip6")) => Self::Reverse,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// The labels that say what kind of thing a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keyword {
@@ -79,14 +104,7 @@ impl Keyword {
 impl<'a> Form<'a> {
     /// What `name`, in full and in lower case, asks for. `is_datacenter` knows other data centers than the own.
     pub(crate) fn of(name: &[u8], config: &'a Config, is_datacenter: impl Fn(&str) -> bool) -> Self {
-        let domains = [Some(&config.domain), config.alt_domain.as_ref()];
-        // If one domain is within the other, the longer one is meant.
-        let domain = domains
-            .into_iter()
-            .flatten()
-            .filter(|domain| position_of(domain, name).is_some())
-            .max_by_key(|domain| domain.wire().len());
-        if let Some(domain) = domain {
+        if let Some(domain) = domain_of(name, config) {
             let count = labels(name).count() - domain.labels();
             let inner: Option<Vec<&str>> = labels(name)
                 .take(count)
@@ -179,6 +197,16 @@ impl Ours {
             },
         }
     }
+}
+
+/// Which of the domains that are answered for a name is in. If one is within the other, the longer one is meant.
+fn domain_of<'a>(name: &[u8], config: &'a Config) -> Option<&'a Domain> {
+    let domains = [Some(&config.domain), config.alt_domain.as_ref()];
+    domains
+        .into_iter()
+        .flatten()
+        .filter(|domain| position_of(domain, name).is_some())
+        .max_by_key(|domain| domain.wire().len())
 }
 
 /// A service by its name and protocol, or by its name and a tag.
@@ -382,6 +410,26 @@ mod tests {
         }
         let long = format!("10.{}d.f.ip6.arpa", "0.".repeat(29));
         assert_eq!(reversed(&long), None);
+    }
+
+    #[test]
+    fn topics() {
+        let config = config();
+        for (name, expected) in [
+            ("web.service.consul", Topic::Domain),
+            ("consul", Topic::Domain),
+            ("bogus.alt.test", Topic::Domain),
+            ("1.0.9.10.in-addr.arpa", Topic::Reverse),
+            ("nonsense.in-addr.arpa", Topic::Reverse),
+            ("1.ip6.arpa", Topic::Reverse),
+            ("arpa", Topic::Other),
+            ("xin-addr.arpa", Topic::Other),
+            ("xconsul", Topic::Other),
+            ("example.com", Topic::Other),
+        ] {
+            let name = Name::of_host(name).unwrap().lower();
+            assert_eq!(Topic::of(&name, &config), expected, "{name:?}");
+        }
     }
 
     #[test]

@@ -162,11 +162,17 @@ impl Kept {
         }
     }
 
-    /// Whether what an answer was made of is still the same, and not older than `max`.
-    pub(crate) fn stands(&self, witness: &KeptWitness, max: Duration) -> bool {
+    /// How old what an answer was made of is; `None` if that has changed, or is older than `max`.
+    pub(crate) fn stands(&self, witness: &KeptWitness, max: Duration) -> Option<Duration> {
         let now = self.0.now();
         witness.slot.wanted.store(now, Ordering::Relaxed);
-        witness.slot.version.load(Ordering::Acquire) == witness.version && witness.slot.is_usable(now, max)
+        let same = witness.slot.version.load(Ordering::Acquire) == witness.version;
+        (same && witness.slot.is_usable(now, max)).then(|| witness.slot.age(now))
+    }
+
+    /// How old what an answer was made of is.
+    pub(crate) fn age(&self, witness: &KeptWitness) -> Duration {
+        witness.slot.age(self.0.now())
     }
 
     /// How many answers are kept, and how old the oldest of those is that nobody vouches for.

@@ -421,8 +421,8 @@ impl<'a> Lookup<'a> {
                 good
             }
             (Origin::Kept(witness), None) => {
-                let good =
-                    self.config.allow_stale && self.library.kept.stands(witness, self.config.max_stale);
+                let max = self.config.max_stale;
+                let good = self.config.allow_stale && self.library.kept.stands(witness, max).is_some();
                 if good {
                     self.witnesses.kept.push(witness.clone());
                 }

@@ -5,6 +5,7 @@ use lictor_machine::Rng;
 
 use crate::answer::Order;
 use crate::encode::{Encoded, Fill, Placed};
+use crate::meters::Tally;
 use crate::request::{Edns, HEADER_BYTES, Request, flags};
 
 /// How much an answer may be.
@@ -23,6 +24,8 @@ pub(crate) struct Room {
 pub(crate) struct Desk {
     /// The message that was written last.
     pub(crate) message: Vec<u8>,
+    /// What was written.
+    pub(crate) tally: Tally,
     rng: Rng,
     order: Vec<u32>,
     /// Items that are in the message, and where.
@@ -33,6 +36,7 @@ impl Desk {
     pub(crate) fn new(rng: Rng) -> Self {
         Self {
             message: Vec::with_capacity(4096),
+            tally: Tally::default(),
             rng,
             order: Vec::new(),
             placed: Vec::new(),

@@ -9,6 +9,7 @@ use futures::channel::oneshot;
 use lictor_runtime::{Runtime, Task};
 
 use crate::config::Config;
+use crate::meters::Meters;
 use crate::service::Service;
 use crate::source::Source;
 use crate::stats::Stats;
@@ -86,18 +87,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers on `listeners` from `source`, with tasks of `runtime`: `workers` of them for each UDP socket, at least one. `seed` is for
-    /// the order of records; what must not be guessed is drawn from the system.
+    /// Answers on `listeners` from `source`, with tasks of `runtime`: `workers` of them for each UDP socket, at least one; and notes in
+    /// `meters` how that goes. `seed` is for the order of records; what must not be guessed is drawn from the system.
     pub fn start(
         runtime: &Runtime,
         listeners: Vec<Listener>,
         source: Arc<dyn Source>,
         config: Config,
         workers: usize,
+        meters: Meters,
         seed: u64,
     ) -> io::Result<Self> {
         let limits = config.limits;
-        let service = Arc::new(Service::new(source, config, runtime.clone(), seed));
+        let service = Arc::new(Service::new(source, config, runtime.clone(), meters, seed));
         let (mut tasks, mut doors) = (Vec::new(), Vec::new());
         for listener in listeners {
             let socket = Arc::new(udp::Socket::new(listener.udp)?);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
@@ -15,10 +15,12 @@ use crate::answer::Answer;
 use crate::cache::{Cache, Entry, Witnesses};
 use crate::config::Config;
 use crate::encode::Encoded;
+use crate::form::Topic;
 use crate::kept::Kept;
 use crate::kind::Kind;
 use crate::lookup::{Library, Lookup, Miss, Reach};
 use crate::message::{Desk, Room};
+use crate::meters::Meters;
 use crate::recursor;
 use crate::request::{CLASSIC_BYTES, Received, Request};
 use crate::source::{Snapshot, Source};
@@ -42,6 +44,16 @@ pub(crate) enum Transport {
     Tcp,
 }
 
+impl Transport {
+    /// Whether an answer is counted: one that is written once more, because it was too long for the way, was counted before.
+    const fn counts(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp => true,
+            Self::NarrowUdp => false,
+        }
+    }
+}
+
 /// What became of a query at once.
 #[derive(Debug)]
 pub(crate) enum AtOnce {
@@ -55,11 +67,26 @@ pub(crate) enum AtOnce {
 
 /// What became of a query later.
 #[derive(Debug)]
-pub(crate) enum Late {
+pub(crate) struct Late {
+    request: Box<Request>,
+    outcome: Outcome,
+    /// When the query was looked at first.
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Outcome {
     /// This is the answer.
-    Known(Box<Request>, Arc<Entry>),
+    Known(Said),
     /// This is the message, from somebody else.
-    Relayed(Box<Request>, Vec<u8>),
+    Relayed(Vec<u8>),
+}
+
+/// An answer, and how old what it was made of is.
+#[derive(Debug)]
+struct Said {
+    entry: Arc<Entry>,
+    age: Duration,
 }
 
 /// Answers queries.
@@ -69,6 +96,7 @@ pub(crate) struct Service {
     settings: ArcSwap<Settings>,
     cache: Cache,
     pub(crate) counters: Counters,
+    meters: Meters,
     /// Queries that wait for others.
     waiting: Arc<AtomicUsize>,
     /// Seeds for the tasks' own generators.
@@ -84,16 +112,25 @@ struct Settings {
 
 /// A place among the queries that wait. Dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Waiting(Arc<AtomicUsize>);
+pub(crate) struct Waiting {
+    waiting: Arc<AtomicUsize>,
+    since: Instant,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Service {
-    pub(crate) fn new(source: Arc<dyn Source>, config: Config, runtime: Runtime, seed: u64) -> Self {
+    pub(crate) fn new(
+        source: Arc<dyn Source>,
+        config: Config,
+        runtime: Runtime,
+        meters: Meters,
+        seed: u64,
+    ) -> Self {
         let limits = config.limits;
         let kept = Kept::new(Arc::clone(&source), runtime, limits.kept, limits.keep_refreshing);
         Self {
@@ -101,6 +138,7 @@ impl Service {
             settings: ArcSwap::from_pointee(Settings { config, epoch: 0 }),
             cache: Cache::new(limits.cache_bytes),
             counters: Counters::default(),
+            meters,
             waiting: Arc::default(),
             seeds: AtomicU64::new(seed),
         }
@@ -133,6 +171,11 @@ impl Service {
         self.library.kept.clear();
     }
 
+    /// Notes what was written at this desk since `since`. To be called once for all that was answered in one go.
+    pub(crate) fn note(&self, desk: &mut Desk, since: Instant) {
+        self.meters.note(&mut desk.tally, since);
+    }
+
     /// Answers a query, if that takes nobody else. If it does, and too many wait for others already, the answer is that it failed.
     pub(crate) fn at_once(
         &self,
@@ -145,6 +188,7 @@ impl Service {
             Received::Query(request) => request,
             Received::Refused(message, code) => {
                 self.counters.answered(code.into());
+                desk.tally.add(Topic::Other, Duration::ZERO);
                 desk.message.clear();
                 desk.message.extend_from_slice(&message);
                 return AtOnce::Written;
@@ -156,28 +200,30 @@ impl Service {
         };
         let settings = self.settings.load();
         let snapshot = self.snapshot(&settings.config);
-        if let Some(entry) = self.cached(&request, &settings, snapshot.as_ref()) {
-            self.counters.hits.count();
-            self.write(desk, &request, &entry, transport);
+        if let Some(said) = self.cached(&request, &settings, snapshot.as_ref()) {
+            if transport.counts() {
+                self.counters.hits.count();
+            }
+            self.write(desk, &request, &said, transport);
             return AtOnce::Written;
         }
         let lookup = self.look(&request, client, &settings, snapshot.as_ref(), Reach::Here);
         // Nothing in it waits, since nobody else is asked.
         match lookup.now_or_never() {
-            Some(Ok(entry)) => {
-                self.write(desk, &request, &entry, transport);
+            Some(Ok(said)) => {
+                self.write(desk, &request, &said, transport);
                 AtOnce::Written
             }
             Some(Err(Miss::Forward)) if settings.config.recursors.is_empty() => {
-                let entry = foreign(&request, &settings);
-                self.write(desk, &request, &entry, transport);
+                let said = foreign(&request, &settings);
+                self.write(desk, &request, &said, transport);
                 AtOnce::Written
             }
             Some(Err(Miss::Far | Miss::Forward | Miss::Failed(_))) | None => {
                 let Some(place) = self.place(settings.config.limits.waiting) else {
                     self.counters.crowded.count();
-                    let entry = bare(&settings, ResponseCode::ServFail);
-                    self.write(desk, &request, &entry, transport);
+                    let said = bare(&request, &settings, ResponseCode::ServFail);
+                    self.write(desk, &request, &said, transport);
                     return AtOnce::Written;
                 };
                 AtOnce::Later(Box::new(request), place)
@@ -188,7 +234,10 @@ impl Service {
     /// A place among the queries that wait for others, if not all of `limit` are taken.
     fn place(&self, limit: usize) -> Option<Waiting> {
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let place = Waiting(Arc::clone(&self.waiting));
+        let place = Waiting {
+            waiting: Arc::clone(&self.waiting),
+            since: Instant::now(),
+        };
         (before < limit).then_some(place)
     }
 
@@ -196,63 +245,79 @@ impl Service {
     pub(crate) async fn later(
         &self,
         request: Box<Request>,
-        _place: Waiting,
+        place: Waiting,
         packet: Vec<u8>,
         client: IpAddr,
         by_tcp: bool,
     ) -> Late {
         let settings = self.settings.load_full();
-        let failed = |code| bare(&settings, code);
+        let failed = || Outcome::Known(bare(&request, &settings, ResponseCode::ServFail));
         let snapshot = self.snapshot(&settings.config);
         let lookup = self.look(&request, client, &settings, snapshot.as_ref(), Reach::Anywhere);
-        match lookup.await {
-            Ok(entry) => Late::Known(request, entry),
+        let outcome = match lookup.await {
+            Ok(said) => Outcome::Known(said),
             Err(Miss::Forward) if settings.config.recursors.is_empty() => {
-                let entry = foreign(&request, &settings);
-                Late::Known(request, entry)
+                Outcome::Known(foreign(&request, &settings))
             }
             Err(Miss::Forward) => {
                 self.counters.forwarded.count();
                 let answer = recursor::forward(&settings.config, &packet, by_tcp).await;
-                let Some(message) = answer else {
-                    self.counters.unforwarded.count();
-                    return Late::Known(request, failed(ResponseCode::ServFail));
-                };
-                Late::Relayed(request, message)
+                answer.map_or_else(
+                    || {
+                        self.counters.unforwarded.count();
+                        failed()
+                    },
+                    Outcome::Relayed,
+                )
             }
             Err(miss @ (Miss::Far | Miss::Failed(_))) => {
                 tracing::debug!(?miss, "a name cannot be looked up");
-                Late::Known(request, failed(ResponseCode::ServFail))
+                failed()
             }
+        };
+        Late {
+            request,
+            outcome,
+            since: place.since,
         }
     }
 
-    /// Writes what became of a query later into the desk's message.
+    /// Writes what became of a query later into the desk's message, and notes it.
     pub(crate) fn write_late(&self, desk: &mut Desk, late: &Late, transport: Transport) {
-        match late {
-            Late::Known(request, entry) => self.write(desk, request, entry, transport),
-            Late::Relayed(request, message) => {
+        let request = &late.request;
+        match &late.outcome {
+            Outcome::Known(said) => self.write(desk, request, said, transport),
+            Outcome::Relayed(message) => {
                 let settings = self.settings.load();
                 let room = room(&settings.config, request, transport);
                 if message.len() <= room.bytes {
-                    self.counters.answered(u16::from(message[3] & 0xf));
+                    if transport.counts() {
+                        self.counters.answered(u16::from(message[3] & 0xf));
+                        let topic = Topic::of(request.name(), &settings.config);
+                        desk.tally.add(topic, Duration::ZERO);
+                    }
                     desk.message.clear();
                     desk.message.extend_from_slice(message);
                 } else {
                     // The client may ask again by TCP.
-                    let empty = bare(&settings, ResponseCode::NoError);
+                    let empty = bare(request, &settings, ResponseCode::NoError);
                     self.write(desk, request, &empty, transport);
                     desk.truncate();
                 }
             }
         }
+        self.note(desk, late.since);
     }
 
-    fn write(&self, desk: &mut Desk, request: &Request, entry: &Entry, transport: Transport) {
+    fn write(&self, desk: &mut Desk, request: &Request, said: &Said, transport: Transport) {
         let settings = self.settings.load();
         let room = room(&settings.config, request, transport);
         let recursion = !settings.config.recursors.is_empty();
-        self.counters.answered(entry.encoded.code);
+        let entry = &said.entry;
+        if transport.counts() {
+            self.counters.answered(entry.encoded.code);
+            desk.tally.add(entry.topic, said.age);
+        }
         desk.write(request, &entry.encoded, room, recursion, unix_time());
     }
 
@@ -265,24 +330,17 @@ impl Service {
         (snapshot.age <= config.max_stale).then_some(snapshot)
     }
 
-    fn cached(
-        &self,
-        request: &Request,
-        settings: &Settings,
-        snapshot: Option<&Snapshot>,
-    ) -> Option<Arc<Entry>> {
+    fn cached(&self, request: &Request, settings: &Settings, snapshot: Option<&Snapshot>) -> Option<Said> {
         let entry = self.cache.get(request.key())?;
-        let max = settings.config.max_stale;
-        let kept = &self.library.kept;
-        let stands = entry.epoch == settings.epoch
-            && entry.stands(snapshot)
-            && entry
-                .witnesses
-                .kept
-                .iter()
-                .all(|witness| kept.stands(witness, max))
-            && entry.witnesses.until.is_none_or(|until| Instant::now() < until);
-        stands.then_some(entry)
+        if entry.epoch != settings.epoch || !entry.stands(snapshot) {
+            return None;
+        }
+        let mut age = entry.age_here(snapshot);
+        for witness in &entry.witnesses.kept {
+            age = age.max(self.library.kept.stands(witness, settings.config.max_stale)?);
+        }
+        let good = entry.witnesses.until.is_none_or(|until| Instant::now() < until);
+        good.then_some(Said { entry, age })
     }
 
     async fn look(
@@ -292,7 +350,7 @@ impl Service {
         settings: &Settings,
         snapshot: Option<&Snapshot>,
         reach: Reach,
-    ) -> Result<Arc<Entry>, Miss> {
+    ) -> Result<Said, Miss> {
         let subnet = request.edns.as_ref().and_then(|edns| edns.subnet);
         let mut lookup = Lookup {
             library: &self.library,
@@ -308,16 +366,20 @@ impl Service {
         let (witnesses, keep) = (lookup.witnesses, lookup.keep);
         let compress = !settings.config.disable_compression;
         let encoded = Encoded::new(&answer, request.name(), compress);
-        let entry = Arc::new(Entry::new(encoded, witnesses, settings.epoch));
+        let topic = Topic::of(request.name(), &settings.config);
+        let entry = Arc::new(Entry::new(encoded, witnesses, topic, settings.epoch));
         if keep {
             self.cache.insert(request.key(), Arc::clone(&entry));
         }
-        Ok(entry)
+        let kept = entry.witnesses.kept.iter();
+        let ages = kept.map(|witness| self.library.kept.age(witness));
+        let age = ages.fold(entry.age_here(snapshot), Duration::max);
+        Ok(Said { entry, age })
     }
 }
 
 /// What is said of names that others would have to be asked about, if there are no others.
-fn foreign(request: &Request, settings: &Settings) -> Arc<Entry> {
+fn foreign(request: &Request, settings: &Settings) -> Said {
     // Whoever asks for an address's name has been sent here on purpose, and others might know it.
     let is_reverse = request.name().ends_with(b"\x04arpa\0");
     let code = if is_reverse {
@@ -325,12 +387,17 @@ fn foreign(request: &Request, settings: &Settings) -> Arc<Entry> {
     } else {
         ResponseCode::Refused
     };
-    bare(settings, code)
+    bare(request, settings, code)
 }
 
-fn bare(settings: &Settings, code: ResponseCode) -> Arc<Entry> {
+/// Nothing but a code.
+fn bare(request: &Request, settings: &Settings, code: ResponseCode) -> Said {
     let encoded = Encoded::new(&Answer::only(code), b"\0", true);
-    Arc::new(Entry::new(encoded, Witnesses::default(), settings.epoch))
+    let topic = Topic::of(request.name(), &settings.config);
+    Said {
+        entry: Arc::new(Entry::new(encoded, Witnesses::default(), topic, settings.epoch)),
+        age: Duration::ZERO,
+    }
 }
 
 /// How much the answer to a request may be.

@@ -215,6 +215,13 @@ impl Connection {
 
     /// Looks at whole queries, until there are none, too many are under way, or much is to be sent. Says whether there were any.
     fn look(&mut self) -> io::Result<bool> {
+        let begun = Instant::now();
+        let looked = self.answer_received();
+        self.service.note(&mut self.desk, begun);
+        looked
+    }
+
+    fn answer_received(&mut self) -> io::Result<bool> {
         let mut used = 0;
         while let Some((head, rest)) = self.received[used..].split_first_chunk::<2>() {
             let length = usize::from(u16::from_be_bytes(*head));

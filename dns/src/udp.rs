@@ -160,7 +160,9 @@ impl Worker {
     /// Answers a few of those that came last, and of those that others were asked about, which would else wait for as long as queries keep
     /// coming.
     async fn turn(&mut self) {
-        self.answer_newest().await;
+        let begun = Instant::now();
+        self.answer_newest(begun).await;
+        self.service.note(&mut self.desk, begun);
         for _ in 0..TURN {
             let Some(Some((late, peer))) = future::poll_once(self.late.next()).await else {
                 return;
@@ -170,8 +172,7 @@ impl Worker {
     }
 
     /// Answers a few of those that came last.
-    async fn answer_newest(&mut self) {
-        let now = Instant::now();
+    async fn answer_newest(&mut self, now: Instant) {
         for _ in 0..TURN {
             let Some(arrived) = self.queue.pop_back() else {
                 return;
@@ -269,7 +270,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::tests::{UDP, World, query};
+    use crate::tests::{UDP, World, meters, query};
 
     #[test]
     fn who_waits_for_others_is_answered_while_queries_keep_coming() {
@@ -282,7 +283,7 @@ mod tests {
         config.limits.patience = Duration::from_hours(1);
         let limits = config.limits;
         let runtime = lictor_runtime_smol::runtime();
-        let service = Arc::new(Service::new(World::new(false), config, runtime, 7));
+        let service = Arc::new(Service::new(World::new(false), config, runtime, meters(), 7));
         let peer = Peer {
             client: client.local_addr().unwrap(),
             asked: None,

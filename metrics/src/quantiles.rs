@@ -27,9 +27,10 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    pub(crate) fn add(&mut self, value: f64) {
+    /// Adds a value `times` times.
+    pub(crate) fn add(&mut self, value: f64, times: u32) {
         let count = &mut self.0[bucket(value)];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(times);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -113,7 +114,7 @@ mod tests {
         let (mut odd, mut even) = (Buckets::default(), Buckets::default());
         assert_eq!(odd.quantiles(&even), []);
         for value in 1..=1000 {
-            if value % 2 == 0 { &mut even } else { &mut odd }.add(f64::from(value));
+            if value % 2 == 0 { &mut even } else { &mut odd }.add(f64::from(value), 1);
         }
         let quantiles = odd.quantiles(&even);
         assert_eq!(

@@ -83,7 +83,14 @@ pub struct Sample(Arc<Recorded>);
 impl Sample {
     /// Takes a value.
     pub fn record(&self, value: f64) {
-        self.0.measure(interval(), value);
+        self.0.measure(interval(), value, 1);
+    }
+
+    /// Takes a value that was measured `count` times, at the cost of one.
+    pub fn record_many(&self, value: f64, count: u32) {
+        if count > 0 {
+            self.0.measure(interval(), value, count);
+        }
     }
 
     /// Takes how many milliseconds have passed since `start`.
@@ -231,6 +238,8 @@ mod tests {
         registry.clone().counter("a.b").add(4);
         registry.labelled_counter("a.b", label("x")).increment();
         registry.sample("t").record(2.5);
+        registry.sample("t").record_many(1.5, 2);
+        registry.sample("t").record_many(99.0, 0);
         let now = registry.0.born;
         let report = registry.report_at(now + 1);
         // However long this took, the values are of the first intervals.
@@ -249,7 +258,7 @@ mod tests {
         assert_eq!(report.samples.len(), 1);
         assert_eq!(
             (report.samples[0].total.count, report.samples[0].total.sum),
-            (1, 2.5)
+            (3, 5.5)
         );
     }
 

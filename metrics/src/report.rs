@@ -80,16 +80,17 @@ impl Summary {
         variance.max(0.0).sqrt()
     }
 
-    pub(crate) fn add(&mut self, value: f64) {
+    /// Adds a value `times` times.
+    pub(crate) fn add(&mut self, value: f64, times: u32) {
         if self.count == 0 || value < self.min {
             self.min = value;
         }
         if self.count == 0 || value > self.max {
             self.max = value;
         }
-        self.count += 1;
-        self.sum += value;
-        self.sum_of_squares += value * value;
+        self.count += u64::from(times);
+        self.sum += value * f64::from(times);
+        self.sum_of_squares += value * value * f64::from(times);
     }
 }
 
@@ -119,10 +120,10 @@ mod tests {
     fn summaries_are_what_they_say() {
         let mut summary = Summary::default();
         assert_eq!((summary.mean(), summary.deviation()), (0.0, 0.0));
-        summary.add(3.0);
+        summary.add(3.0, 1);
         assert_eq!((summary.mean(), summary.deviation()), (3.0, 0.0));
         for value in [-1.0, 4.0, 6.0] {
-            summary.add(value);
+            summary.add(value, 1);
         }
         assert_eq!(
             (

@@ -50,14 +50,14 @@ pub(crate) struct Seen {
 impl Recorded {
     /// Adds to a count, in the interval with this number.
     pub(crate) fn count(&self, interval: u64, value: f64) {
-        self.at(interval).add(value);
+        self.at(interval).add(value, 1);
     }
 
-    /// Adds a measured value, in the interval with this number.
-    pub(crate) fn measure(&self, interval: u64, value: f64) {
+    /// Adds a value that was measured `times` times, in the interval with this number.
+    pub(crate) fn measure(&self, interval: u64, value: f64, times: u32) {
         let mut state = self.at(interval);
-        state.add(value);
-        state.current.buckets.get_or_insert_default().add(value);
+        state.add(value, times);
+        state.current.buckets.get_or_insert_default().add(value, times);
     }
 
     /// What is known while the interval with this number is on.
@@ -94,10 +94,10 @@ impl Recorded {
 }
 
 impl State {
-    fn add(&mut self, value: f64) {
-        self.current.summary.add(value);
-        self.total.count += 1;
-        self.total.sum += value;
+    fn add(&mut self, value: f64, times: u32) {
+        self.current.summary.add(value, times);
+        self.total.count += u64::from(times);
+        self.total.sum += value * f64::from(times);
     }
 }
 
@@ -135,11 +135,10 @@ mod tests {
             let quantiles = recorded.see(interval).quantiles;
             quantiles.first().map(|median| median.value.round())
         };
-        recorded.measure(1, 100.0);
+        recorded.measure(1, 100.0, 1);
         assert_eq!(median(1), Some(100.0));
         assert_eq!(median(2), Some(100.0));
-        recorded.measure(2, 1.0);
-        recorded.measure(2, 1.0);
+        recorded.measure(2, 1.0, 2);
         assert_eq!(median(2), Some(1.0));
         assert_eq!(median(3), Some(1.0));
         assert_eq!(median(4), None);

@@ -317,7 +317,7 @@ fn addresses_lead_back_to_names() {
     scene.world.node("twin", "10.9.0.1", &[]);
     let both = || scene.ask(of_node, RecordType::PTR).answers.len();
     // The index of addresses is not made anew all the time.
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while both() < 2 {
         assert!(began.elapsed() < Duration::from_mins(1));
         std::thread::yield_now();

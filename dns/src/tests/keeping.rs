@@ -9,7 +9,7 @@ const NAME: &str = "web.service.consul.";
 /// Asks until the answer is as wanted; what others have to be told takes a moment.
 #[track_caller]
 fn comes_to(scene: &Scene, wanted: impl Fn(&Message) -> bool) {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
         let answer = scene.ask(NAME, RecordType::A);
         if wanted(&answer) {
@@ -162,7 +162,7 @@ fn what_is_kept_is_said_while_nobody_can_be_reached() {
     scene.world.service("n1", "10.0.0.1", service("web", 80));
     assert_eq!(scene.ask(NAME, RecordType::A).answers.len(), 1);
     scene.world.set_reachable(false);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while scene.service.stats().oldest_kept.is_zero() {
         assert!(began.elapsed() < Duration::from_mins(1));
         assert_eq!(scene.ask(NAME, RecordType::A).answers.len(), 1);
@@ -177,7 +177,7 @@ fn what_is_kept_is_said_while_nobody_can_be_reached() {
     scene.world.service("n2", "10.0.0.2", service("web", 80));
     scene.world.set_reachable(true);
     comes_to(&scene, |answer| answer.answers.len() == 2);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     while !scene.service.stats().oldest_kept.is_zero() {
         assert!(began.elapsed() < Duration::from_mins(1));
         std::thread::yield_now();
@@ -214,7 +214,7 @@ fn what_nobody_wants_any_more_is_forgotten() {
     });
     scene.world.service("n1", "10.0.0.1", service("web", 80));
     assert_eq!(scene.ask(NAME, RecordType::A).answers.len(), 1);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut number = 1;
     while scene.service.stats().kept > 0 {
         assert!(began.elapsed() < Duration::from_mins(1));

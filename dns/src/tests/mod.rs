@@ -2,6 +2,7 @@
 
 mod bad;
 mod choices;
+mod counting;
 mod forms;
 mod keeping;
 mod limits;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use event_listener::Event;
@@ -25,10 +26,12 @@ use lictor_catalog::{
     ServiceDef, State, Status,
 };
 use lictor_machine::{Index, UnixMillis};
+use lictor_metrics::Registry;
 use lictor_runtime::Runtime;
 
 use crate::config::Config;
 use crate::message::Desk;
+use crate::meters::Meters;
 use crate::service::{AtOnce, Service, Transport};
 use crate::source::{Ask, Execute, Execution, Failure, Freshness, Reading, Snapshot, Source};
 
@@ -224,6 +227,7 @@ fn proxy(of: &str, port: u16) -> ServiceDef {
 struct Scene {
     world: Arc<World>,
     service: Service,
+    metrics: Registry,
 }
 
 /// How a query is asked.
@@ -264,16 +268,22 @@ impl Scene {
         let mut config = Config::new("dc1");
         configure(&mut config);
         let source: Arc<dyn Source> = Arc::clone(&world) as _;
-        let service = Service::new(source, config, runtime, 7);
-        Self { world, service }
+        let metrics = Registry::new();
+        let service = Service::new(source, config, runtime, Meters::new(&metrics, "n1"), 7);
+        Self {
+            world,
+            service,
+            metrics,
+        }
     }
 
     /// The answer to a message; `None` if there is none.
     fn exchange(&self, desk: &mut Desk, packet: &[u8], tcp: bool) -> Option<Vec<u8>> {
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        let begun = Instant::now();
         match self.service.at_once(desk, packet, CLIENT, transport) {
             AtOnce::Silence => return None,
-            AtOnce::Written => {}
+            AtOnce::Written => self.service.note(desk, begun),
             AtOnce::Later(request, place) => {
                 let late = self.service.later(request, place, packet.to_vec(), CLIENT, tcp);
                 let patience = async {
@@ -312,6 +322,11 @@ impl Scene {
             assert_eq!(self.said(name, kind), lines, "{name} {kind}");
         }
     }
+}
+
+/// What nobody looks at.
+pub(crate) fn meters() -> Meters {
+    Meters::new(&Registry::new(), "n1")
 }
 
 pub(crate) fn query(name: &str, kind: RecordType, how: How) -> Vec<u8> {

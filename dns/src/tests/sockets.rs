@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::Instant;
 
 use hickory_proto::rr::RecordType;
 
@@ -20,6 +19,7 @@ struct Running {
     server: Server,
     address: SocketAddr,
     runtime: Runtime,
+    metrics: Registry,
 }
 
 fn start(at: &str, configure: impl FnOnce(&mut Config)) -> Running {
@@ -37,12 +37,15 @@ fn start(at: &str, configure: impl FnOnce(&mut Config)) -> Running {
     let listener = Listener::bind(at.parse().unwrap()).unwrap();
     let address = listener.address();
     let source: Arc<dyn Source> = Arc::clone(&world) as _;
-    let server = Server::start(&runtime, vec![listener], source, config, 2, 1).unwrap();
+    let metrics = Registry::new();
+    let meters = Meters::new(&metrics, "n1");
+    let server = Server::start(&runtime, vec![listener], source, config, 2, meters, 1).unwrap();
     Running {
         world,
         server,
         address,
         runtime,
+        metrics,
     }
 }
 
@@ -109,6 +112,14 @@ fn queries_are_answered_by_udp_and_tcp() {
         }
         let stats = running.server.stats();
         assert_eq!((stats.udp, stats.tcp, stats.connections), (100, 3, 1));
+        let counted = || running.metrics.report().samples[0].total.count;
+        let give_up = Instant::now() + PATIENCE;
+        // That is noted when the answers have gone out.
+        while counted() < 103 {
+            assert!(Instant::now() < give_up, "{}", counted());
+            std::thread::yield_now();
+        }
+        assert_eq!(counted(), 103);
         let handle = running.server.handle();
         let mut config = Config::new("dc1");
         config.a_record_limit = 1;
