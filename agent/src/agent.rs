@@ -40,6 +40,7 @@ use crate::running::{self, LocalOutlet, Running, Shelf};
 use crate::signals;
 use crate::storage::Storage;
 use crate::view::View;
+use crate::watches::Watches;
 use crate::{banner, community, dns, joining, recovery, server, settings};
 
 /// How many inputs may wait for the loop before senders wait.
@@ -109,8 +110,11 @@ async fn serve(
         runtime: runtime.clone(),
         limits: quic::Limits::default(),
     })?;
-    let listeners = listen(&config.http.listen)?;
+    let mut listeners = listen(&config.http.listen)?;
     let http_at: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
+    let (inside, door) = Listener::door();
+    listeners.push(inside);
+    let watches = Arc::new(Watches::new(runtime.clone(), door));
     let dns_listeners = dns::listen(&config.dns)?;
     let dns_at: Vec<SocketAddr> = dns_listeners.iter().map(lictor_dns::Listener::address).collect();
     banner::starting(&config, id, &http_at, &dns_at)?;
@@ -138,7 +142,7 @@ async fn serve(
     let mut machine = machine.with_local(residents);
     let saving = runtime.spawn(saving);
     let running = Arc::new(Running::default());
-    let reload = Arc::new(Reload::new(reloader, handle.clone()));
+    let reload = Arc::new(Reload::new(reloader, handle.clone(), Arc::clone(&watches)));
 
     let pools = Arc::new(Pools::default());
     let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
@@ -186,19 +190,19 @@ async fn serve(
             CallCounts::new(&metrics),
         )
     };
+    let (commands, orders) = Desk::open(config.remote_exec);
     let mut tasks: Vec<Task<()>> = vec![
         runtime.spawn(keeping),
         runtime.spawn(listen_to_news(
             heard,
-    let (commands, orders) = Desk::open(config.remote_exec);
             Arc::clone(&local),
             Arc::clone(&routes),
             MemberCounts::new(&metrics),
+            commands,
         )),
     ];
     let mut server_outlet = None;
     let mut shown = None;
-            commands,
     let (backend, service): (Arc<dyn Backend>, Option<Service>) = if let Some((view, storage)) = server {
         shown = Some(Arc::clone(&view));
         let space = storage.space().clone();
@@ -243,14 +247,14 @@ async fn serve(
         };
         (Arc::new(backend), None)
     };
-    let mut outlet = AgentOutlet {
-        server: server_outlet,
-        gossip,
-        running: LocalOutlet::new(
     if let Some(orders) = orders {
         let node = config.node_name.clone();
         tasks.push(runtime.spawn(remote_exec::carry_out(orders, node, Arc::clone(&backend))));
     }
+    let mut outlet = AgentOutlet {
+        server: server_outlet,
+        gossip,
+        running: LocalOutlet::new(
             running,
             shelf,
             Arc::clone(&backend),
@@ -296,6 +300,7 @@ async fn serve(
     signals::listen(asked_sender)?;
     let joining = join(&config, &local).await?;
     let looking = runtime.spawn(joining);
+    watches.start(config.watches.clone());
     banner::running()?;
 
     let mut driving = std::pin::pin!(driving);
@@ -312,6 +317,7 @@ async fn serve(
         .or(async { End::Loop((&mut driving).await) })
         .or(async { End::Alone((&mut looking).await) })
         .await;
+    watches.stop().await;
     let (code, ended) = match why {
         End::Wanted(way) => {
             let gone = ending.go(way).await;
@@ -433,13 +439,13 @@ async fn listen_to_news(
     local: Arc<Local>,
     routes: Arc<Routes>,
     counts: MemberCounts,
+    commands: Desk,
 ) {
     while let Ok(news) = heard.recv().await {
         match news {
             News::Member(pool, event) => {
                 counts.observe(pool, &event);
                 routes.observe(pool, &event);
-    commands: Desk,
             }
             News::UserEvent(event) => match local.receive(&event) {
                 Ok(Heard::Event(name)) => tracing::info!(name, time = %event.time, "new event"),

@@ -159,6 +159,7 @@ mod tests {
     use super::*;
     use crate::config::{Flags, Reloader};
     use crate::handle::Posted;
+    use crate::watches::Watches;
 
     struct Scene {
         ending: Ending,
@@ -176,9 +177,13 @@ mod tests {
             ..Flags::default()
         };
         let (reloader, _, _) = Reloader::load(flags).unwrap();
+        let runtime = lictor_runtime_smol::runtime();
+        // Nobody is behind the door, since nothing is watched.
+        let (_, door) = lictor_http::Listener::door();
+        let watches = Arc::new(Watches::new(runtime.clone(), door));
         let ending = Ending {
-            runtime: lictor_runtime_smol::runtime(),
-            reload: Arc::new(Reload::new(reloader, handle.clone())),
+            runtime,
+            reload: Arc::new(Reload::new(reloader, handle.clone(), watches)),
             asked,
             handle,
             gone: Arc::default(),

@@ -66,5 +66,6 @@ pub mod snapshot;
 mod storage;
 mod view;
 mod vitals;
+mod watches;
 
 pub use agent::run;

@@ -8,26 +8,29 @@ use lictor_local::{Error, Request};
 use crate::config::{Reloaded, Reloader};
 use crate::handle::Handle;
 use crate::logging;
+use crate::watches::Watches;
 
 /// Does what the configuration's files say now, as far as that can be done without a restart.
 #[derive(Debug)]
 pub(crate) struct Reload {
     reloader: Arc<Reloader>,
     handle: Handle,
+    watches: Arc<Watches>,
     /// One at a time: what was read last counts.
     turn: Mutex<()>,
 }
 
 impl Reload {
-    pub(crate) fn new(reloader: Reloader, handle: Handle) -> Self {
+    pub(crate) fn new(reloader: Reloader, handle: Handle, watches: Arc<Watches>) -> Self {
         Self {
             reloader: Arc::new(reloader),
             handle,
+            watches,
             turn: Mutex::new(()),
         }
     }
 
-    /// Done when what is to run on this agent has been changed. `Err`: why not, for people; then nothing was.
+    /// Done when what is to run on this agent, and what it watches, has been changed. `Err`: why not, for people; then nothing was.
     pub(crate) async fn run(&self) -> Result<(), String> {
         let _alone = self.turn.lock().await;
         tracing::info!("reading the configuration again");
@@ -35,6 +38,7 @@ impl Reload {
         let read = blocking::unblock(move || reloader.reload()).await;
         let Reloaded {
             definitions,
+            watches,
             log_level,
             needs_restart,
             warnings,
@@ -49,6 +53,7 @@ impl Reload {
             Err(error @ Error::NotSaved(_)) => tracing::warn!(%error, "reading the configuration again"),
             Err(error) => return Err(error.to_string()),
         }
+        self.watches.set(watches);
         logging::set_level(log_level);
         if !needs_restart.is_empty() {
             tracing::warn!(

@@ -13,7 +13,7 @@ use futures_lite::{AsyncRead, AsyncWrite, FutureExt as _};
 use super::text::reason;
 
 /// A connection of any kind.
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 

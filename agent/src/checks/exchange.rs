@@ -20,7 +20,7 @@ const PIECE: usize = 8 * 1024;
 
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The connection is gone.
     #[error("{}", super::text::reason(.0))]
     Io(#[from] io::Error),
@@ -36,18 +36,18 @@ pub(super) enum Failure {
 }
 
 /// A response of which the head has come. The body is read piece by piece.
-pub(super) struct Response {
-    pub(super) status: StatusCode,
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
     /// The status in words, as the server has it.
-    pub(super) reason: String,
-    pub(super) headers: HeaderMap,
+    pub(crate) reason: String,
+    pub(crate) headers: HeaderMap,
     /// `None`: there is none.
     body: Option<Call<RecvBody>>,
     incoming: Incoming,
 }
 
 /// Sends a request, and waits for the head of the response. The connection is used for nothing else.
-pub(super) async fn send(
+pub(crate) async fn send(
     stream: impl Io,
     mut request: Request<()>,
     body: &[u8],
@@ -149,7 +149,7 @@ fn reason(head: &[u8]) -> String {
 
 impl Response {
     /// Reads some more of the body; 0: that was all of it. What was read is not lost if this future is dropped.
-    pub(super) async fn read(&mut self, piece: &mut [u8]) -> Result<usize, Failure> {
+    pub(crate) async fn read(&mut self, piece: &mut [u8]) -> Result<usize, Failure> {
         let Some(body) = &mut self.body else { return Ok(0) };
         loop {
             let (taken, length) = body.read(self.incoming.rest(), piece)?;
@@ -173,7 +173,7 @@ impl Response {
 
     /// Reads up to `limit` bytes of the body into `out`, and nothing behind them. What was read before a failure, or before this
     /// future was dropped, is there.
-    pub(super) async fn read_up_to(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
+    pub(crate) async fn read_up_to(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut piece = vec![0; PIECE];
         while out.len() < limit {
             let room = PIECE.min(limit - out.len());

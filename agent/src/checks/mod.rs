@@ -16,14 +16,14 @@
 
 mod dial;
 mod docker;
-mod exchange;
+pub(crate) mod exchange;
 mod grpc;
 mod h2;
 mod http;
 mod runners;
 mod script;
 mod socket;
-mod tail;
+pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 mod text;

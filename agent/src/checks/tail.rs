@@ -1,12 +1,22 @@
 //! The end of an output of any length.
 
 use std::collections::VecDeque;
+use std::io::{PipeReader, Read as _};
+
+use async_io::Async;
+use futures_lite::AsyncReadExt as _;
 
 use super::text;
 
+/// How much is read at once.
+const PIECE: usize = 16 * 1024;
+
+/// How many pieces are read after a program has ended: more than a pipe holds. Somebody may still be writing.
+const LAST_PIECES: usize = 64;
+
 /// Keeps the last bytes of what is written to it.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     kept: VecDeque<u8>,
     limit: usize,
     total: u64,
@@ -14,7 +24,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Keeps up to `limit` bytes.
-    pub(super) const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self {
             kept: VecDeque::new(),
             limit,
@@ -30,8 +40,30 @@ impl Tail {
         self.kept.extend(bytes);
     }
 
+    /// Takes what comes through a pipe until nobody can write any more.
+    pub(crate) async fn read_all(&mut self, mut pipe: &Async<PipeReader>) {
+        let mut piece = vec![0; PIECE];
+        while let Ok(read) = pipe.read(&mut piece).await {
+            if read == 0 {
+                return;
+            }
+            self.push(&piece[..read]);
+        }
+    }
+
+    /// Takes what a program that has ended has left in its pipe, and waits for nothing.
+    pub(crate) fn read_rest(&mut self, pipe: &Async<PipeReader>) {
+        let mut piece = vec![0; PIECE];
+        for _ in 0..LAST_PIECES {
+            match pipe.get_ref().read(&mut piece) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => self.push(&piece[..read]),
+            }
+        }
+    }
+
     /// What was kept, and how much was not.
-    pub(super) fn into_text(mut self) -> String {
+    pub(crate) fn into_text(mut self) -> String {
         if self.total <= self.limit as u64 {
             return text::lossy(self.kept.into());
         }

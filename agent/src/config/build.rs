@@ -12,7 +12,7 @@ use super::error::{ConfigError, Warning};
 use super::parsing::Parsing;
 use super::{
     Bootstrap, Checks, Config, Http, Log, LogLevel, Raft, RuntimeKind, Settings, SharedKey, Trust,
-    definitions, dns, pool, telemetry, text,
+    definitions, dns, pool, telemetry, text, watches,
 };
 
 const HTTP_PORT: i64 = 8500;
@@ -136,6 +136,7 @@ pub(super) fn build(
     }
     let scripts = from_api || settings.enable_local_script_checks.unwrap_or(false);
     let definitions = definitions::build(settings.services, settings.checks, scripts, warnings)?;
+    let watches = watches::build(settings.watches, warnings)?;
     Ok(Config {
         runtime,
         dev,
@@ -158,8 +159,9 @@ pub(super) fn build(
         leave: pools.leave,
         node_meta: pool::node_meta(settings.node_meta)?,
         checks,
-        definitions,
         remote_exec,
+        definitions,
+        watches,
         coordinates: !settings.disable_coordinates.unwrap_or(false),
         primary_datacenter,
         autopilot: pools.autopilot,

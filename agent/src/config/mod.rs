@@ -12,8 +12,8 @@
 //! - what has no effect is refused where Consul takes it and goes on: keys of its Enterprise edition, WAN addresses to
 //!   join at an agent that is no server;
 //! - a fraction is not an integer, and a negative duration is an error;
-//! - what makes no sense in the definition of a service or a check is an error of the configuration, not only of the start that
-//!   follows; and so is a status that is none, or a port.
+//! - what makes no sense in the definition of a service, a check or a watch is an error of the configuration, not only of the start
+//!   that follows; and so is a status that is none, or a port, or a watch that tells nobody.
 
 mod address;
 mod build;
@@ -30,6 +30,7 @@ mod reload;
 mod settings;
 mod telemetry;
 mod text;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +51,7 @@ pub use reload::{Reloaded, Reloader};
 pub use settings::{Definition, GossipSettings, Settings};
 pub use telemetry::Telemetry;
 pub use text::{IllegalBase64, decode_base64, system_error};
+pub use watches::{Watch, WatchAddress, WatchHandler};
 
 /// What the command line gave.
 #[derive(Clone, Default)]
@@ -117,10 +119,12 @@ pub struct Config {
     pub coordinates: bool,
     /// How checks are run.
     pub checks: Checks,
-    /// What the files say is to run on this agent.
-    pub definitions: Definitions,
     /// Whether commands of others are carried out on this agent.
     pub remote_exec: bool,
+    /// What the files say is to run on this agent.
+    pub definitions: Definitions,
+    /// What this agent watches, and whom it tells: at most 1024.
+    pub watches: Vec<Watch>,
     /// The data center that others follow where one must lead: this one, unless another is named.
     pub primary_datacenter: String,
     /// What a new cluster begins with.

@@ -142,6 +142,5 @@ pub(super) const NOT_YET: &[&str] = &[
     "verify_incoming_rpc",
     "verify_outgoing",
     "verify_server_hostname",
-    "watches",
     "xds",
 ];

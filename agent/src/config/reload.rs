@@ -4,10 +4,16 @@ use lictor_local::Definitions;
 
 use super::address::Host;
 use super::error::{ConfigError, Warning};
-use super::{Config, Flags, LogLevel, Settings};
+use super::{Config, Flags, LogLevel, Settings, Watch};
 
 /// Keys whose change takes effect at once; all others do at the next start.
-const LIVE: &[&str] = &["checks", "enable_local_script_checks", "log_level", "services"];
+const LIVE: &[&str] = &[
+    "checks",
+    "enable_local_script_checks",
+    "log_level",
+    "services",
+    "watches",
+];
 
 /// Knows where the configuration came from, and what it said at the start.
 #[derive(Clone)]
@@ -21,6 +27,8 @@ pub struct Reloader {
 pub struct Reloaded {
     /// What is to run on this agent from now on.
     pub definitions: Definitions,
+    /// What to watch from now on.
+    pub watches: Vec<Watch>,
     /// What to log from now on.
     pub log_level: LogLevel,
     /// Keys that are set otherwise than at the start, and that only a restart can change.
@@ -53,6 +61,7 @@ impl Reloader {
         let config = build(settings, &self.flags, &mut warnings)?;
         Ok(Reloaded {
             definitions: config.definitions,
+            watches: config.watches,
             log_level: config.log.level,
             needs_restart,
             warnings,
@@ -136,6 +145,24 @@ mod tests {
         assert_eq!(
             (less.definitions.services.len(), less.needs_restart.len()),
             (1, 0)
+        );
+    }
+
+    #[test]
+    fn watches_change_without_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("a.json", r#"{"watches": [{"type": "nodes", "args": ["a"]}]}"#);
+        let (reloader, config, _) = Reloader::load(flags(dir.path())).unwrap();
+        assert_eq!(config.watches.len(), 1);
+        write("b.json", r#"{"watches": [{"type": "services", "args": ["b"]}]}"#);
+        let new = reloader.reload().unwrap();
+        assert_eq!((new.watches.len(), new.needs_restart.len()), (2, 0));
+        assert_eq!(new.watches[0], config.watches[0]);
+        write("b.json", r#"{"watches": [{"type": "services"}]}"#);
+        assert_eq!(
+            reloader.reload().unwrap_err().to_string(),
+            "1 error occurred:\n\t* watches[1]: Must define a watch handler"
         );
     }
 

@@ -155,6 +155,8 @@ layered! {
         "services" => services: Vec<Definition>,
         /// Those of `check` too.
         "checks" => checks: Vec<Definition>,
+        /// As they are said.
+        "watches" => watches: Vec<Definition>,
         /// As `client_addr`.
         "addresses.dns" => addresses_dns: Option<String>,
         /// Zero or less turns the listeners off.

@@ -2,13 +2,15 @@
 
 mod definitions;
 mod values;
+mod watches;
 
 use serde_json::Value;
 
-use super::error::Problems;
 use super::settings::{GossipSettings, Settings};
 use definitions::{check, one_service, services};
 use values::Reader;
+pub(super) use watches::watch_address;
+use watches::watches;
 
 /// Reads one document. An error is one text that names every problem of its kind: malformed JSON, else values of the
 /// wrong type, else keys that are unknown or not supported yet.
@@ -26,16 +28,7 @@ pub(super) fn read(text: &str) -> Result<Settings, String> {
     };
     let mut reader = Reader::default();
     reader.section(&mut settings, "", &document, top);
-    if !reader.mistyped.is_empty() {
-        let count = reader.mistyped.len();
-        return Err(format!(
-            "{count} error(s) decoding:\n\n* {}",
-            reader.mistyped.join("\n* ")
-        ));
-    }
-    if !reader.refused.is_empty() {
-        return Err(Problems(&reader.refused).to_string());
-    }
+    reader.finish()?;
     Ok(settings)
 }
 
@@ -56,7 +49,6 @@ fn top(reader: &mut Reader, to: &mut Settings, path: &str, key: &str, value: &Va
         "client_addr" => reader.scalar(path, value, &mut to.client_addr),
         "data_dir" => reader.scalar(path, value, &mut to.data_dir),
         "datacenter" => reader.scalar(path, value, &mut to.datacenter),
-        "disable_remote_exec" => reader.scalar(path, value, &mut to.disable_remote_exec),
         "default_query_time" => reader.scalar(path, value, &mut to.default_query_time),
         // What there is none of in Lictor: saying so is fine.
         "disable_anonymous_signature" | "disable_update_check" => return reader.fact(path, value, true),
@@ -64,6 +56,7 @@ fn top(reader: &mut Reader, to: &mut Settings, path: &str, key: &str, value: &Va
         "disable_http_unprintable_char_filter" => {
             reader.scalar(path, value, &mut to.disable_http_unprintable_char_filter);
         }
+        "disable_remote_exec" => reader.scalar(path, value, &mut to.disable_remote_exec),
         "discard_check_output" => reader.scalar(path, value, &mut to.discard_check_output),
         "dns_config" => reader.nested(path, value, to, dns_config),
         "domain" => reader.scalar(path, value, &mut to.domain),
@@ -106,6 +99,7 @@ fn top(reader: &mut Reader, to: &mut Settings, path: &str, key: &str, value: &Va
         "start_join_wan" => reader.texts(path, value, &mut to.start_join_wan),
         "telemetry" => reader.nested(path, value, to, telemetry),
         "tls" => reader.nested(path, value, to, tls),
+        "watches" => watches(reader, path, value, &mut to.watches),
         _ => return false,
     }
     true

@@ -35,7 +35,7 @@ fn every_key_reaches_its_setting() {
                       "min_quorum": 17, "server_stabilization_time": "ss"},
         "check_output_max_size": 18, "check_update_interval": "cu", "discard_check_output": true, "enable_script_checks": true,
         "enable_local_script_checks": false, "services": [{"name": "sv"}], "check": {"name": "ck"}, "alt_domain": "al",
-        "recursors": ["rc"],
+        "recursors": ["rc"], "watches": [{"type": "w"}, {"Any": [1, {"a": null}]}],
         "dns_config": {"a_record_limit": 19, "allow_stale": false, "disable_compression": true, "enable_additional_node_meta_txt": false,
                        "enable_truncate": true, "max_stale": "ms", "node_ttl": "nt", "only_passing": true, "recursor_strategy": "rs",
                        "recursor_timeout": "rt", "service_ttl": {"a": "st"}, "soa": {"expire": 20, "min_ttl": 21, "refresh": 22, "retry": 23},
@@ -133,6 +133,12 @@ fn every_key_reaches_its_setting() {
         ports_dns: Some(26),
         alt_domain: text_of("al"),
         recursors: vec!["rc".to_owned()],
+        watches: vec![
+            [("type".to_owned(), "w".into())].into_iter().collect(),
+            [("Any".to_owned(), serde_json::json!([1, {"a": null}]))]
+                .into_iter()
+                .collect(),
+        ],
         dns_a_record_limit: Some(19),
         dns_allow_stale: Some(false),
         dns_disable_compression: Some(true),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::super::error::Problems;
 use super::super::not_yet::{ENTERPRISE, NOT_YET};
 
 /// Reads values into their places and gathers what is wrong with a document.
@@ -19,6 +20,19 @@ pub(super) struct Reader {
 pub(super) type Section<T> = fn(&mut Reader, to: &mut T, path: &str, key: &str, value: &Value) -> bool;
 
 impl Reader {
+    /// Says what is wrong with the document: values of the wrong type, else keys.
+    pub(super) fn finish(self) -> Result<(), String> {
+        if !self.mistyped.is_empty() {
+            let count = self.mistyped.len();
+            let problems = self.mistyped.join("\n* ");
+            return Err(format!("{count} error(s) decoding:\n\n* {problems}"));
+        }
+        if !self.refused.is_empty() {
+            return Err(Problems(&self.refused).to_string());
+        }
+        Ok(())
+    }
+
     /// Reads every key of `object` into `to`. `prefix` is its path; empty for the document itself.
     pub(super) fn section<T>(
         &mut self,

@@ -3,6 +3,7 @@
 mod dns;
 mod rules;
 mod running;
+mod watches;
 
 use super::address::Host;
 use super::*;
@@ -94,8 +95,9 @@ fn defaults() {
             node_meta: BTreeMap::new(),
             coordinates: true,
             checks: Checks::default(),
-            definitions: Definitions::default(),
             remote_exec: false,
+            definitions: Definitions::default(),
+            watches: Vec::new(),
             primary_datacenter: "dc1".to_owned(),
             autopilot: Autopilot {
                 cleanup_dead_servers: true,
