@@ -223,7 +223,12 @@ impl Node {
 
     /// The staged snapshot takes the place of the whole state.
     pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
-        let Some(state) = self.received(&meta) else { return };
+        #[allow(unused_mut, reason = "changed only by sabotage")]
+        let Some(mut state) = self.received(&meta) else {
+            return;
+        };
+        #[cfg(feature = "sabotage")]
+        state.sabotage(self.state.mistake());
         self.state = state;
         let applying = &mut self.applying;
         applying.applied = meta.last;

@@ -55,6 +55,9 @@ pub struct Config {
     pub requests_max: usize,
     /// The largest command in bytes.
     pub command_bytes_max: usize,
+    /// A deliberate mistake.
+    #[cfg(feature = "sabotage")]
+    pub sabotage: Option<crate::Sabotage>,
 }
 
 impl Config {
@@ -84,6 +87,8 @@ impl Config {
             autopilot: AutopilotConfig::default(),
             requests_max: 100_000,
             command_bytes_max: 4 << 20,
+            #[cfg(feature = "sabotage")]
+            sabotage: None,
         }
     }
 

@@ -218,6 +218,8 @@ impl Node {
     fn renew_here(&mut self, asker: Asker, session: SessionId) {
         let now = self.now();
         let leased = self.raft.lease_until().is_some_and(|until| now < until);
+        #[cfg(feature = "sabotage")]
+        let leased = leased || self.sabotaged(crate::Sabotage::RenewWithoutQuorum);
         if leased && self.leads_up_to_date() {
             let renewed = self.renew_session(session);
             self.finish(asker, Answer::Renewed(renewed));
@@ -465,6 +467,8 @@ impl Node {
         };
         match &open.request {
             Request::RenewSession(_) => true,
+            #[cfg(feature = "sabotage")]
+            Request::Write(_) if self.sabotaged(crate::Sabotage::RepeatEverything) => true,
             Request::Write(action) => matches!(action, Action::Once(_)),
             Request::Read(_) | Request::TransferLeadership(_) | Request::Operator(_) => false,
         }

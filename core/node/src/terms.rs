@@ -254,6 +254,40 @@ impl Terms {
     }
 }
 
+#[cfg(feature = "sabotage")]
+impl Terms {
+    /// Makes a mistake with what was just begun.
+    fn start_wrongly(&mut self, mistake: Option<crate::Sabotage>, now: Instant, state: &State) {
+        match mistake {
+            Some(crate::Sabotage::ShortenTerms) => {
+                self.queue.clear();
+                for (id, lease) in &mut self.sessions {
+                    lease.until /= 4;
+                    lease.queued = lease.until;
+                    self.queue.insert((lease.queued, *id));
+                }
+            }
+            Some(crate::Sabotage::ForgetLockDelays) => {
+                for (key, (_, until)) in &mut self.delays {
+                    self.delay_queue.remove(&(*until, key.clone()));
+                    *until = now;
+                    self.delay_queue.insert((now, key.clone()));
+                }
+            }
+            Some(crate::Sabotage::ForgetReceipts) => {
+                self.notes.push_back((Instant::ZERO, state.revision()));
+                self.note_at = Some(now);
+            }
+            Some(
+                crate::Sabotage::IgnoreRenewals
+                | crate::Sabotage::RenewWithoutQuorum
+                | crate::Sabotage::RepeatEverything,
+            )
+            | None => {}
+        }
+    }
+}
+
 impl Node {
     /// Commands were applied that changed these rows: keeps the time of what is new in the state, or begins to, if this node has come to
     /// lead.
@@ -266,6 +300,8 @@ impl Node {
         let term = self.raft.term();
         if self.terms.term != Some(term) {
             self.terms.start(term, now, &self.state);
+            #[cfg(feature = "sabotage")]
+            self.terms.start_wrongly(self.config.sabotage, now, &self.state);
             return;
         }
         // What is new has its time from now on, not from the last look.
@@ -319,6 +355,10 @@ impl Node {
     pub(crate) fn renew_session(&mut self, id: SessionId) -> Option<Arc<Session>> {
         self.look_at_lease();
         let session = self.state.session(id)?;
+        #[cfg(feature = "sabotage")]
+        if self.sabotaged(crate::Sabotage::IgnoreRenewals) {
+            return Some(Arc::clone(session));
+        }
         if session.def.ttl.is_zero() || self.terms.renew(id) {
             return Some(Arc::clone(session));
         }
