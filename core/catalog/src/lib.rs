@@ -61,6 +61,8 @@ mod query;
 mod quote;
 mod restore;
 mod row;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod session;
 mod size;
 mod state;
@@ -104,6 +106,8 @@ pub use prepared::{
 pub use quote::{is_printable, quote};
 pub use restore::{MAX_ARCHIVE_INDEX, RestoreId, RestoreStep};
 pub use row::{Row, Table};
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 pub use session::{
     Behavior, MAX_LOCK_DELAY, MAX_SESSION_CHECKS, MAX_SESSION_TTL, MalformedSessionId, ServiceCheck, Session,
     SessionDef, SessionId,

@@ -43,6 +43,8 @@ pub(crate) struct Locks {
     pub(crate) delays: OrdMap<Key, LockDelay>,
     /// The highest fence that was ever given out.
     pub(crate) last_fence: u64,
+    #[cfg(feature = "sabotage")]
+    pub(crate) sabotage: Option<crate::Sabotage>,
 }
 
 /// Why a lock was not taken.

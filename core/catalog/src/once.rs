@@ -202,7 +202,10 @@ impl Receipts {
 impl State {
     /// Carries a change out, unless that was done under the same key: then the answer is that of the first time.
     pub(crate) fn once(&mut self, edit: &mut Edit, once: &Once) -> Outcome {
-        if let Some(receipt) = self.receipts.get(once.key) {
+        let receipt = self.receipts.get(once.key);
+        #[cfg(feature = "sabotage")]
+        let receipt = receipt.filter(|_| !self.kv.locks.sabotaged(crate::Sabotage::CarryOutAgain));
+        if let Some(receipt) = receipt {
             if receipt.request != once.request {
                 return refused(
                     "the idempotency key was used for another request before: each needs its own",

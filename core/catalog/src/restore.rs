@@ -241,6 +241,8 @@ impl State {
         // Whoever was given a fence since the archive was made must not meet it again.
         let fence = &mut state.kv.locks.last_fence;
         *fence = (*fence).max(self.kv.locks.last_fence);
+        #[cfg(feature = "sabotage")]
+        state.sabotage(self.mistake());
         *self = state;
         Ok(Stepped::Replaced)
     }

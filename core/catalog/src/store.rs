@@ -105,7 +105,17 @@ impl KvStore {
         let lock_index = found.map_or(0, |entry| entry.lock_index);
         let (fence, lock_index) = match found.and_then(|entry| entry.holder.as_ref()) {
             Some(holder) if holder.session == session.0 => (holder.fence, lock_index),
+            #[cfg(feature = "sabotage")]
+            Some(_) if self.locks.sabotaged(crate::Sabotage::GiveHeldLocks) => {
+                (self.locks.next_fence(edit), lock_index)
+            }
             Some(_) => return Err(LockError::Held),
+            #[cfg(feature = "sabotage")]
+            None if self.locks.sabotaged(crate::Sabotage::ReuseFences) => {
+                let fence = lock_index.saturating_add(1);
+                self.locks.last_fence = self.locks.last_fence.max(fence);
+                (fence, fence)
+            }
             None => (self.locks.next_fence(edit), lock_index.saturating_add(1)),
         };
         let session = session.0.clone();
@@ -134,7 +144,16 @@ impl KvStore {
 
     /// Frees the keys that a session has locked, which has ended, or deletes them, and keeps them from others for a while.
     pub(crate) fn release(&mut self, edit: &mut Edit, session: &SessionDef) {
+        #[cfg(feature = "sabotage")]
+        if self.locks.sabotaged(crate::Sabotage::KeepLocksOfTheDead) {
+            return;
+        }
         let delay = session.lock_delay();
+        #[cfg(feature = "sabotage")]
+        let delay = match self.locks.sabotage {
+            Some(crate::Sabotage::SkipLockDelays) => std::time::Duration::ZERO,
+            _ => delay,
+        };
         for key in self.locks.held_by(session.id) {
             match session.behavior {
                 Behavior::Release => self.free(edit, &key),

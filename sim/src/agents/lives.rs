@@ -9,6 +9,8 @@ use lictor_node::Node;
 use lictor_node::agent::{Agent, Config, Input, Pool};
 use lictor_node::store::StateMark;
 
+#[cfg(feature = "sabotage")]
+use super::locks::swarm::Mistake;
 use super::world::{Event, HERE, REJOIN, World, violation};
 use crate::clock::LocalClock;
 use crate::gossip::seat::Place;
@@ -73,9 +75,12 @@ impl World<'_> {
         for row in seat.disk.rows().iter() {
             builder.add(row).map_err(|error| restart(error.to_string()))?;
         }
-        let state = builder
+        #[allow(unused_mut, reason = "changed only by sabotage")]
+        let mut state = builder
             .finish(applied.index)
             .map_err(|error| restart(error.to_string()))?;
+        #[cfg(feature = "sabotage")]
+        Mistake::spoil(self.mistake, &mut state);
         seat.published = state.clone();
         seat.cluster = None;
         self.raft.booted(at, seat.disk.durable(), &state)?;
@@ -91,6 +96,10 @@ impl World<'_> {
         let mut config = self.pace.server(truth.id, &truth.name, address, seed);
         // Servers that come later are taken in; they found nothing.
         config.expect = if at < self.expect { self.expect as u32 } else { 0 };
+        #[cfg(feature = "sabotage")]
+        if let Some(Mistake::Node(mistake)) = self.mistake {
+            config.sabotage = Some(mistake);
+        }
         config
     }
 

@@ -9,6 +9,9 @@ use lictor_gossip::{Config as GossipConfig, Interner};
 use lictor_local as local;
 use lictor_machine::NodeId;
 
+#[cfg(feature = "sabotage")]
+use super::locks::swarm::Mistake;
+
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -197,6 +200,9 @@ pub struct Plan {
     /// The mistake that every agent makes with what runs on it.
     #[cfg(feature = "sabotage")]
     pub sabotage: Option<local::Sabotage>,
+    /// The mistake that every server makes.
+    #[cfg(feature = "sabotage")]
+    pub mistake: Option<Mistake>,
 }
 
 impl Plan {
@@ -211,6 +217,8 @@ impl Plan {
             interner: None,
             #[cfg(feature = "sabotage")]
             sabotage: None,
+            #[cfg(feature = "sabotage")]
+            mistake: None,
         }
     }
 }

@@ -186,6 +186,8 @@ pub struct World<'w> {
     pub(super) interner: Option<Interner>,
     #[cfg(feature = "sabotage")]
     pub(super) sabotage: Option<lictor_local::Sabotage>,
+    #[cfg(feature = "sabotage")]
+    pub(super) mistake: Option<super::locks::swarm::Mistake>,
     /// What runs on machines, and how well that is.
     pub(super) processes: Processes,
     pub(super) outside: Outside,
@@ -207,6 +209,8 @@ impl<'w> World<'w> {
             interner,
             #[cfg(feature = "sabotage")]
             sabotage,
+            #[cfg(feature = "sabotage")]
+            mistake,
         } = plan;
         let mut rng = Rng::new(seed);
         let ids = (1..=servers as u128).map(NodeId).collect();
@@ -248,6 +252,8 @@ impl<'w> World<'w> {
             interner,
             #[cfg(feature = "sabotage")]
             sabotage,
+            #[cfg(feature = "sabotage")]
+            mistake,
             processes: Processes::default(),
             outside: Outside::default(),
             readers: Readers::new(servers),

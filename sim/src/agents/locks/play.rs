@@ -493,7 +493,11 @@ impl World<'_> {
     /// A state as servers begin with.
     #[allow(clippy::unused_self, reason = "mistakes belong to the world")]
     pub(super) fn empty_state(&self) -> State {
-        State::new()
+        #[allow(unused_mut, reason = "changed only by sabotage")]
+        let mut state = State::new();
+        #[cfg(feature = "sabotage")]
+        super::swarm::Mistake::spoil(self.mistake, &mut state);
+        state
     }
 
     /// A server that has not answered everything.

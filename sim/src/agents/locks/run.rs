@@ -271,6 +271,17 @@ impl Run<'_, '_> {
                 self.world.phase("single directions are cut");
                 self.heal_later(broken);
             }
+            Fault::Seclude => {
+                let Some(leader) = self.world.leader() else {
+                    return Ok(());
+                };
+                for at in 0..self.world.scene().members.len() {
+                    self.world.air().set_group(at, u32::from(at == leader));
+                }
+                self.world.freeze(leader, broken * 4 / 5);
+                self.world.phase("the leader is alone");
+                self.heal_later(broken);
+            }
             Fault::Transfer => {
                 let leader = self.world.leader();
                 if let Some(leader) = leader {

@@ -30,6 +30,8 @@ pub enum Fault {
     Partition,
     /// Single directions are cut for a while.
     Cut,
+    /// The leader stands still behind a partition, through the election of another, and goes on before it hears of that one.
+    Seclude,
     /// Leadership goes to another server.
     Transfer,
     /// A check on which sessions depend becomes better or worse.
@@ -42,7 +44,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind but [`Self::Restore`].
-    pub const USUAL: [Self; 11] = [
+    pub const USUAL: [Self; 12] = [
         Self::Crash,
         Self::PowerCut,
         Self::Freeze,
@@ -51,6 +53,7 @@ impl Fault {
         Self::Kill,
         Self::Partition,
         Self::Cut,
+        Self::Seclude,
         Self::Transfer,
         Self::Flip,
         Self::PassBy,
@@ -65,6 +68,17 @@ pub enum Mistake {
     Catalog(lictor_catalog::Sabotage),
     /// In what servers do.
     Node(lictor_node::Sabotage),
+}
+
+#[cfg(feature = "sabotage")]
+impl Mistake {
+    /// Has a state that was just made go wrong, if states do.
+    pub(in crate::agents) fn spoil(mistake: Option<Self>, state: &mut lictor_catalog::State) {
+        match mistake {
+            Some(Self::Catalog(mistake)) => state.sabotage(Some(mistake)),
+            Some(Self::Node(_)) | None => {}
+        }
+    }
 }
 
 /// Everything that a run depends on.
