@@ -2,8 +2,9 @@
 
 use std::thread;
 
-use super::{CALL_LIMIT, DELAYED, Entry, Held, Lock, WAIT, below, clean, entries};
+use super::{CALL_LIMIT, DELAYED, Entry, Held, Lock, WAIT, entries};
 use crate::client::{CallError, Change, Client, is_true};
+use crate::path::{below, clean};
 
 /// Tells keys of such locks from others.
 const FLAGS: u64 = 0x2ddc_cbc0_58a5_0c18;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lictor_agent::config::decode_base64;
 use serde::{Deserialize, Serialize};
 
-use super::{CALL_LIMIT, Entry, Held, Lock, WAIT, below, clean, entries};
+use super::{CALL_LIMIT, Entry, Held, Lock, WAIT, entries};
 use crate::client::{CallError, Change, Client, is_true};
+use crate::path::{below, clean};
 
 /// Tells keys of such locks from others.
 const FLAGS: u64 = 0xe0f6_9a2b_aa41_4de0;
@@ -26,8 +27,9 @@ pub(super) struct Semaphore {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Holders {
+    #[serde(default)]
     limit: usize,
-    #[serde(deserialize_with = "crate::client::null_is_empty")]
+    #[serde(default, deserialize_with = "crate::client::null_is_empty")]
     holders: BTreeMap<String, bool>,
 }
 
@@ -75,12 +77,14 @@ impl Semaphore {
 
     /// The list, without those who hold nothing any more, and its version; 0 if there is none yet.
     fn holders(&self, state: &State) -> Result<(Holders, u64), String> {
-        let Some(list) = state.entries.iter().find(|entry| entry.key == self.list) else {
-            let holders = BTreeMap::new();
-            let limit = self.limit;
-            return Ok((Holders { limit, holders }, 0));
+        let nobody = || Holders {
+            limit: self.limit,
+            holders: BTreeMap::new(),
         };
-        let mut read = read(list)?;
+        let Some(list) = state.entries.iter().find(|entry| entry.key == self.list) else {
+            return Ok((nobody(), 0));
+        };
+        let mut read = read(list)?.unwrap_or_else(nobody);
         let alive: BTreeSet<&str> = state.entries.iter().filter_map(Entry::holder).collect();
         read.holders.retain(|session, _| alive.contains(session.as_str()));
         Ok((read, list.modify_index))
@@ -201,11 +205,18 @@ impl Lock for Semaphore {
     }
 }
 
-fn read(list: &Entry) -> Result<Holders, String> {
+/// What a key says of who holds the lock; `None`, if it has no value.
+fn read(list: &Entry) -> Result<Option<Holders>, String> {
     if list.flags != FLAGS {
         return Err("Existing key does not match semaphore use".to_owned());
     }
+    let failed = |error: &dyn std::fmt::Display| format!("lock decoding failed: {error}");
     let value = list.value.as_deref().unwrap_or_default();
-    let value = decode_base64(value.as_bytes()).map_err(|error| format!("failed to decode lock: {error}"))?;
-    serde_json::from_slice(&value).map_err(|error| format!("failed to decode lock: {error}"))
+    let value = decode_base64(value.as_bytes()).map_err(|error| failed(&error))?;
+    if value.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&value)
+        .map(Some)
+        .map_err(|error| failed(&error))
 }

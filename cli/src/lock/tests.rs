@@ -290,7 +290,13 @@ fn keys_of_another_kind_are_left_alone() {
             SEMAPHORE,
             "{",
             &["-n=2", "a", "true"],
-            "failed to decode lock: EOF while parsing an object at line 1 column 1",
+            "lock decoding failed: EOF while parsing an object at line 1 column 1",
+        ),
+        (
+            SEMAPHORE,
+            "{}",
+            &["-n=2", "a", "true"],
+            "semaphore limit conflict (lock: 0, local: 2)",
         ),
     ] {
         let fake = store(&[("a/.lock", flags, value, None)]);
