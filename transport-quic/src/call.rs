@@ -8,15 +8,17 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
-use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
+use crate::budget::{Budget, Share};
 use crate::error::{
-    CODE_DONE, CODE_NO_REPLY, CODE_REPLY_TOO_LARGE, CallError, CallFailure, ConnectError, Refusal,
+    CODE_BUSY, CODE_DONE, CODE_NO_REPLY, CODE_REPLY_TOO_LARGE, CallError, CallFailure, ConnectError, Refusal,
 };
 use crate::frame::{Decoder, encode_one};
 use crate::identity::PeerIdentity;
 use crate::link::{Link, lost_or};
 use crate::plane::Plane;
+use crate::session::Traffic;
 use crate::shared::Shared;
 use crate::transport::Event;
 
@@ -25,14 +27,31 @@ pub(crate) const READ_CHUNKS: usize = 32;
 
 /// The way back to a caller. Dropping it unused tells the caller that there will be no answer.
 pub struct ReplyHandle {
-    answer: Sender<Bytes>,
+    answer: Sender<(Bytes, Share)>,
+    /// Answers to the same peer that wait for it to take them, and how many bytes of them may.
+    unsent: Budget,
+    unsent_max: usize,
+}
+
+/// A place for an answer among those that the peer has not taken yet, until it is dropped.
+#[derive(Debug)]
+pub struct Room {
+    _share: Share,
 }
 
 impl ReplyHandle {
     /// Answers the call. Does not wait: the answer is sent by the transport. One that is longer than the plane's limit
     /// fails the call at the caller. `false` if the caller has given up.
     pub fn send(self, answer: Bytes) -> bool {
-        self.answer.try_send(answer).is_ok()
+        let share = self.unsent.charge(answer.len());
+        self.answer.try_send((answer, share)).is_ok()
+    }
+
+    /// Waits until the peer has taken enough of what it was answered for an answer of about this many bytes to be made. Worth asking for
+    /// before memory goes into a long one; those of up to 4 KiB never wait. To be kept until the answer is there.
+    pub async fn room_for(&self, bytes: usize) -> Room {
+        let share = self.unsent.take(bytes, self.unsent_max).await;
+        Room { _share: share }
     }
 
     /// Whether the caller has given up, so that nobody would see an answer.
@@ -59,6 +78,8 @@ impl fmt::Debug for ReplyHandle {
 pub(crate) enum ReadFrameError {
     #[error("a frame of {0} bytes is too long")]
     TooLong(usize),
+    #[error("there is no room for a frame of {0} bytes")]
+    NoRoom(usize),
     #[error("the stream ends within a frame")]
     Truncated,
     #[error(transparent)]
@@ -67,6 +88,18 @@ pub(crate) enum ReadFrameError {
 
 /// Reads one frame. A stream that was finished too early, as one is whose writer was cancelled, is an error.
 pub(crate) async fn read_frame(stream: &mut RecvStream, limit: usize) -> Result<Bytes, ReadFrameError> {
+    let (frame, ()) = read_admitted(stream, limit, |_| Some(())).await?;
+    Ok(frame)
+}
+
+/// The same, if `admit` has room for its length, which it is asked for once, before more than a few packets of it are taken.
+async fn read_admitted<T>(
+    stream: &mut RecvStream,
+    limit: usize,
+    admit: impl Fn(usize) -> Option<T>,
+) -> Result<(Bytes, T), ReadFrameError> {
+    let admit = |length| admit(length).ok_or(ReadFrameError::NoRoom(length));
+    let mut admitted = None;
     let mut decoder = Decoder::new(limit);
     // Few, since thousands of these may wait: the caller's waits for as long as the call does.
     let mut chunks = [const { Bytes::new() }; READ_CHUNKS / 8];
@@ -76,8 +109,14 @@ pub(crate) async fn read_frame(stream: &mut RecvStream, limit: usize) -> Result<
             let frame = decoder
                 .next_frame()
                 .map_err(|error| ReadFrameError::TooLong(error.length))?;
-            if let Some(frame) = frame {
-                return Ok(frame);
+            if admitted.is_none() {
+                let length = frame.as_ref().map(Bytes::len).or_else(|| decoder.begun());
+                admitted = length.map(&admit).transpose()?;
+            }
+            if let Some(frame) = frame
+                && let Some(admitted) = admitted.take()
+            {
+                return Ok((frame, admitted));
             }
         }
     }
@@ -105,13 +144,21 @@ pub(crate) async fn call(
         let connection = &session.connection;
         session.traffic.touch(shared.nanos());
         let _waiting = session.traffic.calls.enter();
+        let asking = &session.traffic.asking;
+        let _open = asking.take(length, shared.limits.request_bytes).await;
         let (mut send, mut receive) = connection
             .open_bi()
             .await
             .map_err(|error| ConnectError::from_lost(&error))?;
         send.write_all_chunks(&mut encode_one(request))
             .await
-            .map_err(|error| lost_or(connection, error.to_string()))?;
+            .map_err(|error| {
+                if error == WriteError::Stopped(CODE_BUSY) {
+                    CallFailure::Busy
+                } else {
+                    lost_or(connection, error.to_string()).into()
+                }
+            })?;
         sent.store(true, Ordering::Relaxed);
         // Cannot fail: the stream was neither finished nor reset.
         let _ = send.finish();
@@ -122,6 +169,11 @@ pub(crate) async fn call(
             Err(ReadFrameError::Read(ReadError::Reset(CODE_NO_REPLY))) => Err(CallFailure::NoReply),
             Err(ReadFrameError::Read(ReadError::Reset(CODE_REPLY_TOO_LARGE))) => {
                 Err(CallFailure::ReplyTooLarge)
+            }
+            Err(ReadFrameError::Read(ReadError::Reset(CODE_BUSY))) => {
+                // It has not been read to its end.
+                sent.store(false, Ordering::Relaxed);
+                Err(CallFailure::Busy)
             }
             Err(error) => Err(lost_or(connection, error.to_string()).into()),
         }
@@ -147,14 +199,23 @@ pub(crate) async fn answer(
     shared: Arc<Shared>,
     connection: Connection,
     peer: Arc<PeerIdentity>,
+    traffic: Arc<Traffic>,
     plane: Plane,
     mut send: SendStream,
     mut receive: RecvStream,
 ) {
     let limit = shared.limits.frame_bytes(plane);
+    let asked_max = shared.limits.request_bytes.saturating_mul(2);
+    let room = |length| traffic.asked.try_take(length, asked_max);
     // In a box, so that what waits for the answer, maybe long, is small.
-    let request = match Box::pin(read_frame(&mut receive, limit)).await {
-        Ok(request) => request,
+    let (request, open) = match Box::pin(read_admitted(&mut receive, limit, room)).await {
+        Ok(admitted) => admitted,
+        Err(ReadFrameError::NoRoom(length)) => {
+            tracing::debug!(%peer, length, "a call is refused: too much of the peer's is open already");
+            // Fails only if the stream is over already.
+            let _ = receive.stop(CODE_BUSY);
+            return reset(&mut send, CODE_BUSY);
+        }
         Err(ReadFrameError::TooLong(length)) => {
             let refusal = Refusal::FrameTooLarge { plane, length, limit };
             connection.close(refusal.kind().code(), refusal.to_string().as_bytes());
@@ -170,16 +231,22 @@ pub(crate) async fn answer(
         peer,
         plane,
         request,
-        reply: ReplyHandle { answer: handle },
+        reply: ReplyHandle {
+            answer: handle,
+            unsent: traffic.answers.clone(),
+            unsent_max: shared.limits.unsent_bytes,
+        },
     };
     if shared.events.send(event).await.is_err() {
         return reset(&mut send, CODE_NO_REPLY);
     }
-    match next_answer(&answers, &send).await {
-        Some(answer) if answer.len() > shared.limits.answer_bytes(plane) => {
+    let answer = next_answer(&answers, &send).await;
+    drop(open);
+    match answer {
+        Some((answer, _)) if answer.len() > shared.limits.answer_bytes(plane) => {
             reset(&mut send, CODE_REPLY_TOO_LARGE);
         }
-        Some(answer) => {
+        Some((answer, _unsent)) => {
             if send.write_all_chunks(&mut encode_one(answer)).await.is_ok() {
                 // Cannot fail: the stream was neither finished nor reset.
                 let _ = send.finish();
@@ -190,7 +257,7 @@ pub(crate) async fn answer(
 }
 
 /// The answer; `None` if there will be none, or if the caller has given up.
-async fn next_answer(answers: &Receiver<Bytes>, send: &SendStream) -> Option<Bytes> {
+async fn next_answer(answers: &Receiver<(Bytes, Share)>, send: &SendStream) -> Option<(Bytes, Share)> {
     let given_up = async {
         let _why = send.stopped().await;
         None

@@ -181,6 +181,8 @@ pub(crate) const CODE_SHUTDOWN: VarInt = VarInt::from_u32(1);
 pub(crate) const CODE_NO_REPLY: VarInt = VarInt::from_u32(2);
 /// A call's answer is longer than the limit.
 pub(crate) const CODE_REPLY_TOO_LARGE: VarInt = VarInt::from_u32(3);
+/// The caller has so much open already that a call is not read.
+pub(crate) const CODE_BUSY: VarInt = VarInt::from_u32(4);
 /// The first of the codes of refusals.
 const CODE_REFUSED: u32 = 16;
 
@@ -358,6 +360,9 @@ pub enum CallFailure {
         /// The longest that is sent.
         limit: usize,
     },
+    /// So many bytes of this agent's requests are open at the peer that it has not read this one.
+    #[error("the peer has more requests of this agent than it takes at a time: try again later")]
+    Busy,
     /// The peer dropped the request without an answer.
     #[error("the peer gave no answer")]
     NoReply,
@@ -396,6 +401,7 @@ mod tests {
             CODE_SHUTDOWN,
             CODE_NO_REPLY,
             CODE_REPLY_TOO_LARGE,
+            CODE_BUSY,
             VarInt::MAX,
         ] {
             assert_eq!(RefusalKind::from_code(code), None);

@@ -118,6 +118,12 @@ impl Decoder {
         Ok(Some(frame))
     }
 
+    /// The length of the frame that has begun and is not whole, once it is known.
+    pub fn begun(&self) -> Option<usize> {
+        let header = self.partial.first_chunk::<HEADER_BYTES>()?;
+        Some(u32::from_be_bytes(*header) as usize)
+    }
+
     /// Whether the stream could end here.
     pub fn is_between_frames(&self) -> bool {
         self.partial.is_empty() && self.chunk.is_empty()

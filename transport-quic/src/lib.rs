@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod budget;
 mod call;
 mod dials;
 mod error;
@@ -36,7 +37,7 @@ mod stats;
 mod tls;
 mod transport;
 
-pub use call::ReplyHandle;
+pub use call::{ReplyHandle, Room};
 pub use error::{BindError, CallError, CallFailure, ConnectError, Refusal, RefusalKind, SendError};
 pub use identity::{
     CaRequest, CertRequest, CreateError, DEFAULT_DOMAIN, Identity, InvalidIdentity, MAX_DATACENTER_BYTES,

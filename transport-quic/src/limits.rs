@@ -39,6 +39,13 @@ pub struct Limits {
     /// Calls that one peer may have open on one connection of the RPC or WAN plane; more wait at the caller. Memory
     /// grows with how many there are, not with this.
     pub calls_per_connection: u32,
+    /// Bytes of requests of this agent that may be open on one connection: more of them wait. A peer that has more than twice as
+    /// many open, for its own count may be ahead of ours by what it has given up, has the rest refused. Requests of up to 4 KiB do
+    /// not count; one larger than all of this goes alone.
+    pub request_bytes: usize,
+    /// Bytes of answers to a peer that may wait on one connection for it to take them, before [`crate::ReplyHandle::room_for`] makes
+    /// more answers wait.
+    pub unsent_bytes: usize,
     /// For a connection to be made, both greetings included.
     pub handshake_timeout: Duration,
     /// A connection that is not of the Raft plane is closed when it was not used for so long.
@@ -65,6 +72,8 @@ impl Default for Limits {
             max_handshakes: 256,
             max_dials: 32,
             calls_per_connection: 4096,
+            request_bytes: 32 * 1024 * 1024,
+            unsent_bytes: 32 * 1024 * 1024,
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(45),
             reconnect_min: Duration::from_millis(25),

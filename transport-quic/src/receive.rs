@@ -99,6 +99,7 @@ fn begin_answer(
         shared.clone(),
         from.connection.clone(),
         from.peer.clone(),
+        from.traffic.clone(),
         plane,
         send,
         receive,

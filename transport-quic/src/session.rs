@@ -14,6 +14,7 @@ use std::time::Duration;
 use lictor_machine::NodeId;
 use quinn::Connection;
 
+use crate::budget::Budget;
 use crate::error::CODE_DONE;
 use crate::identity::PeerIdentity;
 use crate::plane::Plane;
@@ -42,6 +43,12 @@ pub(crate) struct Traffic {
     used_at: AtomicU64,
     /// Calls of either end that wait for an answer.
     pub(crate) calls: Gauge,
+    /// Requests of this end that wait for an answer.
+    pub(crate) asking: Budget,
+    /// Requests of the peer that come in, or wait for an answer.
+    pub(crate) asked: Budget,
+    /// Answers to the peer that wait for it to take them.
+    pub(crate) answers: Budget,
     /// Datagrams of the peer that wait for the agent.
     pub(crate) datagrams: Gauge,
 }

@@ -13,8 +13,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Agent, PATIENCE, client, echo, run, runtimes, server, soon, until};
 use futures_lite::FutureExt as _;
+use futures_lite::future::poll_once;
 use lictor_machine::NodeId;
-use lictor_transport_quic::{CallError, CallFailure, Event, Limits, Options, Plane, Target};
+use lictor_runtime::Task;
+use lictor_transport_quic::{CallError, CallFailure, Event, Limits, Options, Plane, ReplyHandle, Target};
 
 #[test]
 fn a_call_is_answered_on_every_runtime() {
@@ -302,5 +304,122 @@ fn a_closed_transport_says_so() {
             .await
             .unwrap_err();
         assert!(error.to_string().contains("closed"), "{error}");
+    });
+}
+
+/// The next event, which must be a call: its length, and the way back.
+async fn taken(callee: &mut Agent) -> (usize, ReplyHandle) {
+    match callee.next().await {
+        Event::Call { request, reply, .. } => (request.len(), reply),
+        other => panic!("expected a call, got {other:?}"),
+    }
+}
+
+/// A call that goes on by itself.
+fn calling(caller: &Agent, length: usize) -> Task<Result<usize, CallError>> {
+    let transport = caller.transport.clone();
+    lictor_runtime_smol::runtime().spawn(async move {
+        let request = Bytes::from(vec![1; length]);
+        let called = transport.call(NodeId(2), Plane::Rpc, request, PATIENCE).await;
+        called.map(|(_, answer)| answer.len())
+    })
+}
+
+#[test]
+fn large_requests_wait_for_those_before_them_and_small_ones_do_not() {
+    run(async {
+        let limits = Limits {
+            request_bytes: 100_000,
+            ..Limits::default()
+        };
+        let caller = Agent::start(Options { limits, ..client(1) });
+        let mut callee = Agent::start(server(2));
+        caller.knows(&callee);
+        let mut calls = Vec::new();
+        for _ in 0..4 {
+            calls.push(calling(&caller, 60_000));
+        }
+        // Larger than all that may be open: it goes alone.
+        calls.push(calling(&caller, 1_000_000));
+        for _ in 0..5 {
+            let (length, large) = taken(&mut callee).await;
+            assert!(length >= 60_000);
+            let small = calling(&caller, 10);
+            let (length, reply) = taken(&mut callee).await;
+            assert_eq!(length, 10, "the others wait");
+            assert!(reply.send(Bytes::new()));
+            assert_eq!(small.await, Ok(0));
+            assert!(large.send(Bytes::new()));
+        }
+        for call in calls {
+            assert_eq!(call.await, Ok(0));
+        }
+    });
+}
+
+#[test]
+fn a_peer_that_has_too_much_open_is_refused_the_rest() {
+    run(async {
+        let limited = |request_bytes| Limits {
+            request_bytes,
+            ..Limits::default()
+        };
+        let caller = Agent::start(Options {
+            limits: limited(usize::MAX),
+            ..client(1)
+        });
+        let mut callee = Agent::start(Options {
+            limits: limited(50_000),
+            ..server(2)
+        });
+        caller.knows(&callee);
+        let first = calling(&caller, 60_000);
+        let (_, reply) = taken(&mut callee).await;
+        for length in [60_000, 5_000_000] {
+            let refused = calling(&caller, length).await;
+            assert_eq!(refused, Err(CallError::NotSent(CallFailure::Busy)));
+        }
+        let small = calling(&caller, 1000);
+        assert!(taken(&mut callee).await.1.send(Bytes::new()));
+        assert_eq!(small.await, Ok(0));
+        assert!(reply.send(Bytes::new()));
+        assert_eq!(first.await, Ok(0));
+        let again = calling(&caller, 60_000);
+        assert!(taken(&mut callee).await.1.send(Bytes::new()));
+        assert_eq!(again.await, Ok(0));
+    });
+}
+
+#[test]
+fn there_is_no_room_for_answers_while_the_peer_takes_none() {
+    run(async {
+        let limits = Limits {
+            unsent_bytes: 100_000,
+            ..Limits::default()
+        };
+        let caller = Agent::start(client(1));
+        let mut callee = Agent::start(Options { limits, ..server(2) });
+        caller.knows(&callee);
+        // More than fits on the way, to one that does not look until it is told to.
+        let request = Bytes::from_static(b"much");
+        let mut slow = Box::pin(caller.transport.call(NodeId(2), Plane::Rpc, request, PATIENCE));
+        let asking = async {
+            let answered = (&mut slow).await;
+            panic!("nobody has answered: {answered:?}")
+        };
+        let (_, reply) = taken(&mut callee).or(asking).await;
+        assert!(reply.send(Bytes::from(vec![2; 12_000_000])));
+        let other = calling(&caller, 10);
+        let (_, reply) = taken(&mut callee).await;
+        drop(soon("what is short", reply.room_for(4000)).await);
+        {
+            let mut room = Box::pin(reply.room_for(50_000));
+            assert!(poll_once(&mut room).await.is_none());
+            let (_, answer) = slow.await.unwrap();
+            assert_eq!(answer.len(), 12_000_000);
+            soon("room", room).await;
+        }
+        assert!(reply.send(Bytes::new()));
+        assert_eq!(other.await, Ok(0));
     });
 }
