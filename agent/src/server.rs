@@ -17,7 +17,7 @@ use lictor_raft::{self as raft, Role};
 use lictor_runtime::{Clock as _, SystemClock};
 
 use crate::handle::Handle;
-use crate::metrics::RequestCounts;
+use crate::metrics::{ReadCounts, RequestCounts};
 use crate::snapshot::Archives;
 use crate::storage::Space;
 use crate::view::View;
@@ -44,6 +44,7 @@ impl Server {
     pub(crate) async fn read(&self, query: &Query, options: &ReadOptions) -> Result<Reading<Found>, Failure> {
         self.counts.requests.increment();
         self.counts.queries.increment();
+        let begun = ReadCounts::begin(query);
         let Freshness {
             known_leader,
             last_contact,
@@ -56,6 +57,7 @@ impl Server {
             })?;
         }
         let (index, value) = self.view.state().query(query);
+        self.counts.reads.answered(query, &value, begun);
         Ok(Reading {
             index,
             known_leader,
@@ -94,12 +96,14 @@ impl Server {
     ) -> Result<Reading<Option<Execution>>, Failure> {
         self.counts.requests.increment();
         self.counts.queries.increment();
+        let begun = std::time::Instant::now();
         let Freshness {
             known_leader,
             last_contact,
         } = self.gate(mode).await?;
         let state = self.view.state();
         let value = state.execute(execute).map_err(Failure::Refused)?;
+        self.counts.reads.executed(execute, begun);
         Ok(Reading {
             index: state.index(),
             known_leader,

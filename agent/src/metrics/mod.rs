@@ -4,6 +4,7 @@
 
 mod pools;
 mod process;
+mod reads;
 mod server;
 
 use std::sync::{Arc, Weak};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Weak};
 use lictor_metrics::{Counter, Labels, Registry};
 
 pub(crate) use self::pools::{MemberCounts, PoolCounts};
+pub(crate) use self::reads::ReadCounts;
 pub(crate) use self::server::{Autopilot, DiskTimes, LeaderCounts, RequestCounts, RoleCounts};
 use crate::local::Local;
 use crate::view::View;

@@ -7,6 +7,7 @@ use lictor_catalog::Action;
 use lictor_metrics::{Counter, Gauges, Registry, Sample};
 use lictor_raft::{Role, Status};
 
+use super::reads::ReadCounts;
 use crate::local::Local;
 use crate::server::Server;
 use crate::view::View;
@@ -19,12 +20,14 @@ const AUTOPILOT_PERIOD: Duration = Duration::from_secs(10);
 pub(crate) struct RequestCounts {
     pub(crate) requests: Counter,
     pub(crate) queries: Counter,
+    pub(crate) reads: ReadCounts,
     commit: Sample,
     kv: Sample,
     txn: Sample,
     register: Sample,
     deregister: Sample,
     session: Sample,
+    prepared: Sample,
     other: Sample,
 }
 
@@ -33,12 +36,14 @@ impl RequestCounts {
         Self {
             requests: metrics.counter("consul.rpc.request"),
             queries: metrics.counter("consul.rpc.query"),
+            reads: ReadCounts::new(metrics),
             commit: metrics.sample("consul.raft.commitTime"),
             kv: metrics.sample("consul.kvs.apply"),
             txn: metrics.sample("consul.txn.apply"),
             register: metrics.sample("consul.catalog.register"),
             deregister: metrics.sample("consul.catalog.deregister"),
             session: metrics.sample("consul.session.apply"),
+            prepared: metrics.sample("consul.prepared-query.apply"),
             other: metrics.sample("lictor.write.other"),
         }
     }
@@ -51,6 +56,9 @@ impl RequestCounts {
             Action::Register(_) | Action::RegisterMany(_) => &self.register,
             Action::Deregister(_) => &self.deregister,
             Action::CreateSession(_) | Action::EndSessions(_) => &self.session,
+            Action::CreatePrepared(_) | Action::UpdatePrepared(_) | Action::DeletePrepared(_) => {
+                &self.prepared
+            }
             Action::ReapTombstones(_)
             | Action::SetAutopilot { .. }
             | Action::Coordinates(_)
@@ -59,10 +67,7 @@ impl RequestCounts {
             | Action::Once(_)
             | Action::ForgetReceipts(_)
             | Action::RunOut { .. }
-            | Action::Restore(_)
-            | Action::CreatePrepared(_)
-            | Action::UpdatePrepared(_)
-            | Action::DeletePrepared(_) => &self.other,
+            | Action::Restore(_) => &self.other,
         }
     }
 
