@@ -75,7 +75,7 @@ impl Service {
             let _open = open;
             let answer = async {
                 Some(if before < OPEN_MAX {
-                    service.think(plane, decoded, ask).await
+                    service.think(plane, decoded, ask, &reply).await
                 } else {
                     refuse(Failure::Busy {
                         limit: "requests of other agents".into(),
@@ -96,13 +96,13 @@ impl Service {
         Ok(())
     }
 
-    async fn think(&self, plane: Plane, ask: Ask, encoded: Bytes) -> Bytes {
+    async fn think(&self, plane: Plane, ask: Ask, encoded: Bytes, reply: &ReplyHandle) -> Bytes {
         let Ask { datacenter, question } = ask;
         if question == Question::Ping {
             return answer(Ok(()));
         }
         if datacenter == self.datacenter {
-            return self.answer_here(question).await;
+            return self.answer_here(question, reply).await;
         }
         // What came from another data center goes no further: nobody sends asks around in circles.
         if plane != Plane::Rpc {
@@ -112,7 +112,7 @@ impl Service {
         relayed.unwrap_or_else(refuse)
     }
 
-    async fn answer_here(&self, question: Question) -> Bytes {
+    async fn answer_here(&self, question: Question, reply: &ReplyHandle) -> Bytes {
         let backend = &self.backend;
         match question {
             Question::Ping => answer(Ok(())),
@@ -120,12 +120,14 @@ impl Service {
                 options.datacenter = None;
                 let reading = backend.read(query, options).await;
                 let size = wire::reading_bytes(&reading);
+                let _room = reply.room_for(size).await;
                 offload(size, move || Bytes::from(wire::encode_answer(&reading, size))).await
             }
             Question::ReadTxn { ops, mut options } => {
                 options.datacenter = None;
                 let reading = backend.read_txn(ops, options).await;
                 let size = wire::txn_bytes(&reading);
+                let _room = reply.room_for(size).await;
                 offload(size, move || Bytes::from(wire::encode_answer(&reading, size))).await
             }
             Question::Write { action, mut options } => {

@@ -235,3 +235,27 @@ fn answers_may_be_large() {
         assert!(entry.value == value);
     });
 }
+
+#[test]
+fn many_large_answers_at_once_have_their_turn() {
+    run(async {
+        const MANY: usize = 12;
+        // Together far more than a server keeps for a peer that has not taken it.
+        let value = Bytes::from(vec![7; 8 << 20]);
+        let backend = Fake::with_value(&[const { Does::Answers("a") }; MANY], value.clone());
+        let server = Agent::serving(1, "dc1", &backend);
+        let client = Agent::client();
+        client.knows(&server);
+        let caller = client.caller(Plane::Rpc);
+        let asked = (0..MANY).map(|_| {
+            let caller = caller.clone();
+            runtime().spawn(async move { caller.ask::<Reading<Found>>(None, get("k")).await })
+        });
+        for answer in asked.collect::<Vec<_>>() {
+            let Found::Entry(Some(entry)) = answer.await.unwrap().value else {
+                panic!("an entry")
+            };
+            assert!(entry.value == value);
+        }
+    });
+}
