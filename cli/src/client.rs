@@ -21,7 +21,7 @@ use crate::console::{Console, Failure};
 use crate::flags::{Args, Flag, Takes, parse_bool};
 use crate::version::VERSION;
 
-pub(crate) use request::{CallError, Change, is_true, null_is_empty};
+pub(crate) use request::{CallError, Change, Look, is_true, null_is_empty};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);

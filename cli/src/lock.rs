@@ -4,7 +4,6 @@
 
 mod mutex;
 mod semaphore;
-mod session;
 #[cfg(test)]
 mod tests;
 
@@ -24,9 +23,9 @@ use crate::client::{self, CallError, Client};
 use crate::command::{Action, Command, Topic};
 use crate::console::{Console, Failure};
 use crate::flags::{Args, Flag, Takes};
+use crate::session::{Session, Wanted};
 use mutex::Mutex;
 use semaphore::Semaphore;
-use session::Session;
 
 /// How long a child has to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -250,10 +249,19 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     } else {
         "delete"
     };
-    let session = Session::create(&locking.client, &locking.options.name, behavior).map_err(failed)?;
+    let wanted = Wanted {
+        name: &locking.options.name,
+        behavior,
+        node: None,
+    };
+    let session = Session::create(&locking.client, &wanted)
+        .map_err(|error| failed(format!("failed to create session: {error}")))?;
     // From here on there is something to clean up, so interruptions have to be heard.
     (locking.console.hear_interrupts)(hear);
-    let keeper = session.keep(&locking.client, locking.tell.clone(), || Event::Lost);
+    let tell = locking.tell.clone();
+    // The command may have ended.
+    let lost = move || drop(tell.send(Event::Lost));
+    let keeper = session.keep(&locking.client, lost);
     let result = match locking.acquire(&session) {
         Ok(Some(held)) => locking.hold(&session, held),
         Ok(None) => Err(Failure::new(
@@ -265,10 +273,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     // Whatever it still holds is free from now on. It ends by itself if this cannot be said.
     let ended = session.destroy(&locking.client);
     let result = result?;
-    if let Err(text) = ended {
-        locking
-            .console
-            .remark(format_args!("Lock release failed: {text}"));
+    if let Err(error) = ended {
+        locking.console.remark(format_args!(
+            "Lock release failed: failed to destroy session: {error}"
+        ));
         return Err(Failure::silent(1));
     }
     locking.clean_up()?;
@@ -399,7 +407,7 @@ impl Locking<'_, '_> {
                     Ok(None) => break,
                     Err(error) => {
                         failures += 1;
-                        if failures > most || !may_pass(&error) {
+                        if failures > most || !error.may_pass() {
                             break;
                         }
                         thread::sleep(MONITOR_PAUSE);
@@ -481,15 +489,6 @@ impl Locking<'_, '_> {
     }
 }
 
-/// Whether a failure says something about the agent's moment, and not about the lock.
-fn may_pass(error: &CallError) -> bool {
-    match error {
-        CallError::NoAnswer(_) => true,
-        CallError::Refused { status, .. } => *status >= 500 || *status == 429,
-        CallError::Nonsense(_) => false,
-    }
-}
-
 /// A key as the API tells it, as far as locks care.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -519,26 +518,4 @@ fn entries(body: Option<&[u8]>) -> Result<Vec<Entry>, CallError> {
         return Ok(Vec::new());
     };
     serde_json::from_slice(body).map_err(|error| CallError::Nonsense(error.to_string()))
-}
-
-/// A path in its shortest form: without empty elements, `.` and `..`.
-fn clean(prefix: &str) -> String {
-    let mut elements: Vec<&str> = Vec::new();
-    for element in prefix.split('/') {
-        match element {
-            "" | "." => {}
-            ".." => drop(elements.pop()),
-            element => elements.push(element),
-        }
-    }
-    elements.join("/")
-}
-
-/// A key below a prefix that is clean.
-fn below(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{prefix}/{name}")
-    }
 }

@@ -1,4 +1,4 @@
-//! The session that holds a lock: it lives as long as it is renewed.
+//! Sessions that commands work under: they live as long as they are renewed.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -7,14 +7,26 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::CALL_LIMIT;
 use crate::client::{CallError, Change, Client};
+
+/// How long a call may take that makes or ends a session.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the session lives without being renewed.
 const TTL: Duration = Duration::from_secs(15);
 
 /// How long to wait before a renewal that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// What session is to be made.
+pub(crate) struct Wanted<'a> {
+    /// Its name, for people.
+    pub(crate) name: &'a str,
+    /// What becomes of its keys when it ends: `release` or `delete`.
+    pub(crate) behavior: &'a str,
+    /// The node that it lives on, whatever the node's checks say. `None`: that of the agent that is asked, for as long as that is well.
+    pub(crate) node: Option<&'a str>,
+}
 
 /// A session, as the API is asked for it.
 #[derive(Serialize)]
@@ -24,6 +36,10 @@ struct Asked<'a> {
     #[serde(rename = "TTL")]
     ttl: String,
     behavior: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_checks: Option<[&'a str; 0]>,
 }
 
 /// And as it says that it was made.
@@ -35,43 +51,40 @@ struct Made {
 }
 
 /// A session. It is not ended when this is dropped.
-pub(super) struct Session {
+pub(crate) struct Session {
     id: String,
     /// When it was asked for: it is no younger.
     since: Instant,
 }
 
 /// Renews a session until it is dropped.
-pub(super) struct Keeper(#[expect(dead_code, reason = "what counts is that it is dropped")] Sender<()>);
+pub(crate) struct Keeper(#[expect(dead_code, reason = "what counts is that it is dropped")] Sender<()>);
 
 impl Session {
-    /// Makes a session. `behavior`: what becomes of its keys when it ends.
-    pub(super) fn create(client: &Client, name: &str, behavior: &str) -> Result<Self, String> {
+    /// Makes a session.
+    pub(crate) fn create(client: &Client, wanted: &Wanted<'_>) -> Result<Self, CallError> {
         let since = Instant::now();
-        let ttl = format!("{}s", TTL.as_secs());
-        let asked = Asked { name, ttl, behavior };
-        let failed = |why: &dyn std::fmt::Display| format!("failed to create session: {why}");
-        let body = serde_json::to_vec(&asked).map_err(|error| failed(&error))?;
-        let answer = client
-            .change(Change::Put, "session/create", Vec::new(), &body, CALL_LIMIT)
-            .map_err(|error| failed(&error))?;
-        let made: Made = serde_json::from_slice(&answer)
-            .map_err(|error| failed(&CallError::Nonsense(error.to_string())))?;
+        let asked = Asked {
+            name: wanted.name,
+            ttl: format!("{}s", TTL.as_secs()),
+            behavior: wanted.behavior,
+            node: wanted.node,
+            node_checks: wanted.node.map(|_| []),
+        };
+        let body = serde_json::to_vec(&asked).expect("texts in a struct are always JSON");
+        let answer = client.change(Change::Put, "session/create", Vec::new(), &body, CALL_LIMIT)?;
+        let made: Made =
+            serde_json::from_slice(&answer).map_err(|error| CallError::Nonsense(error.to_string()))?;
         Ok(Self { id: made.id, since })
     }
 
     /// Its name.
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Renews it from now on. When it is gone, or may be, `lost` is said once.
-    pub(super) fn keep<T: Send + 'static>(
-        &self,
-        client: &Arc<Client>,
-        tell: Sender<T>,
-        lost: impl FnOnce() -> T + Send + 'static,
-    ) -> Keeper {
+    /// Renews it from now on. When it is gone, or may be, `lost` is called, on a thread of its own.
+    pub(crate) fn keep(&self, client: &Arc<Client>, lost: impl FnOnce() + Send + 'static) -> Keeper {
         let (keeper, stop) = channel();
         let (client, path, mut renewed) = (
             Arc::clone(client),
@@ -97,18 +110,16 @@ impl Session {
                     Err(_) => pause = RETRY.min(TTL.saturating_sub(renewed.elapsed())),
                 }
             }
-            // Whoever cared may be gone.
-            let _ = tell.send(lost());
+            lost();
         });
         Keeper(keeper)
     }
 
     /// Ends it. One that has ended is no error.
-    pub(super) fn destroy(&self, client: &Client) -> Result<(), String> {
+    pub(crate) fn destroy(&self, client: &Client) -> Result<(), CallError> {
         let path = format!("session/destroy/{}", self.id);
         client
             .change(Change::Put, &path, Vec::new(), b"", CALL_LIMIT)
             .map(drop)
-            .map_err(|error| format!("failed to destroy session: {error}"))
     }
 }

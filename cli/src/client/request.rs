@@ -80,6 +80,17 @@ impl fmt::Display for CallError {
     }
 }
 
+impl CallError {
+    /// Whether it says something about the agent's moment, and not about what was asked.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAnswer(_) => true,
+            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Nonsense(_) => false,
+        }
+    }
+}
+
 /// What a path says at one version.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Look {
