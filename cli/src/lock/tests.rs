@@ -220,6 +220,18 @@ fn several_holders() {
 }
 
 #[test]
+fn a_list_without_a_value_names_nobody() {
+    const FLAGS: u64 = 16_210_313_421_097_356_768;
+    for value in ["", r#"{"Limit":2}"#, r#"{"Limit":2,"Holders":null}"#] {
+        let fake = store(&[("s/.lock", FLAGS, value, None)]);
+        assert_eq!(lock(&fake, &["-n=2", "s", "true"]), Ran::ok(""), "{value}");
+        let body = r#"{"Limit":2,"Holders":{"5e55":true}}"#.to_owned();
+        let taken = "PUT /v1/kv/s/.lock?cas=1&flags=16210313421097356768".to_owned();
+        assert!(changes(&fake).contains(&(taken, body)), "{:?}", changes(&fake));
+    }
+}
+
+#[test]
 fn how_the_child_ends_is_told() {
     for (words, err, code) in [
         (&["a", "exit 7"][..], "Error running handler: exit status 7\n", 0),
