@@ -150,9 +150,10 @@ impl KvStore {
         }
         let delay = session.lock_delay();
         #[cfg(feature = "sabotage")]
-        let delay = match self.locks.sabotage {
-            Some(crate::Sabotage::SkipLockDelays) => std::time::Duration::ZERO,
-            _ => delay,
+        let delay = if self.locks.sabotaged(crate::Sabotage::SkipLockDelays) {
+            std::time::Duration::ZERO
+        } else {
+            delay
         };
         for key in self.locks.held_by(session.id) {
             match session.behavior {

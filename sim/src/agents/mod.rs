@@ -17,6 +17,7 @@ pub mod locks;
 mod network;
 mod outside;
 pub mod pace;
+mod pools;
 pub mod post;
 mod processes;
 mod readers;

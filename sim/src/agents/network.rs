@@ -124,10 +124,13 @@ impl World<'_> {
         if self.is_cut(at, caller) {
             return;
         }
-        if let Some(Ok(when) | Err(when)) = self.air.stream(self.now, at, caller) {
-            let result = result.map(|cargo| (at, cargo));
-            self.queue.push(when, Event::CallOver { key, result });
-        }
+        let (when, result) = match self.air.stream(self.now, at, caller) {
+            Some(Ok(when)) => (when, result.map(|cargo| (at, cargo))),
+            // It was carried out, and the caller does not know.
+            Some(Err(when)) => (when, Err("the connection broke")),
+            None => return,
+        };
+        self.queue.push(when, Event::CallOver { key, result });
     }
 
     pub(super) fn arrive(&mut self, packet: Packet) -> Check {

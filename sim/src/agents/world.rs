@@ -6,7 +6,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use lictor_catalog::Text;
-use lictor_gossip::{self as gossip, Incarnation, Interner, MemberEvent, Tags};
+use lictor_gossip::{self as gossip, Incarnation, Interner, Tags};
 use lictor_local::{AskId, Input as LocalInput, Question, Reply, RunId};
 use lictor_machine::{Index, Instant, Machine, NodeId, Rng};
 use lictor_node::CallId as ServerCallId;
@@ -16,7 +16,7 @@ use lictor_raft::{FetchId, Role};
 use crate::gossip::air::{Air, Weather};
 use crate::gossip::oracles::{Bounds as GossipBounds, Oracles as GossipOracles};
 use crate::gossip::seat::Place;
-use crate::gossip::trace::{Record, Seen, Trace};
+use crate::gossip::trace::{Record, Trace};
 use crate::gossip::truth::{Fate, Scene, Truth, Watch};
 use crate::oracles::{Bounds, Check, Oracles, Violation};
 use crate::queue::Queue;
@@ -357,7 +357,10 @@ impl<'w> World<'w> {
             Event::Saved { at, life } if self.lives(at, life) => self.saved(at),
             Event::Tell { at, life } if self.lives(at, life) => self.tell(at),
             Event::Outside => self.go_on_outside(),
-            Event::Act { actor, alarm } => self.process_acts(actor, alarm),
+            Event::Act { actor, alarm } => {
+                self.process_acts(actor, alarm);
+                Ok(())
+            }
             Event::Errand { via, id, errand } => self.take_errand(via, id, errand),
             Event::Heard { via, id, answer } => self.pass_on(via, id, answer),
             Event::Wake { .. }
@@ -479,102 +482,6 @@ impl<'w> World<'w> {
                 self.end(at, Fate::Crashed)
             }
         }
-    }
-
-    fn perform_gossip(&mut self, at: usize, pool: Pool, effect: gossip::Effect) -> Check {
-        match effect {
-            gossip::Effect::Packet { to, packet } => {
-                self.send_datagram(at, pool, to, packet);
-                Ok(())
-            }
-            gossip::Effect::Call {
-                id,
-                to,
-                request,
-                timeout,
-            } => {
-                let place = match to {
-                    gossip::Target::Node(id) => self.route(at, pool, id),
-                    gossip::Target::Address(address) => Place::of(address),
-                };
-                self.send_call(
-                    at,
-                    Caller::Gossip(pool, id),
-                    place,
-                    Cargo::Bytes(request),
-                    timeout,
-                );
-                Ok(())
-            }
-            gossip::Effect::Reply { id, reply } => {
-                self.send_reply(id.0, at, Ok(Cargo::Bytes(reply)));
-                Ok(())
-            }
-            gossip::Effect::Address { id, address } => {
-                self.seats[at].routes.insert((pool, id), address);
-                Ok(())
-            }
-            gossip::Effect::Forget(id) => {
-                self.seats[at].routes.remove(&(pool, id));
-                Ok(())
-            }
-            gossip::Effect::Member(event) if pool == Pool::Lan => self.saw(at, &event),
-            gossip::Effect::Remember(memory) => {
-                let memories = &mut self.seats[at].memories;
-                match pool {
-                    Pool::Lan => memories.lan = memory,
-                    Pool::Wan => memories.wan = memory,
-                }
-                Ok(())
-            }
-            gossip::Effect::Answer { .. } | gossip::Effect::UserEvent(_) if pool == Pool::Lan => {
-                let joined = matches!(
-                    effect,
-                    gossip::Effect::Answer {
-                        answer: gossip::Answer::Joined { joined: 1.., .. },
-                        ..
-                    }
-                );
-                let scene = Scene {
-                    now: self.now,
-                    members: &self.truth,
-                };
-                self.gossip.did(scene, at, &effect)?;
-                if !joined {
-                    let life = self.truth[at].life;
-                    self.queue
-                        .push(self.now + REJOIN * self.pace.gossip, Event::Join { at, life });
-                }
-                Ok(())
-            }
-            gossip::Effect::Member(_)
-            | gossip::Effect::Answer { .. }
-            | gossip::Effect::UserEvent(_)
-            | gossip::Effect::Query(_)
-            | gossip::Effect::QueryResponse { .. }
-            | gossip::Effect::QueryAck { .. }
-            | gossip::Effect::Event(_)
-            | gossip::Effect::Left => Ok(()),
-        }
-    }
-
-    fn saw(&mut self, at: usize, event: &MemberEvent) -> Check {
-        let member = event.member();
-        self.trace.record(
-            self.now,
-            Record::Saw {
-                at,
-                what: Seen::of(event),
-                about: member.id,
-                state: member.state,
-                incarnation: member.incarnation,
-            },
-        );
-        let scene = Scene {
-            now: self.now,
-            members: &self.truth,
-        };
-        self.gossip.saw(scene, at, event)
     }
 
     pub(super) fn arm(&mut self, at: usize) {

@@ -207,22 +207,10 @@ impl World<'_> {
 
 /// What a key holds in a state.
 pub(super) fn entry(state: &lictor_catalog::State, key: &Key) -> Option<Arc<KvEntry>> {
-    match state.query(&Query::KvGet(key.clone())).1 {
-        Found::Entry(entry) => entry,
-        Found::Entries(_)
-        | Found::Keys(_)
-        | Found::Autopilot(_)
-        | Found::Coordinates(_)
-        | Found::Nodes(_)
-        | Found::NodeServices(_)
-        | Found::NodeInfos(_)
-        | Found::Services(_)
-        | Found::ServiceNodes(_)
-        | Found::Checks(_)
-        | Found::Instances(_)
-        | Found::Sessions(_)
-        | Found::PreparedQueries(_)
-        | Found::Resolved(_) => None,
+    if let Found::Entry(entry) = state.query(&Query::KvGet(key.clone())).1 {
+        entry
+    } else {
+        None
     }
 }
 

@@ -1,16 +1,18 @@
 //! Processes on the machines of agents contend for locks, write under their protection, and repeat under idempotency keys what they got
 //! no answer to, while everything breaks.
 //!
-//! Two oracles judge that. The [witness] carries out once more what is committed, and holds every single step against what may happen to
-//! sessions, locks, fences, lock delays and kept answers, and when. The [promises] know what each process was told, and when: in true
+//! Two oracles judge that. The `witness` carries out once more what is committed, and holds every single step against what may happen to
+//! sessions, locks, fences, lock delays and kept answers, and when. The `promises` know what each process was told, and when: in true
 //! time there is never more than one that may rely on holding a lock. In the calm that follows the faults everybody gets every lock
 //! again, and when all have gone nothing is left.
 
 mod contender;
 mod errands;
+mod facts;
 mod play;
 mod promises;
 pub mod run;
+mod seen;
 pub mod swarm;
 mod witness;
 mod writer;
@@ -20,7 +22,7 @@ use lictor_catalog::Key;
 
 pub(in crate::agents) use errands::{Answer, Bearer, Errand, ErrandId, Failure, Via};
 pub(in crate::agents) use play::{Actor, Play};
-pub use witness::Seen;
+pub use seen::Seen;
 
 /// The names of locks begin so.
 const LOCKS: &[u8] = b"lock/";

@@ -20,6 +20,9 @@ use crate::oracles::{Check, ensure};
 /// How long a process waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// How often a process looks whether it has a session to renew.
+const RENEWER_LOOKS: Duration = Duration::from_millis(200);
+
 /// Who acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::agents) enum Actor {
@@ -184,48 +187,42 @@ impl World<'_> {
     }
 
     /// An actor's time has come.
-    pub(in crate::agents) fn process_acts(&mut self, actor: Actor, alarm: u64) -> Check {
+    pub(in crate::agents) fn process_acts(&mut self, actor: Actor, alarm: u64) {
         let now = self.now;
         let Some(play) = &mut self.play else {
-            return Ok(());
+            return;
         };
         let Some((body, which)) = play.body(actor) else {
-            return Ok(());
+            return;
         };
         if body.alarms[which] != alarm || body.open[which] {
-            return Ok(());
+            return;
         }
         if body.frozen_until > now {
             self.queue.push(body.frozen_until, Event::Act { actor, alarm });
-            return Ok(());
+            return;
         }
         let own = body.clock.now(now).mono;
         let value = play.value();
         let (want, errand) = match actor {
             Actor::Contender(number) => match play.contenders[number].1.next(own, value) {
                 Some((want, errand)) => (Some(want), errand),
-                None => return Ok(()),
+                None => return,
             },
             Actor::Renewer(number) => {
-                let contender = &mut play.contenders[number].1;
-                let ttl = contender.habits.ttl;
-                let Some(session) = contender.to_renew() else {
-                    let wait = Duration::from_millis(200);
-                    self.act_later(actor, wait);
-                    return Ok(());
+                let Some(session) = play.contenders[number].1.to_renew() else {
+                    self.act_later(actor, RENEWER_LOOKS);
+                    return;
                 };
-                let wait = contender.rng.between(ttl / 3, ttl * 2 / 3);
-                self.act_later(actor, wait);
                 (Some(Want::Renew(session)), Errand::Renew(session))
             }
             Actor::Writer(number) => match play.writers[number].1.next() {
                 Some(errand) => (None, errand),
-                None => return Ok(()),
+                None => return,
             },
-            Actor::Passer => return Ok(()),
+            Actor::Passer => return,
         };
         self.ask(actor, want, errand);
-        Ok(())
     }
 
     fn ask(&mut self, actor: Actor, want: Option<Want>, errand: Errand) {
@@ -248,11 +245,13 @@ impl World<'_> {
         };
         let at = if anywhere { elsewhere } else { at };
         if let Errand::Write(Action::EndSessions(sessions)) = &errand {
-            sessions.iter().for_each(|session| play.promises.unwant(*session));
+            for session in sessions {
+                play.promises.unwant(*session);
+            }
         }
         if let (Some(Want::Release(session)), Actor::Contender(number)) = (want, actor) {
             let key = lock_key(play.contenders[number].1.habits.lock);
-            play.promises.gives_up(&key, session);
+            play.promises.freed(&key, session);
         }
         if let (Some(Want::Create), Actor::Contender(number)) = (want, actor) {
             // It counts from when it asked first.
@@ -355,7 +354,7 @@ impl World<'_> {
                 promises.told_renewed(session, open.asked, *renewed)?;
             }
             (Want::Acquire(session), Ok(Told::Written(_, Outcome::Done(true) | Outcome::Txn(Ok(_))))) => {
-                promises.told_held(number, &key, session, now)?
+                promises.told_held(&key, session, now)?;
             }
             (Want::Look(session), Ok(Told::Entry(entry))) => {
                 promises.told_entry(session, &key, entry.as_ref(), span)?;
@@ -368,11 +367,24 @@ impl World<'_> {
             }
             _ => {}
         }
-        let own = body.clock.now(now).mono;
+        let (own, answered) = (body.clock.now(now).mono, answer.is_ok());
         let wait = contender.hear(want, open.asked_own, own, answer);
-        if open.actor == Actor::Contender(number) {
-            self.act_later(open.actor, wait);
-        }
+        let wait = match want {
+            // What was not answered is asked for again soon, and what was in time.
+            Want::Renew(_) if answered => {
+                let ttl = contender.habits.ttl;
+                contender.rng.between(ttl / 3, ttl * 2 / 3)
+            }
+            Want::Renew(_)
+            | Want::Create
+            | Want::Acquire(_)
+            | Want::Look(_)
+            | Want::Write(_)
+            | Want::Release(_)
+            | Want::Delete
+            | Want::Destroy(_) => wait,
+        };
+        self.act_later(open.actor, wait);
         Ok(())
     }
 

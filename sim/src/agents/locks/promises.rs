@@ -29,7 +29,6 @@ struct Promise {
 /// Somebody was told that they hold a lock.
 #[derive(Clone, Debug)]
 struct Belief {
-    who: usize,
     key: Key,
     session: SessionId,
     since: Instant,
@@ -126,9 +125,8 @@ impl Promises {
     }
 
     /// A process was told that it holds a lock.
-    pub(super) fn told_held(&mut self, who: usize, key: &Key, session: SessionId, now: Instant) -> Check {
+    pub(super) fn told_held(&mut self, key: &Key, session: SessionId, now: Instant) -> Check {
         let belief = Belief {
-            who,
             key: key.clone(),
             session,
             since: now,
@@ -182,12 +180,7 @@ impl Promises {
         })
     }
 
-    /// A process gives a lock back, or is about to.
-    pub(super) fn gives_up(&mut self, key: &Key, session: SessionId) {
-        self.freed(key, session);
-    }
-
-    /// A lock was lost by somebody's request.
+    /// A lock was lost by somebody's request, or whoever holds it is about to give it back.
     pub(super) fn freed(&mut self, key: &Key, session: SessionId) {
         self.beliefs
             .retain(|belief| belief.key != *key || belief.session != session);
@@ -228,4 +221,84 @@ fn lifetime(ttl: Duration) -> Duration {
 
 fn until(asked: Instant, ttl: Duration) -> Instant {
     if ttl.is_zero() { Instant::MAX } else { asked + ttl }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(1);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn key() -> Key {
+        Key::from_static(b"lock/0")
+    }
+
+    /// Two sessions, of which both processes know.
+    fn two() -> Promises {
+        let mut promises = Promises::default();
+        for id in [1, 2].map(SessionId) {
+            promises.made(id, TTL, at(100));
+            promises.told_made(id, at(90));
+        }
+        promises
+    }
+
+    fn expire(promises: &mut Promises, id: u128, now: u64) -> Check {
+        let mut session = Session {
+            def: lictor_catalog::SessionDef::default(),
+            create_index: lictor_machine::Index(1),
+        };
+        (session.def.id, session.def.ttl) = (SessionId(id), TTL);
+        promises.expired(&session, at(now))
+    }
+
+    #[test]
+    fn two_may_not_believe_that_they_hold_a_lock() {
+        let mut promises = two();
+        promises.told_held(&key(), SessionId(1), at(200)).unwrap();
+        let other = promises.told_held(&key(), SessionId(2), at(1000));
+        let property = other.unwrap_err().property;
+        assert_eq!(property, "never two who believe that they hold a lock");
+        // It was told so, and has to renew its session to go on believing it.
+        promises.told_renewed(SessionId(2), at(1050), true).unwrap();
+        promises.told_held(&key(), SessionId(2), at(1100)).unwrap();
+        assert_eq!(promises.relied, 2);
+    }
+
+    #[test]
+    fn who_gave_a_lock_back_or_lost_its_session_to_others_holds_it_no_more() {
+        let mut promises = two();
+        promises.told_held(&key(), SessionId(1), at(200)).unwrap();
+        assert!(promises.relies(SessionId(1), &key(), (at(200), at(300))));
+        promises.freed(&key(), SessionId(1));
+        promises.told_held(&key(), SessionId(2), at(400)).unwrap();
+        promises.ended(SessionId(2), at(500), true);
+        promises.told_held(&key(), SessionId(1), at(600)).unwrap();
+        assert!(!promises.relies(SessionId(2), &key(), (at(400), at(600))));
+    }
+
+    #[test]
+    fn a_session_may_not_end_before_twice_its_ttl_since_it_was_renewed() {
+        let mut promises = two();
+        assert!(expire(&mut promises, 1, 2050).is_err());
+        expire(&mut promises, 1, 2101).unwrap();
+        promises.told_renewed(SessionId(2), at(1000), true).unwrap();
+        assert!(expire(&mut promises, 2, 2900).is_err());
+        expire(&mut promises, 2, 3001).unwrap();
+    }
+
+    #[test]
+    fn a_renewal_of_what_has_ended_is_a_lie() {
+        let mut promises = two();
+        expire(&mut promises, 1, 2500).unwrap();
+        // It was on its way, and has not lived long enough after that.
+        assert!(promises.told_renewed(SessionId(1), at(2400), true).is_err());
+        let late = promises.told_renewed(SessionId(1), at(2600), true);
+        assert_eq!(late.unwrap_err().property, "a renewal tells the truth");
+        promises.told_renewed(SessionId(1), at(2600), false).unwrap();
+    }
 }

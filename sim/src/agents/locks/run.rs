@@ -9,8 +9,9 @@ use lictor_machine::{Instant, Rng};
 
 use super::contender::{Contender, GATE, GATE_NODE};
 use super::play::{Actor, Body, Play};
+use super::seen::Seen;
 use super::swarm::{Fault, Options};
-use super::witness::{Seen, Witness};
+use super::witness::Witness;
 use super::writer::Writer;
 use crate::agents::outside::Job;
 use crate::agents::pace::Plan;

@@ -167,7 +167,7 @@ impl Options {
 
     /// How long those who count ask for the same: so that no request of theirs is still on its way when its answer is forgotten.
     pub(super) fn persistence(&self) -> Duration {
-        self.receipt_ttl - Duration::from_secs(30)
+        self.receipt_ttl.saturating_sub(Duration::from_secs(30))
     }
 
     /// What a process on this machine is like.

@@ -7,28 +7,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lictor_catalog::{
-    Action, Behavior, Changes, Command, Found, IdempotencyKey, Key, KvEntry, KvTxnOp, KvWrite, Outcome,
-    Query, RestoreId, RestoreStep, RunOut, Session, SessionId, State, Status, TxnOp,
+    Action, Behavior, Changes, Command, IdempotencyKey, Key, KvTxnOp, Outcome, Query, RestoreId, RestoreStep,
+    RunOut, Session, SessionId, State, TxnOp,
 };
 use lictor_machine::{Index, Instant};
 use lictor_raft::{LogId, Payload, Term, WriteBatch};
 
 use super::errands::entry;
+use super::facts::{Hold, frees, has_lost_its_ground, hold_of, locks_in, written_by};
 use super::promises::Promises;
-use super::{LOCKS, is_lock, value_number};
+use super::seen::Seen;
 use crate::agents::world::violation;
 use crate::oracles::{Check, Violation, ensure};
 
 /// A leader's clock may run six thousandths faster than true time.
 pub(super) fn true_time(by_leader: Duration) -> Duration {
     by_leader * 1000 / 1006
-}
-
-/// Who holds a lock, and by which fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hold {
-    session: SessionId,
-    fence: u64,
 }
 
 /// The first answer under an idempotency key.
@@ -40,47 +34,6 @@ struct First {
 }
 
 type Firsts = BTreeMap<IdempotencyKey, First>;
-
-/// How often what it looks for happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Locks taken.
-    pub taken: u64,
-    /// Sessions that ran out.
-    pub expired: u64,
-    /// Sessions that ended with a node or a check.
-    pub lost: u64,
-    /// Sessions that somebody ended.
-    pub ended: u64,
-    /// Lock delays that were over.
-    pub delays: u64,
-    /// Writes that a fence let through.
-    pub fenced: u64,
-    /// Writes that a fence kept out.
-    pub kept_out: u64,
-    /// Repetitions under an idempotency key.
-    pub repeated: u64,
-    /// Answers forgotten.
-    pub forgotten: u64,
-    /// Archives that took the place of everything.
-    pub restored: u64,
-}
-
-impl Seen {
-    /// Adds those of another run.
-    pub const fn add(&mut self, other: &Self) {
-        self.taken += other.taken;
-        self.expired += other.expired;
-        self.lost += other.lost;
-        self.ended += other.ended;
-        self.delays += other.delays;
-        self.fenced += other.fenced;
-        self.kept_out += other.kept_out;
-        self.repeated += other.repeated;
-        self.forgotten += other.forgotten;
-        self.restored += other.restored;
-    }
-}
 
 /// See the module.
 pub(in crate::agents) struct Witness {
@@ -187,7 +140,7 @@ impl Witness {
         })
     }
 
-    /// Whether a state can be archived in which these many commands were carried out: not one from before an archive was restored.
+    /// Takes note of which answers a state that is to be archived keeps. Fails with one from before an archive was restored.
     pub(super) fn archive(&mut self, state: &State) -> bool {
         if state.index() < self.replaced || state.index() > self.state.index() {
             return false;
@@ -349,13 +302,17 @@ impl Witness {
 
     /// Answers are kept for as long as they should be.
     fn receipts(&mut self, now: Instant, action: &Action) -> Check {
-        let through = match action {
-            Action::ForgetReceipts(through) => *through,
-            Action::RunOut {
-                era,
-                what: RunOut::Receipts(through),
-            } if *era == self.state.era() => *through,
-            _ => return Ok(()),
+        let through = if let Action::ForgetReceipts(through) = action {
+            *through
+        } else if let Action::RunOut {
+            era,
+            what: RunOut::Receipts(through),
+        } = action
+            && *era == self.state.era()
+        {
+            *through
+        } else {
+            return Ok(());
         };
         let ttl = true_time(self.receipt_ttl);
         let early = self
@@ -536,9 +493,10 @@ impl Witness {
     fn restored(&mut self, now: Instant, promises: &mut Promises, action: &Action) -> Check {
         self.seen.restored += 1;
         self.replaced = self.state.index();
-        let firsts = match action {
-            Action::Restore(RestoreStep::Finish { id, .. }) => self.restoring.get(id).cloned(),
-            _ => None,
+        let firsts = if let Action::Restore(RestoreStep::Finish { id, .. }) = action {
+            self.restoring.get(id).cloned()
+        } else {
+            None
         };
         let Some(firsts) = firsts else {
             let wrong = format!("{action:?}");
@@ -569,70 +527,4 @@ impl Witness {
         promises.restored(self.sessions.values(), now);
         Ok(())
     }
-}
-
-/// Whether the node of a session is gone, or a check that it depends on is, or is critical.
-fn has_lost_its_ground(state: &State, session: &Session) -> bool {
-    let node = &session.def.node;
-    let unwell = |id| {
-        let check = state.check(node, id);
-        check.is_none_or(|check| check.def.status == Status::Critical)
-    };
-    state.node(node).is_none() || session.def.all_checks().any(|id| unwell(id))
-}
-
-/// Whether an action is meant to free a lock that this session holds.
-fn frees(action: &Action, key: &Key, holder: SessionId) -> bool {
-    match action {
-        Action::Kv(KvWrite::Unlock(pair, session)) => pair.key == *key && session.0 == holder.to_string(),
-        Action::Kv(KvWrite::Delete(deleted) | KvWrite::DeleteCas(deleted, _)) => deleted == key,
-        Action::Kv(KvWrite::DeleteTree(prefix)) => key.starts_with(prefix),
-        _ => false,
-    }
-}
-
-/// The values, each its writer's own, that an action has written.
-fn written_by(action: &Action, outcome: &Outcome) -> Vec<u64> {
-    let number = |pair: &lictor_catalog::KvPair| value_number(&pair.value);
-    match (action, outcome) {
-        (
-            Action::Kv(
-                KvWrite::Set(pair)
-                | KvWrite::Cas(pair, _)
-                | KvWrite::Lock(pair, _)
-                | KvWrite::Unlock(pair, _),
-            ),
-            Outcome::Done(true),
-        ) => number(pair).into_iter().collect(),
-        (Action::Txn(ops), Outcome::Txn(Ok(_))) => {
-            let pairs = ops.iter().filter_map(|op| match op {
-                TxnOp::Kv(
-                    KvTxnOp::Set(pair)
-                    | KvTxnOp::Cas(pair, _)
-                    | KvTxnOp::Lock(pair, _)
-                    | KvTxnOp::Unlock(pair, _),
-                ) => Some(pair),
-                _ => None,
-            });
-            pairs.filter_map(number).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn locks_in(state: &State) -> Vec<Arc<KvEntry>> {
-    match state.query(&Query::KvList(Key::from_static(LOCKS))).1 {
-        Found::Entries(entries) => entries,
-        _ => Vec::new(),
-    }
-}
-
-fn hold_of(entry: &KvEntry) -> Option<(Key, Hold)> {
-    let holder = entry.holder.as_ref().filter(|_| is_lock(&entry.key))?;
-    let session = SessionId::parse(&holder.session).ok().flatten()?;
-    let hold = Hold {
-        session,
-        fence: holder.fence,
-    };
-    Some((entry.key.clone(), hold))
 }
