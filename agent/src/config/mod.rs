@@ -123,7 +123,7 @@ pub struct Config {
     pub remote_exec: bool,
     /// What the files say is to run on this agent.
     pub definitions: Definitions,
-    /// What this agent watches, and whom it tells: at most 1024.
+    /// What this agent watches, and whom it tells: at most 256.
     pub watches: Vec<Watch>,
     /// The data center that others follow where one must lead: this one, unless another is named.
     pub primary_datacenter: String,

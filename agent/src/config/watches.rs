@@ -13,8 +13,8 @@ use super::error::{ConfigError, Warning};
 use super::keys;
 use super::settings::Definition;
 
-/// More than a configuration that a person wrote; each holds a connection to this agent's own API.
-const MAX_WATCHES: usize = 1024;
+/// More than a configuration that a person wrote. Each holds a connection to this agent's own API, and a thread while it runs a program.
+const MAX_WATCHES: usize = 256;
 
 /// How long telling an address may take if nothing is said of that.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);

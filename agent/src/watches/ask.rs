@@ -1,16 +1,18 @@
 //! A watch's question to this agent's own API.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Timer;
 use futures_lite::FutureExt as _;
 use lictor_http::{Door, offload};
-use lictor_watch::{News, Version, VersionKind};
+use lictor_watch::{Progress, Version, VersionKind};
 use ureq_proto::http::header::{HOST, HeaderName, HeaderValue, InvalidHeaderValue};
 use ureq_proto::http::uri::{InvalidUri, Uri};
 use ureq_proto::http::{Request, StatusCode};
 
+use super::Told;
 use crate::checks::exchange::{self, Response};
 use crate::config::Watch;
 
@@ -52,20 +54,31 @@ pub(super) enum AskError {
     Token(#[from] InvalidHeaderValue),
 }
 
-/// Asks once: for what there is, or for what there is when that is not `seen` any more, or when it has taken too long.
+/// Asks once: for what there is, or for what there is when that is not what was seen any more, or when it has taken too long. `None`:
+/// nothing that is not known. If this is dropped it may be forgotten what was seen.
 pub(super) async fn ask(
     api: &Door,
-    watch: &Watch,
-    seen: Option<&Version>,
-) -> Result<(Version, News), AskError> {
+    watch: &Arc<Watch>,
+    progress: &mut Progress,
+) -> Result<Option<Told>, AskError> {
     let late = async {
         Timer::after(LIMIT).await;
         Err(AskError::Late)
     };
-    let (version, body) = exchange(api, watch, seen).or(late).await?;
-    let (plan, bytes) = (watch.plan.clone(), body.as_ref().map_or(0, Vec::len));
-    let news = offload(bytes, move || plan.read(body.as_deref())).await?;
-    Ok((version, news))
+    let (version, body) = exchange(api, watch, progress.seen()).or(late).await?;
+    let (watch, mut seen) = (Arc::clone(watch), std::mem::take(progress));
+    let (told, seen) = offload(body.as_ref().map_or(0, Vec::len), move || {
+        let index = version.index();
+        let told = watch.plan.read(body.as_deref()).and_then(|found| {
+            let news = seen.take(version, found);
+            news.map(|news| news.compact().map(|json| Told { json, index }))
+                .transpose()
+        });
+        (told, seen)
+    })
+    .await;
+    *progress = seen;
+    Ok(told?)
 }
 
 async fn exchange(

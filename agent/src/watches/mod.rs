@@ -21,7 +21,7 @@ use async_io::Timer;
 use futures_lite::FutureExt as _;
 use lictor_http::Door;
 use lictor_runtime::{Runtime, Task};
-use lictor_watch::{News, Progress, Version};
+use lictor_watch::Progress;
 
 use crate::checks::{DOCKER_SOCKET, Prober};
 use crate::config::Watch;
@@ -60,6 +60,15 @@ impl Default for Phase {
     }
 }
 
+/// What somebody is told.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    /// One line, with its end.
+    json: String,
+    /// The version of what it says.
+    index: u64,
+}
+
 /// A watch that goes on until it is dropped: what it is telling by then is told to the end.
 struct Open {
     watch: Arc<Watch>,
@@ -89,16 +98,13 @@ impl Watches {
 
     /// Begins, with what [`Self::set`] has said last, or else with these.
     pub(crate) fn start(&self, configured: Vec<Watch>) {
-        let newer = {
-            let mut state = self.lock();
-            let Phase::Before(newer) = &mut state.phase else {
-                return;
-            };
-            let newer = newer.take();
-            state.phase = Phase::On;
-            newer
+        let mut state = self.lock();
+        let Phase::Before(newer) = &mut state.phase else {
+            return;
         };
-        self.set(newer.unwrap_or(configured));
+        let wanted = newer.take().unwrap_or(configured);
+        state.phase = Phase::On;
+        self.exchange(&mut state, wanted);
     }
 
     /// Watches these from now on, and no others. Those that were there already go on undisturbed. One that ends tells to the end what it
@@ -106,21 +112,10 @@ impl Watches {
     pub(crate) fn set(&self, wanted: Vec<Watch>) {
         let mut state = self.lock();
         match &mut state.phase {
-            Phase::Before(newer) => {
-                *newer = Some(wanted);
-                return;
-            }
-            Phase::On => {}
-            Phase::Over => return,
+            Phase::Before(newer) => *newer = Some(wanted),
+            Phase::On => self.exchange(&mut state, wanted),
+            Phase::Over => {}
         }
-        let mut before = std::mem::take(&mut state.open);
-        for watch in wanted {
-            let known = before.iter().position(|open| *open.watch == watch);
-            let open = known.map_or_else(|| self.open(watch), |known| before.swap_remove(known));
-            state.open.push(open);
-        }
-        state.ending.retain(|task| !task.is_finished());
-        state.ending.extend(before.into_iter().map(|open| open.task));
     }
 
     /// Ends all at once, with the programs that are being told. None begins any more.
@@ -134,6 +129,18 @@ impl Watches {
         for task in tasks {
             task.cancel().await;
         }
+    }
+
+    /// Opens what is not open yet, and lets go what is not wanted any more.
+    fn exchange(&self, state: &mut State, wanted: Vec<Watch>) {
+        let mut before = std::mem::take(&mut state.open);
+        for watch in wanted {
+            let known = before.iter().position(|open| *open.watch == watch);
+            let open = known.map_or_else(|| self.open(watch), |known| before.swap_remove(known));
+            state.open.push(open);
+        }
+        state.ending.retain(|task| !task.is_finished());
+        state.ending.extend(before.into_iter().map(|open| open.task));
     }
 
     fn open(&self, watch: Watch) -> Open {
@@ -162,22 +169,19 @@ async fn follow(shared: Arc<Shared>, watch: Arc<Watch>, ended: Receiver<Infallib
             let _ = ended.recv().await;
             None
         };
-        let Some((news, version)) = ended.or(asked).await else {
+        let Some(told) = ended.or(asked).await else {
             return;
         };
-        tell::tell(&shared.prober, &watch.handler, &news, version.index()).await;
+        tell::tell(&shared.prober, &watch.handler, told).await;
     }
 }
 
 /// Asks until there is something new.
-async fn next(api: &Door, watch: &Watch, progress: &mut Progress) -> (Arc<News>, Version) {
+async fn next(api: &Door, watch: &Arc<Watch>, progress: &mut Progress) -> Told {
     loop {
-        match ask::ask(api, watch, progress.seen()).await {
-            Ok((version, found)) => {
-                if let Some(news) = progress.take(version.clone(), found) {
-                    return (news, version);
-                }
-            }
+        match ask::ask(api, watch, progress).await {
+            Ok(Some(told)) => return told,
+            Ok(None) => {}
             Err(error) => {
                 let retry = progress.fail();
                 tracing::error!(kind = watch.plan.kind(), %error, ?retry, "Watch errored");

@@ -10,8 +10,9 @@ use async_io::Async;
 use futures_lite::{AsyncWriteExt as _, FutureExt as _};
 use lictor_catalog::Status;
 use lictor_node::local::{Probe, ProbeTls};
-use lictor_watch::{INDEX_HEADER, INDEX_VARIABLE, News};
+use lictor_watch::{INDEX_HEADER, INDEX_VARIABLE};
 
+use super::Told;
 use crate::checks::Prober;
 use crate::checks::tail::Tail;
 use crate::config::{WatchAddress, WatchHandler};
@@ -28,36 +29,30 @@ const USER_AGENT: &str = concat!("lictor/", env!("CARGO_PKG_VERSION"));
 
 /// Tells what is new, and waits until it has been heard. What comes of it is logged. If this is dropped a program that is being told is
 /// killed, with all that it has started.
-pub(super) async fn tell(prober: &Prober, handler: &WatchHandler, news: &News, index: u64) {
-    let json = match news.compact() {
-        Ok(json) => json,
-        Err(error) => {
-            tracing::error!(%handler, %error, "Failed to encode data for watch");
-            return;
-        }
-    };
+pub(super) async fn tell(prober: &Prober, handler: &WatchHandler, told: Told) {
     match handler {
         WatchHandler::Program(args) => {
             let [program, args @ ..] = args.as_slice() else {
                 return;
             };
-            run(handler, program, args, &json, index).await;
+            run(handler, program, args, told).await;
         }
         WatchHandler::Shell(line) => {
             let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty());
             let shell = shell.unwrap_or_else(|| SHELL.to_owned());
-            run(handler, &shell, &["-c".to_owned(), line.clone()], &json, index).await;
+            run(handler, &shell, &["-c".to_owned(), line.clone()], told).await;
         }
-        WatchHandler::Http(address) => request(prober, handler, address, json, index).await,
+        WatchHandler::Http(address) => request(prober, handler, address, told).await,
     }
 }
 
 /// Runs a program to its end.
-async fn run(handler: &WatchHandler, program: &str, args: &[String], json: &str, index: u64) {
+async fn run(handler: &WatchHandler, program: &str, args: &[String], told: Told) {
+    let Told { json, index } = told;
     let mut command = Command::new(program);
     command.args(args).env(INDEX_VARIABLE, index.to_string());
     let mut output = Tail::new(OUTPUT_MAX);
-    let ended = feed(command, json, &mut output).await;
+    let ended = feed(command, &json, &mut output).await;
     let output = output.into_text();
     match ended {
         Ok(status) if status.success() => {
@@ -103,7 +98,8 @@ async fn feed(mut command: Command, input: &str, output: &mut Tail) -> io::Resul
 }
 
 /// Sends a request.
-async fn request(prober: &Prober, handler: &WatchHandler, address: &WatchAddress, json: String, index: u64) {
+async fn request(prober: &Prober, handler: &WatchHandler, address: &WatchAddress, told: Told) {
+    let Told { json, index } = told;
     let said = |name: &str, value: String| (name.to_owned(), vec![value]);
     let mut headers = vec![
         said("Content-Type", "application/json".to_owned()),

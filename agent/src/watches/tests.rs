@@ -248,8 +248,16 @@ fn what_is_asked_and_what_may_go_wrong() {
     let plain = services("true");
     let key = watch("key", serde_json::json!({"key": "a b"}), none());
     let local = watch("agent_service", serde_json::json!({"service_id": "x"}), none());
-    let ask = |watch: &Watch| block_on(ask::ask(&door, watch, None)).map_err(|error| error.to_string());
+    let ask_again = |watch: &Watch, progress: &mut Progress| {
+        let asked = block_on(ask::ask(&door, &Arc::new(watch.clone()), progress));
+        asked.map_err(|error| error.to_string())
+    };
+    let ask = |watch: &Watch| ask_again(watch, &mut Progress::default());
     let refused = |why: &str| Err(why.to_owned());
+    let told = |json: &str, index: u64| {
+        let json = json.to_owned();
+        Ok(Some(Told { json, index }))
+    };
 
     fake.say(500, Some(1), "No cluster leader\n");
     assert_eq!(
@@ -257,11 +265,7 @@ fn what_is_asked_and_what_may_go_wrong() {
         refused("Unexpected response code: 500 (No cluster leader)")
     );
     fake.say(404, Some(9), "");
-    let (version, news) = ask(&key).unwrap();
-    assert_eq!(
-        (version, news.compact().unwrap()),
-        (Version::Index(9), "null\n".to_owned())
-    );
+    assert_eq!(ask(&key), told("null\n", 9));
     fake.say(404, None, "unknown service ID: x");
     assert_eq!(
         ask(&local),
@@ -270,7 +274,7 @@ fn what_is_asked_and_what_may_go_wrong() {
     fake.say(200, None, "{}");
     assert_eq!(ask(&plain), refused("the answer has no X-Consul-Index"));
     assert_eq!(ask(&local), refused("the answer has no X-Consul-ContentHash"));
-    fake.say(200, Some(5), "[]");
+    fake.say(200, Some(4), "[]");
     let nonsense = ask(&plain).unwrap_err();
     assert!(
         nonsense.starts_with("cannot understand the answer: "),
@@ -280,8 +284,10 @@ fn what_is_asked_and_what_may_go_wrong() {
     let mut other = key;
     other.datacenter = Some("dc2".to_owned());
     other.token = Some("secret".to_owned());
-    let asked = block_on(ask::ask(&door, &other, Some(&Version::Index(4))));
-    assert_eq!(asked.unwrap().0, Version::Index(5));
+    let mut progress = Progress::default();
+    assert_eq!(ask_again(&other, &mut progress), told("null\n", 4));
+    fake.say(200, Some(5), "[]");
+    assert_eq!(ask_again(&other, &mut progress), Ok(None), "the same as before");
     assert_eq!(
         fake.lock().asked.last().unwrap(),
         "/v1/kv/a%20b?index=4&wait=300s&dc=dc2 secret"
@@ -291,6 +297,18 @@ fn what_is_asked_and_what_may_go_wrong() {
         ask(&other),
         refused("the token has characters that no header can have")
     );
+}
+
+#[test]
+fn much_is_told_as_little_is() {
+    let (fake, door, _runtime) = Fake::start();
+    let value = "x".repeat(1 << 20);
+    fake.say(200, Some(7), &format!(r#"{{"a":["{value}"]}}"#));
+    let mut progress = Progress::default();
+    let watch = Arc::new(services("true"));
+    let told = block_on(ask::ask(&door, &watch, &mut progress)).unwrap().unwrap();
+    assert_eq!((told.index, told.json), (7, format!("{{\"a\":[\"{value}\"]}}\n")));
+    assert_eq!(progress.seen(), Some(&lictor_watch::Version::Index(7)));
 }
 
 #[test]
