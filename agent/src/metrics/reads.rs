@@ -65,14 +65,11 @@ impl ReadCounts {
             self.explain.record_since(begun);
         }
         let pick = |connect: bool, plain, mesh| if connect { mesh } else { plain };
-        let lookups: &Lookups = if let Query::ServiceNodes { connect, .. } = query {
-            pick(*connect, &self.catalog, &self.catalog_connect)
-        } else if let Query::HealthService { connect, .. } = query {
-            pick(*connect, &self.health, &self.health_connect)
-        } else {
-            return;
-        };
-        lookups.count(matches!(found, Found::Instances(instances) if instances.is_empty()));
+        if let (Query::ServiceNodes { connect, .. }, Found::ServiceNodes(nodes)) = (query, found) {
+            pick(*connect, &self.catalog, &self.catalog_connect).count(nodes.is_empty());
+        } else if let (Query::HealthService { connect, .. }, Found::Instances(instances)) = (query, found) {
+            pick(*connect, &self.health, &self.health_connect).count(instances.is_empty());
+        }
     }
 
     /// A prepared query was carried out, which began at `begun`.
@@ -89,8 +86,8 @@ impl ReadCounts {
 mod tests {
     use std::sync::Arc;
 
-    use lictor_catalog::{Instance, NodeDef, NodeRecord, ServiceDef, ServiceRecord, Text};
-    use lictor_machine::Index;
+    use lictor_catalog::{Action, Changes, Command, NodeDef, Outcome, Registration, ServiceDef, State};
+    use lictor_machine::{Index, UnixMillis};
 
     use super::*;
 
@@ -98,40 +95,45 @@ mod tests {
     fn what_is_looked_for_is_counted_by_where_and_by_whether_it_is_there() {
         let registry = Registry::new();
         let counts = ReadCounts::new(&registry);
-        let (there, nothing) = (Found::Instances(vec![instance()]), Found::Instances(vec![]));
-        let service = || "web".to_owned();
-        for (query, found) in [
-            (
-                Query::ServiceNodes {
-                    service: service(),
-                    connect: false,
-                },
-                &there,
-            ),
-            (
-                Query::ServiceNodes {
-                    service: service(),
-                    connect: true,
-                },
-                &nothing,
-            ),
-            (
-                Query::HealthService {
-                    service: service(),
-                    connect: false,
-                },
-                &nothing,
-            ),
-            (
-                Query::HealthService {
-                    service: service(),
-                    connect: false,
-                },
-                &there,
-            ),
-            (Query::Resolve("q".to_owned()), &nothing),
+        let mut state = State::new();
+        let registration = Registration {
+            node: NodeDef {
+                name: "n1".into(),
+                address: "10.0.0.1".into(),
+                ..NodeDef::default()
+            },
+            service: Some(ServiceDef {
+                id: "web".into(),
+                name: "web".into(),
+                ..ServiceDef::default()
+            }),
+            ..Registration::default()
+        };
+        let register = Command {
+            stamp: UnixMillis(1),
+            action: Action::Register(Box::new(registration)),
+        };
+        let outcome = state.apply(Index(1), &register, &mut Changes::default());
+        assert_eq!(outcome, Ok(Outcome::Done(true)));
+        let catalog = |service: &str, connect| Query::ServiceNodes {
+            service: service.to_owned(),
+            connect,
+        };
+        let health = |service: &str, connect| Query::HealthService {
+            service: service.to_owned(),
+            connect,
+        };
+        for query in [
+            catalog("web", false),
+            catalog("web", true),
+            health("web", false),
+            health("none", false),
+            Query::Resolve("q".to_owned()),
+            Query::Nodes,
         ] {
-            counts.answered(&query, found, ReadCounts::begin(&query));
+            let begun = ReadCounts::begin(&query);
+            let (_, found) = state.query(&query);
+            counts.answered(&query, &found, begun);
         }
         let report = registry.report();
         let counted = |name: &str| {
@@ -188,22 +190,5 @@ mod tests {
                 ("consul.prepared-query.explain".to_owned(), 0),
             ]
         );
-    }
-
-    fn instance() -> Instance {
-        Instance {
-            node: Arc::new(NodeRecord {
-                def: NodeDef::default(),
-                create_index: Index(1),
-                modify_index: Index(1),
-            }),
-            service: Arc::new(ServiceRecord {
-                node: Text::default(),
-                def: ServiceDef::default(),
-                create_index: Index(1),
-                modify_index: Index(1),
-            }),
-            checks: vec![],
-        }
     }
 }
