@@ -68,19 +68,31 @@ fn agents_that_are_allowed_to_carry_out_commands() {
     let scene = Scene::new();
     let file = permission(&scene);
     let cluster = Cluster::of_three(&scene, &["-config-file", &file]);
-    ready(&cluster[0], 3);
-    let ran = finish(start(
-        &scene,
-        &cluster[0],
-        &["-wait=10s", "echo $((40 + 2)); exit 3"],
-    ));
+    let (data, first) = (
+        scene.path("client").display().to_string(),
+        scene.ip(1).to_string(),
+    );
+    let words = [
+        "-data-dir",
+        &data,
+        "-encrypt",
+        Cluster::KEY,
+        "-retry-join",
+        &first,
+        "-config-file",
+        &file,
+    ];
+    let mut client = Agent::new(&scene, 4, &words);
+    client.start_and_lead();
+    ready(&client, 4);
+    let ran = finish(start(&scene, &client, &["-wait=10s", "echo $((40 + 2)); exit 3"]));
     assert_eq!(ran.code, Some(2), "{ran:?}");
     let mut lines: Vec<&str> = ran.out.lines().collect();
-    assert_eq!(lines.pop(), Some("3 / 3 node(s) completed / acknowledged"));
+    assert_eq!(lines.pop(), Some("4 / 4 node(s) completed / acknowledged"));
     lines.sort_unstable();
     let mut wanted = Vec::new();
-    for server in &cluster.servers {
-        let name = &server.name;
+    for agent in cluster.servers.iter().chain([&client]) {
+        let name = &agent.name;
         wanted.push(format!("    {name}:"));
         wanted.push(format!("    {name}: 42"));
         wanted.push(format!("==> {name}: finished with exit code 3"));
