@@ -66,7 +66,7 @@ pub(crate) struct EventBuffer {
     fingerprint: u64,
     /// The latest event that had to make room; what is not later is not taken in again.
     floor: Option<EventKey>,
-    /// What was said up to then is not handed out: it was said before this member was in the pool.
+    /// What was said up to then is not handed out: that was done in an earlier life, or it was said before this member was in the pool.
     silent_to: LamportTime,
     /// Whether this member knows since when it is in the pool.
     settled: bool,
@@ -91,8 +91,8 @@ pub(crate) struct EventCounts {
 }
 
 impl EventBuffer {
-    /// A buffer of a member that has seen the events up to `remembered`; it gets the later ones, also those that were said while it
-    /// was away. A member that has seen none gets those that are said after it joined.
+    /// A buffer of a member to which the events up to `remembered` were handed out; it gets the later ones, also those that were said while
+    /// it was away. A member that has seen none gets those that are said after it joined.
     pub(crate) fn new(gossip_interval: Duration, remembered: LamportTime) -> Self {
         let clock = LamportClock::new(remembered);
         Self {
@@ -111,6 +111,11 @@ impl EventBuffer {
     /// The highest time that was seen.
     pub(crate) const fn time(&self) -> LamportTime {
         self.clock.now()
+    }
+
+    /// No event up to here is going to be handed out, but for those that come late: the others have been, or are not wanted.
+    pub(crate) fn handed_out(&self) -> LamportTime {
+        self.silent_to.max(self.order.delivered())
     }
 
     /// What was counted.

@@ -18,7 +18,7 @@ use crate::dissemination::{Queue, retransmit_limit};
 use crate::intents::EarlyIntents;
 use crate::io::{CallId, Effect, Event, Input, Memory, Refusal, RememberedPeer, Sender};
 use crate::join::Joining;
-use crate::lamport::LamportClock;
+use crate::lamport::{LamportClock, LamportTime};
 use crate::leave::Phase;
 use crate::member::{Incarnation, Member, MemberEvent, MemberState, Tags};
 use crate::members::{Slot, Table};
@@ -75,6 +75,8 @@ pub struct Gossip {
     pub(crate) remembered: Vec<RememberedPeer>,
     /// The incarnation that is written down; always above those in use.
     pub(crate) reserved: Incarnation,
+    /// What is written down of the user events that were handed out: all up to this time.
+    pub(crate) handed_out: LamportTime,
     /// Attempts to find anybody, without success.
     pub(crate) attempts: u32,
     /// Whether others may know more of this member than it does: it started without memory and has not met anybody yet.
@@ -188,7 +190,7 @@ impl Gossip {
             window: Window::default(),
             recently_dead: VecDeque::new(),
             phase: Phase::Present,
-            intents: LamportClock::new(crate::LamportTime(memory.clocks[0])),
+            intents: LamportClock::new(LamportTime(memory.clocks[0])),
             early_intents: EarlyIntents::new(),
             calls: BTreeMap::new(),
             next_call: 0,
@@ -196,6 +198,7 @@ impl Gossip {
             contests: BTreeMap::new(),
             remembered,
             reserved: incarnation,
+            handed_out: LamportTime(memory.clocks[1]),
             attempts: 0,
             keeps_apart: !rejoins,
             fresh: memory.incarnation == Incarnation(0),

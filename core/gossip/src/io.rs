@@ -163,7 +163,11 @@ pub enum Effect {
         answer: Answer,
     },
     /// Keep this over a restart; replaces what was kept before. Emitted at the start, at the end of a leave, when the incarnations that
-    /// were written down ahead are used up, and otherwise at most every [`crate::Config::remember_interval`].
+    /// were written down ahead are used up, before user events are handed out, and otherwise at most every
+    /// [`crate::Config::remember_interval`].
+    ///
+    /// A [`Effect::UserEvent`] that follows must not be acted upon before this is durable; otherwise it may be handed out again after a
+    /// crash.
     Remember(Memory),
     /// Something happened that people may want to know.
     Event(Event),
@@ -211,7 +215,8 @@ pub enum Answer {
 pub struct Memory {
     /// Not below any incarnation that this member has used.
     pub incarnation: Incarnation,
-    /// Not below any Lamport time of a member intent, a user event, a query that this member has seen.
+    /// Lamport times: not below that of any member intent that this member has seen; up to which user events were handed out; not below
+    /// that of any query that it has seen.
     pub clocks: [u64; 3],
     /// Members that were well lately, and where. At most [`crate::MAX_REMEMBERED`].
     pub peers: Vec<RememberedPeer>,

@@ -89,6 +89,11 @@ impl Payload {
         [self.events.time(), self.queries.time()]
     }
 
+    /// Up to which time user events have been handed out.
+    pub(crate) fn handed_out(&self) -> LamportTime {
+        self.events.handed_out()
+    }
+
     /// What was counted of events.
     pub(crate) const fn event_counts(&self) -> EventCounts {
         self.events.counts()

@@ -2,6 +2,7 @@
 
 use crate::gossip::{Gossip, Timer};
 use crate::io::{Effect, Memory, RememberedPeer};
+use crate::lamport::LamportTime;
 use crate::leave::Phase;
 use crate::member::Incarnation;
 
@@ -13,6 +14,13 @@ impl Gossip {
     pub(crate) fn memory_changed(&mut self) {
         let at = self.now() + self.config.remember_interval;
         self.timers.set_if_none(Timer::Remember, at);
+    }
+
+    /// An event of this time is about to be handed out: that is to be remembered before it happens.
+    pub(crate) fn remember_handed_out(&mut self, time: LamportTime) {
+        if time > self.handed_out {
+            self.remember_now();
+        }
     }
 
     /// Writes down what is to be remembered.
@@ -30,9 +38,11 @@ impl Gossip {
             self.remembered = peers;
         }
         self.reserved = Incarnation(self.me().incarnation.0.saturating_add(AHEAD));
+        self.handed_out = self.payload.handed_out();
+        let [intents, _, queries] = self.clock_times();
         let memory = Memory {
             incarnation: self.reserved,
-            clocks: self.clock_times(),
+            clocks: [intents, self.handed_out.0, queries],
             peers: self.remembered.clone(),
             left: self.phase == Phase::Left,
             coordinate: Some(*self.coordinate()),

@@ -138,7 +138,12 @@ impl Gossip {
         }
         while let Some(outgoing) = self.payload.poll() {
             match outgoing {
-                Outgoing::Effect(effect) => self.effects.push_back(effect),
+                Outgoing::Effect(effect) => {
+                    if let Effect::UserEvent(event) = &effect {
+                        self.remember_handed_out(event.time);
+                    }
+                    self.effects.push_back(effect);
+                }
                 Outgoing::Send(to, part) => self.send_part(to, &part),
                 Outgoing::Answer(answer, relay) => self.send_answer(answer, relay),
                 Outgoing::Call(question) => self.call_for_events(&question),

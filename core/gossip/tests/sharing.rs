@@ -569,3 +569,47 @@ fn what_is_allowed_fits_into_a_packet() {
     net.input(2, Input::Respond { query, payload });
     net.until(5, "it is answered", |net| !net.hosts[0].responses.is_empty());
 }
+
+#[test]
+fn what_was_handed_out_is_not_handed_out_again_after_a_crash() {
+    let mut net = Net::pool(4, 21);
+    fire(&mut net, 0, 1, "deploy", "v1");
+    // Long enough that nothing else gives reason to remember anything.
+    net.run(SECOND * 120);
+    fire(&mut net, 0, 2, "deploy", "v2");
+    net.until(5, "everybody has heard", |net| everybody_has(net, 2));
+    for at in [0, 3] {
+        net.kill(at);
+    }
+    net.run(SECOND * 60);
+    fire(&mut net, 1, 3, "deploy", "v3");
+    net.run(SECOND * 10);
+    for at in [0, 3] {
+        net.start(at);
+    }
+    net.until(60, "they are back, and have what they missed", |net| {
+        everybody_has(net, 3)
+    });
+    net.run(SECOND * 120);
+    assert_in_order(&net, 3);
+}
+
+#[test]
+fn what_waited_in_a_crash_is_handed_out_later() {
+    let mut net = Net::pool(3, 22);
+    net.run(SECOND * 120);
+    fire(&mut net, 0, 1, "a", "1");
+    net.until(5, "everybody has heard", |net| everybody_has(net, 1));
+    // In a crowd events wait for those that may precede them.
+    fire(&mut net, 0, 2, "b", "2");
+    net.until(5, "it has come, and waits", |net| {
+        net.hosts[2].gossip().clock_times()[1] == 2
+    });
+    assert_eq!(net.hosts[2].user_events.len(), 1);
+    net.kill(2);
+    net.run(SECOND * 10);
+    net.start(2);
+    net.until(60, "it gets it in its next life", |net| everybody_has(net, 2));
+    net.run(SECOND * 120);
+    assert_in_order(&net, 2);
+}

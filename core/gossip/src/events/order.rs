@@ -75,6 +75,11 @@ impl Order {
         self.late
     }
 
+    /// The highest time that was handed out, or was history from the start.
+    pub(super) const fn delivered(&self) -> LamportTime {
+        self.delivered
+    }
+
     /// The time of the first event that waits.
     pub(super) fn first_held(&self) -> Option<LamportTime> {
         self.held.first_key_value().map(|(key, _)| key.time)
