@@ -30,6 +30,7 @@ use crate::io::{
 };
 use crate::node::Node;
 use crate::store::{Notes, PeerAddress};
+use crate::waiting::Waiting;
 use crate::{ClusterId, Founding};
 
 /// The most servers that may found a cluster together.
@@ -81,6 +82,8 @@ pub(crate) struct Society {
     /// This node's attempts up to this one are given up, durably.
     pub(crate) given_up: u64,
     pub(crate) hello_at: Instant,
+    /// What was said of why this node is in no cluster.
+    pub(crate) waiting: Waiting,
     pub(crate) rng: Rng,
 }
 
@@ -97,6 +100,7 @@ impl Society {
             errands: BTreeMap::new(),
             agreed: BTreeSet::new(),
             hello_at: now,
+            waiting: Waiting::since(now),
             rng: rng.fork(),
         }
     }
@@ -324,7 +328,7 @@ impl Node {
     }
 
     /// This node and whoever is there and expects as many servers.
-    fn candidates(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn candidates(&self) -> BTreeSet<NodeId> {
         let alike = |other: &Acquaintance| other.expect == self.config.expect;
         let others = self.lively().filter(|(_, other)| alike(other)).map(|(id, _)| id);
         others.chain([self.config.id]).collect()
@@ -341,6 +345,13 @@ impl Node {
         if silent && candidates.len() >= founding.voters.len() {
             self.give_up();
         }
+    }
+
+    /// Who has not agreed yet to this node's own founding, as long as nothing has come of that.
+    pub(crate) fn reluctant(&self) -> Option<Vec<NodeId>> {
+        let agreed = |voter: &NodeId| *voter == self.config.id || self.society.agreed.contains(voter);
+        let voters = self.proposal()?.voters.iter().copied();
+        Some(voters.filter(|voter| !agreed(voter)).collect())
     }
 
     /// This node's own founding, while it is neither begun nor given up, and durable.

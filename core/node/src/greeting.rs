@@ -85,6 +85,7 @@ impl Node {
         self.give_up_on_the_dead();
         self.try_founding();
         self.ask_voters();
+        self.say_what_is_awaited();
     }
 
     pub(crate) fn hello(&self) -> Hello {

@@ -465,6 +465,8 @@ pub enum Event {
     PeerFound(PeerAddress),
     /// A server cannot join, or a cluster cannot be founded, for a reason that somebody must mend.
     Trouble(String),
+    /// This server is in no cluster, and this is what it waits for. Said again now and then.
+    Waiting(String),
     /// This node founded, or agreed to, a cluster.
     Founded(Founding),
     /// A snapshot was installed.

@@ -37,6 +37,7 @@ mod sabotage;
 mod snapshots;
 pub mod store;
 mod terms;
+mod waiting;
 pub mod wire;
 
 pub use lictor_local as local;
