@@ -360,7 +360,7 @@ pub enum Event {
     },
     /// Everything in the catalog is as it is here.
     InSync,
-    /// It could not be brought into the catalog for now; it is tried again.
+    /// It could not be brought into the catalog for some time, at the end for this reason; it is tried again. Said once, until it has worked.
     SyncFailed(String),
     /// The catalog does not take it, for the reason in the text. It is tried again when it changes, or much later.
     Refused {

@@ -27,6 +27,9 @@ const WRITE_GAP: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
+/// How long nothing works before people are told: an agent that has just started finds servers, and servers a leader, before that.
+const ALARM_AFTER: Duration = Duration::from_secs(10);
+
 /// Once servers are found again, agents come back over this time.
 const COMEBACK: Duration = Duration::from_secs(2);
 
@@ -63,8 +66,18 @@ pub(super) struct Sync {
     /// How many changes go into one write; fewer after a refusal, to find what is refused.
     batch_max: usize,
     failures: u32,
+    /// Since when it has done nothing but fail.
+    failing: Option<Failing>,
     /// What the catalog does not take, and until when it is not asked to.
     refused: BTreeMap<(Kind, Text), Instant>,
+}
+
+/// A time in which nothing worked.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Instant,
+    /// Whether people were told.
+    said: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,12 +117,19 @@ impl Sync {
             write_at: now,
             batch_max: BATCH_MAX,
             failures: 0,
+            failing: None,
             refused: BTreeMap::new(),
         }
     }
 
     fn has_changes(&self) -> bool {
         self.node || !self.services.is_empty() || !self.checks.is_empty()
+    }
+
+    /// Servers have answered.
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        self.failing = None;
     }
 
     /// What was to be written still is.
@@ -276,7 +296,7 @@ impl Local {
         let (_, flight) = flight.ok_or(Reject::Unasked)?;
         match (flight, result) {
             (Flight::Compare, Ok(Reply::Node(info))) => {
-                self.sync.failures = 0;
+                self.sync.succeeded();
                 self.compare(info.as_deref());
                 self.compare_later();
                 if !self.sync.has_changes() {
@@ -284,7 +304,7 @@ impl Local {
                 }
             }
             (Flight::Write(batch), Ok(Reply::Written(outcome))) => {
-                self.sync.failures = 0;
+                self.sync.succeeded();
                 self.written(batch, outcome);
             }
             (flight, Ok(Reply::Node(_) | Reply::Written(_))) => {
@@ -305,7 +325,13 @@ impl Local {
             Flight::Compare => sync.all_at = again,
             Flight::Write(batch) => sync.put_back(batch),
         }
-        if self.sync.failures == 1 {
+        let now = self.clock.latest();
+        let failing = self.sync.failing.get_or_insert(Failing {
+            since: now,
+            said: false,
+        });
+        if !failing.said && now.since(failing.since) >= ALARM_AFTER {
+            failing.said = true;
             self.event(Event::SyncFailed(reason));
         }
     }

@@ -300,6 +300,30 @@ fn without_servers_it_is_tried_again_and_again_but_not_in_haste() {
 }
 
 #[test]
+fn servers_that_are_found_in_a_moment_are_no_alarm() {
+    let mut desk = Desk::new();
+    desk.reachable = false;
+    desk.register(service("web", vec![]));
+    desk.run(5 * SECOND);
+    desk.reachable = true;
+    desk.run(31 * SECOND);
+    desk.assert_in_sync();
+    let alarm = |event: &Event| matches!(event, Event::SyncFailed(_));
+    assert!(!desk.events.iter().any(alarm));
+    // Each time anew.
+    for told in 1..=2 {
+        desk.reachable = false;
+        desk.register(service("web", vec![]));
+        desk.register(service(&format!("other-{told}"), vec![]));
+        desk.run(200 * SECOND);
+        assert_eq!(desk.events.iter().filter(|event| alarm(event)).count(), told);
+        desk.reachable = true;
+        desk.run(200 * SECOND);
+        desk.assert_in_sync();
+    }
+}
+
+#[test]
 fn who_leaves_writes_nothing_more() {
     let mut desk = Desk::new();
     desk.run(SECOND);
