@@ -157,6 +157,9 @@ class Watched:
         """The same, in the same order, with indexes, ids, hashes and addresses out of it."""
         if isinstance(value, list):
             return [self.without(item) for item in value]
+        if isinstance(value, dict) and value and all(isinstance(tags, list) for tags in value.values()):
+            # The tags of all services come in any order from Consul.
+            return {name: sorted(tags) for name, tags in value.items()}
         if not isinstance(value, dict):
             return "NODE" if value == self.agent.name else "IP" if value == self.agent.ip else value
         aside = {"CreateIndex", "ModifyIndex", "LTime", "ContentHash", "TaggedAddresses"}
