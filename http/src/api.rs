@@ -22,8 +22,8 @@ use crate::route::{Endpoint, ROUTES, Route, Routed, route};
 use crate::server::Limits;
 use crate::this_agent::ThisAgent;
 use crate::{
-    acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, operator,
-    prepared, session, snapshot, status, txn,
+    acl, agent, catalog, connect, coordinate, discovery, event, host, kv, local, metrics, monitor, once,
+    operator, prepared, session, snapshot, status, txn,
 };
 
 /// What can be set about the API.
@@ -205,6 +205,16 @@ impl Api {
                 ..Reply::new(Status::MethodNotAllowed, text)
             };
         }
+        let keyed = match once::check(conn.request_headers(), route.endpoint, method) {
+            Ok(keyed) => keyed,
+            Err(fault) => {
+                let close = has_large_body(conn.request_headers());
+                return Reply {
+                    close,
+                    ..Reply::from(fault).with_header(once::HEADER, once::UNDERSTOOD)
+                };
+            }
+        };
         let place = match self.admit(route, method) {
             Ok(place) => place,
             Err(failure) => {
@@ -310,6 +320,9 @@ impl Api {
         let body_read = request.body_read;
         let mut reply: Reply = answer.unwrap_or_else(Fault::into);
         reply.close |= !body_read && has_large_body(conn.request_headers());
+        if keyed {
+            reply = reply.with_header(once::HEADER, once::UNDERSTOOD);
+        }
         reply
     }
 }

@@ -164,6 +164,10 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What is said of a change of which nobody knows whether it was made.
+pub const UNKNOWN_OUTCOME: &str =
+    "it may have happened, or not; with a Lictor-Idempotency-Key it can be asked for again without harm";
+
 /// Why the agent could not do what was asked. Its text is what clients see, in the words that they match on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Failure {
@@ -188,7 +192,7 @@ pub enum Failure {
         retry_after: Duration,
     },
     /// The leader lost its office while it committed the change, which may or may not happen.
-    #[error("leadership lost while committing log")]
+    #[error("leadership lost while committing log; {}", UNKNOWN_OUTCOME)]
     LeadershipLost,
     /// The request makes no sense to the catalog. Nothing was done.
     #[error("{0}")]

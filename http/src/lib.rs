@@ -49,7 +49,7 @@ mod txn;
 
 pub use about::{About, CONSUL_VERSION, Settings};
 pub use api::{Api, Config};
-pub use backend::{Backend, Failure, ReadMode, ReadOptions, Reading, Secret, WriteOptions};
+pub use backend::{Backend, Failure, ReadMode, ReadOptions, Reading, Secret, UNKNOWN_OUTCOME, WriteOptions};
 pub use coordinate::DatacenterCoordinates;
 pub use event_log::{EventError, EventLog, LocalService, UserEvent};
 pub use host::{Cpu, Disk, Host, Memory, System};

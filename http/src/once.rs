@@ -4,17 +4,37 @@
 //! the same key again within ten minutes gets the answer of the first time, also from another server, and after a change of leader.
 //! Another change with the same key is refused. Requests without the header cost nothing for this.
 //!
-//! Endpoints that change only what an agent itself holds, and those of operators for Raft, do not look at the header.
+//! Endpoints that change only what an agent itself holds, those that speak to gossip, and those of operators for Raft keep no answers; they refuse
+//! requests with the header, so that nobody relies on what is not there. Reads may be repeated anyway. Every answer to a request with the
+//! header has it, too: so clients know that the server knows it.
 
-use lictor_catalog::{Action, IdempotencyKey, MAX_IDEMPOTENCY_KEY_BYTES, Once, Outcome};
+use lictor_catalog::{Action, IdempotencyKey, KEY_REUSED, MAX_IDEMPOTENCY_KEY_BYTES, Once, Outcome};
+use trillium::{Headers, Method, Status};
 
 use crate::backend::{Secret, WriteOptions};
 use crate::kv::unexpected;
 use crate::reply::Fault;
 use crate::request::Request;
+use crate::route::Endpoint;
 
 /// The header that a key comes in.
-const HEADER: &str = "Lictor-Idempotency-Key";
+pub(crate) const HEADER: &str = "Lictor-Idempotency-Key";
+
+/// The value that it has in answers.
+pub(crate) const UNDERSTOOD: &str = "understood";
+
+/// Whether a request has a key, which must not come with what is never known again.
+pub(crate) fn check(headers: &Headers, endpoint: Endpoint, method: Method) -> Result<bool, Fault> {
+    if !headers.has_header(HEADER) {
+        return Ok(false);
+    }
+    if method != Method::Get && !takes_key(endpoint) {
+        return Err(Fault::bad_request(format!(
+            "{HEADER} is not for this endpoint, which would do again what it is asked for again: ask without it"
+        )));
+    }
+    Ok(true)
+}
 
 impl Request<'_> {
     /// Commits a change, once if the client gave it a key.
@@ -23,8 +43,28 @@ impl Request<'_> {
             None => action,
             Some(text) => once(text.as_ref(), &action, options.token.as_ref())?,
         };
-        Ok(self.api.backend.write(action, options).await?)
+        match self.api.backend.write(action, options).await? {
+            // Not 500, after which clients try again.
+            Outcome::Refused(why) if why == KEY_REUSED => Err(Fault::new(Status::Conflict, why)),
+            outcome => Ok(outcome),
+        }
     }
+}
+
+/// Whether the changes of an endpoint are made by [`Request::write`].
+const fn takes_key(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::Kv
+            | Endpoint::Txn
+            | Endpoint::SessionCreate
+            | Endpoint::SessionDestroy
+            | Endpoint::CatalogRegister
+            | Endpoint::CatalogDeregister
+            | Endpoint::Queries
+            | Endpoint::Query
+            | Endpoint::AutopilotConfiguration
+    )
 }
 
 fn once(text: &[u8], action: &Action, token: Option<&Secret>) -> Result<Action, Fault> {

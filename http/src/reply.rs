@@ -440,7 +440,7 @@ mod tests {
             (
                 Failure::LeadershipLost,
                 500,
-                "leadership lost while committing log",
+                "leadership lost while committing log; it may have happened, or not; with a Lictor-Idempotency-Key it can be asked for again without harm",
             ),
             (Failure::Refused("missing session".into()), 500, "missing session"),
             (

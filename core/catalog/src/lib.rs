@@ -97,7 +97,7 @@ pub use export::{Cursor, Export};
 pub use import::{Builder, RowError};
 pub use kv::{Holder, KvEntry};
 pub use locks::{LockDelay, MAX_LOCK_DELAYS};
-pub use once::{IdempotencyKey, MAX_IDEMPOTENCY_KEY_BYTES, MAX_RECEIPT_BYTES, Once};
+pub use once::{IdempotencyKey, KEY_REUSED, MAX_IDEMPOTENCY_KEY_BYTES, MAX_RECEIPT_BYTES, Once};
 pub use prepared::{
     Execute, Execution, Failover, MAX_PATTERN_BYTES, MAX_PATTERN_GROUPS, MAX_PATTERNS, MAX_PREPARED_BYTES,
     MAX_PREPARED_LIST, MAX_PREPARED_QUERIES, MAX_RENDERED_BYTES, MalformedPreparedId, Prepared, PreparedDef,

@@ -28,6 +28,9 @@ pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 /// The largest answer that is kept, in bytes.
 pub const MAX_RECEIPT_BYTES: usize = 64 << 10;
 
+/// What is said of a request whose idempotency key was another's.
+pub const KEY_REUSED: &str = "the idempotency key was used for another request before: each needs its own";
+
 /// How many answers are kept at most.
 const RECEIPTS_MAX: usize = 1 << 18;
 
@@ -207,9 +210,7 @@ impl State {
         let receipt = receipt.filter(|_| !self.kv.locks.sabotaged(crate::Sabotage::CarryOutAgain));
         if let Some(receipt) = receipt {
             if receipt.request != once.request {
-                return refused(
-                    "the idempotency key was used for another request before: each needs its own",
-                );
+                return refused(KEY_REUSED);
             }
             return receipt.outcome.clone();
         }

@@ -26,7 +26,7 @@ fn what_an_agent_says_of_itself() {
         concat!(
             r#""AdvertiseAddrLAN":"127.0.0.1","AdvertiseAddrWAN":"127.0.0.1","BindAddr":"127.0.0.1","BootstrapExpect":3,"#,
             r#""ClientAddrs":["127.0.0.1"],"DNSAddrs":[],"DNSPort":-1,"DataDir":"/data","Datacenter":"dc1","DevMode":false,"#,
-            r#""DisableCoordinates":false,"EncryptKey":"hidden","GRPCAddrs":[],"GRPCPort":-1,"#,
+            r#""DisableCoordinates":false,"DisableRemoteExec":false,"EncryptKey":"hidden","GRPCAddrs":[],"GRPCPort":-1,"#,
             r#""HTTPAddrs":["tcp://127.0.0.1:8500"],"HTTPMaxConnsPerClient":200,"HTTPPort":8500,"HTTPSAddrs":[],"HTTPSPort":-1,"KVMaxValueSize":524288,"LeaveOnTerm":false,"#,
             r#""Logging":{"LogLevel":"INFO"},"NodeID":"603577f4-8b5a-2e6a-ad92-5a6ea4f8c8de","NodeMeta":{"rack":"1"},"#,
             r#""NodeName":"n1","PrimaryDatacenter":"dc1","RPCAdvertiseAddr":"tcp://127.0.0.1:8300","#,

@@ -253,7 +253,7 @@ fn failures_become_answers_without_metadata() {
         (
             Failure::LeadershipLost,
             500,
-            "leadership lost while committing log",
+            "leadership lost while committing log; it may have happened, or not; with a Lictor-Idempotency-Key it can be asked for again without harm",
         ),
         (
             Failure::Denied("Permission denied".into()),

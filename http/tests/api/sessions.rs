@@ -490,7 +490,7 @@ fn a_change_with_a_key_is_made_once() {
         .assert_text(200, "false");
     let reused = client.ask(&keyed("k1", "PUT /v1/kv/a?cas=0", "w"));
     reused.assert_text(
-        500,
+        409,
         "the idempotency key was used for another request before: each needs its own",
     );
     // A session is made once, and has its first name.
@@ -522,4 +522,45 @@ fn a_change_with_a_key_is_made_once() {
             .ask(&keyed(&key, "PUT /v1/kv/a", "v"))
             .assert_text(400, &text);
     }
+}
+
+#[test]
+fn a_key_is_understood_or_refused() {
+    const HEADER: &str = "Lictor-Idempotency-Key";
+    let site = site();
+    let mut client = site.connect();
+    let mut ask = |request: &str| {
+        let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+        client.ask(&format!("{head}\n{HEADER}: k\n\n{body}"))
+    };
+    for request in [
+        "PUT /v1/agent/service/register\n\n{\"Name\":\"web\"}",
+        "PUT /v1/agent/check/deregister/c",
+        "PUT /v1/agent/maintenance?enable=true",
+        "PUT /v1/event/fire/deploy",
+        "PUT /v1/session/renew/6c1d5a2e-0000-0000-0000-000000000000",
+        "PUT /v1/coordinate/update\n\n{}",
+        "PUT /v1/snapshot\n\nx",
+        "DELETE /v1/operator/raft/peer?id=a",
+    ] {
+        let refused = ask(request);
+        assert_eq!(refused.status(), 400, "{request}");
+        assert!(
+            refused
+                .text()
+                .starts_with(&format!("{HEADER} is not for this endpoint")),
+            "{request}"
+        );
+        assert_eq!(refused.header(HEADER), Some("understood"), "{request}");
+    }
+    for request in [
+        "PUT /v1/kv/a\n\nv",
+        "GET /v1/kv/none",
+        "GET /v1/status/leader",
+        "GET /v1/agent/services",
+    ] {
+        assert_eq!(ask(request).header(HEADER), Some("understood"), "{request}");
+    }
+    let plain = client.ask("PUT /v1/kv/a\n\nv");
+    assert_eq!(plain.header(HEADER), None, "who does not ask is not told");
 }

@@ -121,7 +121,12 @@ impl Memory {
             name: "web",
             tags: &["v1".to_owned()],
         }];
-        self.events.receive(&told, "n1", &services).unwrap()
+        let event = UserEvent::from_gossip(&told).unwrap();
+        let mine = event.is_for("n1", &services).unwrap();
+        if mine {
+            self.events.add(event);
+        }
+        mine
     }
 
     fn check_datacenter(datacenter: Option<&str>) -> Result<(), Failure> {
