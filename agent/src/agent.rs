@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use event_listener::Event as Signal;
 use futures_lite::FutureExt as _;
+use lictor_gossip::{MemberEvent, UserEvent};
 use lictor_http::{Api, Backend, Listener, LogReaders, Server, ThisAgent};
 use lictor_machine::{Machine as _, NodeId};
 use lictor_metrics::Registry;
-use lictor_node::agent::{Agent, Pool};
+use lictor_node::agent::{Agent, Pool, ServerFacts};
 use lictor_node::{Node, Standing};
 use lictor_raft::{Configuration, Role, Term};
 use lictor_runtime::{Clock as _, Ended, Limits, Runtime, SystemClock, Task, channel, drive};
@@ -25,6 +26,7 @@ use crate::coordinates::CoordinateUpdates;
 use crate::ending::{Ending, Gone, Way};
 use crate::gossip::{GossipOutlet, News};
 use crate::handle::{Handle, Posted};
+use crate::home::Home;
 use crate::local::{Heard, Local};
 use crate::memory::{self, Keeper};
 use crate::metrics::{self, Autopilot, CallCounts, DiskTimes, MemberCounts, RequestCounts, RoleCounts};
@@ -48,6 +50,9 @@ const INBOX: usize = 8192;
 
 /// How often coordinates that clients of the API say are written.
 const COORDINATE_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long an event waits for the disk that is to remember it.
+const EVENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the end of an agent waits until what was registered is on the disk.
 const SAVE_LIMIT: Duration = Duration::from_secs(20);
@@ -145,9 +150,16 @@ async fn serve(
     let reload = Arc::new(Reload::new(reloader, handle.clone(), Arc::clone(&watches)));
 
     let pools = Arc::new(Pools::default());
-    let routes = Arc::new(Routes::new(config.datacenter.clone(), boot::seed()?));
+    let home = (!config.server).then(|| Home::load(data_dir)).transpose()?;
+    let home = home.map(Arc::new);
+    let routes = Arc::new(Routes::new(
+        config.datacenter.clone(),
+        home.clone(),
+        boot::seed()?,
+    ));
     let (keeper, keeping) = Keeper::new(data_dir);
-    let (news, heard) = async_channel::unbounded();
+    let (members_sender, members_heard) = async_channel::unbounded();
+    let (events_sender, events_heard) = async_channel::unbounded();
     let gone = Arc::new(Signal::new());
     let (asked_sender, asked) = async_channel::bounded(4);
     let (left_sender, left) = async_channel::bounded(1);
@@ -178,7 +190,10 @@ async fn serve(
         handle.clone(),
         Arc::clone(&pools),
         keeper.clone(),
-        news,
+        News {
+            members: members_sender,
+            events: events_sender,
+        },
     );
     let caller = |plane| {
         Caller::new(
@@ -193,11 +208,16 @@ async fn serve(
     let (commands, orders) = Desk::open(config.remote_exec);
     let mut tasks: Vec<Task<()>> = vec![
         runtime.spawn(keeping),
-        runtime.spawn(listen_to_news(
-            heard,
-            Arc::clone(&local),
+        runtime.spawn(listen_to_members(
+            members_heard,
+            home,
             Arc::clone(&routes),
             MemberCounts::new(&metrics),
+        )),
+        runtime.spawn(listen_to_events(
+            events_heard,
+            Arc::clone(&local),
+            keeper.clone(),
             commands,
         )),
     ];
@@ -433,21 +453,49 @@ async fn join(
     Ok(async move { futures::future::try_join_all(looking).await.map(drop) })
 }
 
-/// Passes on what happens in the pools.
-async fn listen_to_news(
-    heard: async_channel::Receiver<News>,
-    local: Arc<Local>,
+/// Passes on who comes and goes in the pools.
+async fn listen_to_members(
+    heard: async_channel::Receiver<(Pool, MemberEvent)>,
+    home: Option<Arc<Home>>,
     routes: Arc<Routes>,
     counts: MemberCounts,
+) {
+    while let Ok((pool, event)) = heard.recv().await {
+        counts.observe(pool, &event);
+        if let (Pool::Lan, Some(home)) = (pool, &home)
+            && let Some(server) = ServerFacts::from_member(event.member())
+            && server.datacenter == routes.datacenter()
+            && home.meet(&server)
+        {
+            let home = Arc::clone(home);
+            blocking::unblock(move || home.keep()).await;
+        }
+        routes.observe(pool, &event);
+    }
+}
+
+/// Passes on what is said to everybody. What was passed on is not passed on again after a crash, so `keeper` has to have written that first.
+async fn listen_to_events(
+    heard: async_channel::Receiver<UserEvent>,
+    local: Arc<Local>,
+    keeper: Keeper,
     commands: Desk,
 ) {
-    while let Ok(news) = heard.recv().await {
-        match news {
-            News::Member(pool, event) => {
-                counts.observe(pool, &event);
-                routes.observe(pool, &event);
-            }
-            News::UserEvent(event) => match local.receive(&event) {
+    while let Ok(event) = heard.recv().await {
+        // All that wait share one look at the disk.
+        let mut events = vec![event];
+        while let Ok(event) = heard.try_recv() {
+            events.push(event);
+        }
+        let late = async {
+            async_io::Timer::after(EVENT_LIMIT).await;
+            tracing::warn!(
+                "the disk does not answer; should this agent crash now, events may be handed out again"
+            );
+        };
+        keeper.settled().or(late).await;
+        for event in events {
+            match local.receive(&event) {
                 Ok(Heard::Event(name)) => tracing::info!(name, time = %event.time, "new event"),
                 Ok(Heard::Command(told)) => commands.take(Order {
                     origin: event.origin,
@@ -455,7 +503,7 @@ async fn listen_to_news(
                 }),
                 Ok(Heard::ForOthers) => {}
                 Err(error) => tracing::warn!(from = %event.origin, %error, "an event cannot be read"),
-            },
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum StartError {
     File { path: PathBuf, source: io::Error },
     #[error("{}: {text:?} is not a node id; it should hold a UUID of 36 characters. Remove the file to get a new identity", path.display())]
     NodeId { text: String, path: PathBuf },
+    #[error("{}: {text:?} is not the id of a cluster; it should hold a UUID of 36 characters. Remove the file, and this agent belongs to the first cluster that it meets", path.display())]
+    ClusterId { text: String, path: PathBuf },
     #[error("the node id {configured} was configured, but {} says {kept}: a data directory belongs to one node for ever", path.display())]
     OtherNodeId {
         configured: NodeId,

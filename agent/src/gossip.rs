@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use lictor_gossip::{Answer, Effect, Event, InboundId, Input, MemberEvent, Sender, Target};
+use lictor_gossip::{Answer, Effect, Event, InboundId, Input, MemberEvent, Sender, Target, UserEvent};
 use lictor_machine::Token;
 use lictor_node::agent::{self, Pool};
 use lictor_runtime::Runtime;
@@ -24,7 +24,7 @@ pub(crate) struct GossipOutlet {
     handle: Handle,
     pools: Arc<Pools>,
     keeper: Keeper,
-    news: async_channel::Sender<News>,
+    news: News,
     requests: HashMap<Token, oneshot::Sender<Answer>>,
     calls: BTreeMap<(InboundId, Pool), ReplyHandle>,
 }
@@ -32,24 +32,24 @@ pub(crate) struct GossipOutlet {
 /// How many calls of others may wait for their reply. Most are answered at once; those that never will be make room.
 const CALLS_MAX: usize = 1024;
 
-/// What happened in a pool that other parts of the agent may want to know.
+/// Where what other parts of the agent may want to know goes. Both must be unbounded, or be taken from without waiting for the loop.
 #[derive(Debug)]
-pub(crate) enum News {
-    /// The pool changed.
-    Member(Pool, MemberEvent),
-    /// Somebody told everybody something.
-    UserEvent(lictor_gossip::UserEvent),
+pub(crate) struct News {
+    /// The pools change.
+    pub(crate) members: async_channel::Sender<(Pool, MemberEvent)>,
+    /// Somebody told everybody something. To be acted upon once the keeper has settled.
+    pub(crate) events: async_channel::Sender<UserEvent>,
 }
 
 impl GossipOutlet {
-    /// `news` is where what others may want to know goes; it must be unbounded, or be taken from without waiting for the loop.
+    /// Carries out what is wanted by these means.
     pub(crate) fn new(
         transport: Transport,
         runtime: Runtime,
         handle: Handle,
         pools: Arc<Pools>,
         keeper: Keeper,
-        news: async_channel::Sender<News>,
+        news: News,
     ) -> Self {
         Self {
             transport,
@@ -123,10 +123,11 @@ impl GossipOutlet {
             Effect::Member(event) => {
                 self.pools.apply(pool, &event);
                 log_member(pool, &event);
-                let _ = self.news.try_send(News::Member(pool, event));
+                // At its end the agent listens no more.
+                let _ = self.news.members.try_send((pool, event));
             }
             Effect::UserEvent(event) => {
-                let _ = self.news.try_send(News::UserEvent(event));
+                let _ = self.news.events.try_send(event);
             }
             Effect::Query(query) => {
                 tracing::debug!(name = query.name, "a query that this agent does not know");

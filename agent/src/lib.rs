@@ -42,6 +42,7 @@ mod ending;
 mod failover;
 mod gossip;
 mod handle;
+mod home;
 mod host;
 mod joining;
 mod local;

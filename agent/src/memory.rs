@@ -27,20 +27,35 @@ pub(crate) struct Keeper {
 
 #[derive(Debug, Default)]
 struct Latest {
-    waiting: Mutex<[Option<Memory>; 2]>,
+    waiting: Mutex<Waiting>,
+    /// Something waits, or has been written.
     news: Signal,
     /// Held from taking what waits until it is written: nothing older is ever written after it.
     writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    memories: [Option<Memory>; 2],
+    /// How many were given.
+    given: u64,
+    /// So many of these are written, or replaced by later ones that are.
+    settled: u64,
 }
 
 impl Latest {
     /// Writes down what waits; without a directory it is dropped. Blocks.
     fn write(&self, dir: Option<&Path>) {
         let _alone = lock(&self.writing);
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        let (memories, given) = {
+            let mut waiting = lock(&self.waiting);
+            (std::mem::take(&mut waiting.memories), waiting.given)
+        };
         if let Some(dir) = dir {
-            write_all(dir, &waiting);
+            write_all(dir, &memories);
         }
+        lock(&self.waiting).settled = given;
+        self.news.notify(usize::MAX);
     }
 }
 
@@ -55,7 +70,7 @@ impl Keeper {
         (keeper, async move {
             loop {
                 let listener = latest.news.listen();
-                if lock(&latest.waiting).iter().all(Option::is_none) {
+                if lock(&latest.waiting).memories.iter().all(Option::is_none) {
                     listener.await;
                     continue;
                 }
@@ -67,8 +82,23 @@ impl Keeper {
 
     /// Keeps this, in place of what was kept before.
     pub(crate) fn keep(&self, pool: Pool, memory: Memory) {
-        lock(&self.latest.waiting)[index(pool)] = Some(memory);
-        self.latest.news.notify(1);
+        let mut waiting = lock(&self.latest.waiting);
+        waiting.memories[index(pool)] = Some(memory);
+        waiting.given += 1;
+        drop(waiting);
+        self.latest.news.notify(usize::MAX);
+    }
+
+    /// Waits until everything that has been given so far is on the disk, or cannot be written, which the log says then.
+    pub(crate) async fn settled(&self) {
+        let given = lock(&self.latest.waiting).given;
+        loop {
+            let listener = self.latest.news.listen();
+            if lock(&self.latest.waiting).settled >= given {
+                return;
+            }
+            listener.await;
+        }
     }
 
     /// Writes down now what is still waiting. For the end; blocks.
@@ -193,6 +223,22 @@ mod tests {
         keeper.flush(Some(dir.path()));
         let found = load(Some(dir.path()));
         assert_eq!((found.lan, found.wan), (Memory::default(), memory()));
+    }
+
+    #[test]
+    fn who_waits_for_the_disk_finds_all_there_that_was_given_before() {
+        use futures_lite::future::{block_on, or, poll_once};
+
+        let dir = tempfile::tempdir().unwrap();
+        let (keeper, task) = Keeper::new(Some(dir.path()));
+        block_on(async {
+            assert!(poll_once(keeper.settled()).await.is_some(), "nothing was given");
+            keeper.keep(Pool::Lan, Memory::default());
+            keeper.keep(Pool::Lan, memory());
+            assert!(poll_once(keeper.settled()).await.is_none(), "nobody has written");
+            or(keeper.settled(), task).await;
+        });
+        assert_eq!(load(Some(dir.path())).lan, memory());
     }
 
     #[test]

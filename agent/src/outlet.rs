@@ -183,6 +183,7 @@ fn log_event(event: Event) {
             tracing::info!(name = %peer.name, address = %peer.address, id = %peer.id, "found a server");
         }
         Event::Trouble(what) => tracing::warn!("{what}"),
+        Event::Waiting(what) => tracing::info!("{what}"),
         Event::Founded(founding) => {
             tracing::info!(cluster = %founding.cluster, servers = founding.voters.len(), "the cluster is founded");
         }

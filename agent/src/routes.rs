@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use lictor_gossip::{MemberEvent, MemberState};
 use lictor_machine::{NodeId, Rng};
+use lictor_node::ClusterId;
 use lictor_node::agent::{Pool, ServerFacts};
+
+use crate::home::Home;
 
 /// How long an agent of a small data center stays with one server.
 const STAY: (Duration, Duration) = (Duration::from_mins(2), Duration::from_mins(3));
@@ -28,6 +31,8 @@ pub(crate) struct Server {
     pub(crate) name: String,
     /// Where it is, as gossip says.
     address: SocketAddr,
+    /// The cluster that it is in, as it says itself.
+    cluster: Option<ClusterId>,
     /// Whether gossip believes that it is well.
     well: AtomicBool,
     /// When it answered last, and when it last did not answer a ping: nanoseconds after `epoch`, 0 for never.
@@ -39,12 +44,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn new(id: NodeId, name: String, address: SocketAddr, well: bool) -> Self {
+    fn new(facts: ServerFacts) -> Self {
         Self {
-            id,
-            name,
-            address,
-            well: AtomicBool::new(well),
+            id: facts.id,
+            name: facts.name,
+            address: facts.address,
+            cluster: facts.cluster,
+            well: AtomicBool::new(facts.state.is_well()),
             heard: AtomicU64::new(0),
             silent: AtomicU64::new(0),
             epoch: Instant::now(),
@@ -90,6 +96,8 @@ impl Server {
 #[derive(Debug)]
 pub(crate) struct Routes {
     datacenter: String,
+    /// On a client: whose servers alone are asked.
+    home: Option<Arc<Home>>,
     inner: Mutex<Inner>,
 }
 
@@ -100,10 +108,11 @@ struct Inner {
 }
 
 impl Routes {
-    /// No routes yet, for an agent of `datacenter`.
-    pub(crate) fn new(datacenter: String, seed: u64) -> Self {
+    /// No routes yet, for an agent of `datacenter`. With a `home`, servers of this data center that are not of that cluster are asked nothing.
+    pub(crate) fn new(datacenter: String, home: Option<Arc<Home>>, seed: u64) -> Self {
         Self {
             datacenter,
+            home,
             inner: Mutex::new(Inner {
                 groups: BTreeMap::new(),
                 rng: Rng::new(seed),
@@ -130,8 +139,8 @@ impl Routes {
         if gone {
             self.lock().forget(&facts.datacenter, facts.id);
         } else {
-            let server = Server::new(facts.id, facts.name, facts.address, facts.state.is_well());
-            self.lock().set(facts.datacenter, server);
+            let datacenter = facts.datacenter.clone();
+            self.lock().set(datacenter, Server::new(facts));
         }
     }
 
@@ -143,18 +152,24 @@ impl Routes {
         let Some(group) = inner.groups.get(datacenter) else {
             return Vec::new();
         };
-        let well = group.iter().filter(|server| server.is_well());
-        let failed = group
-            .iter()
-            .filter(|server| !server.is_well() && datacenter == self.datacenter);
+        let near = datacenter == self.datacenter;
+        let ours = || group.iter().filter(|server| !near || self.is_ours(server));
+        let well = ours().filter(|server| server.is_well());
+        let failed = ours().filter(|server| !server.is_well() && near);
         well.chain(failed).cloned().collect()
+    }
+
+    fn is_ours(&self, server: &Server) -> bool {
+        self.home.as_ref().is_none_or(|home| home.admits(server.cluster))
     }
 
     /// The server of this data center at an address.
     pub(crate) fn server_at(&self, address: SocketAddr) -> Option<NodeId> {
         let inner = self.lock();
         let group = inner.groups.get(&self.datacenter)?;
-        let found = group.iter().find(|server| server.address == address);
+        let found = group
+            .iter()
+            .find(|server| server.address == address && self.is_ours(server));
         found.map(|server| server.id)
     }
 
@@ -205,7 +220,11 @@ impl Inner {
     fn set(&mut self, datacenter: String, server: Server) {
         let group = self.groups.entry(datacenter).or_default();
         match group.iter_mut().find(|known| known.id == server.id) {
-            Some(known) if known.name == server.name && known.address == server.address => {
+            Some(known)
+                if known.name == server.name
+                    && known.address == server.address
+                    && known.cluster == server.cluster =>
+            {
                 known.well.store(server.is_well(), Ordering::Relaxed);
             }
             Some(known) => *known = Arc::new(server),
@@ -231,7 +250,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use lictor_gossip::{Incarnation, Member, Tags};
-    use lictor_node::agent::{DATACENTER, ROLE, SERVER};
+    use lictor_node::agent::{CLUSTER, DATACENTER, ROLE, SERVER};
 
     use super::*;
 
@@ -252,7 +271,7 @@ mod tests {
     }
 
     fn routes(servers: &[(u128, &str)]) -> Routes {
-        let routes = Routes::new("dc1".into(), 7);
+        let routes = Routes::new("dc1".into(), None, 7);
         for (id, datacenter) in servers {
             let pool = if *datacenter == "dc1" {
                 Pool::Lan
@@ -340,6 +359,40 @@ mod tests {
     }
 
     #[test]
+    fn servers_of_another_cluster_are_asked_nothing_even_if_no_other_is_left() {
+        let home = Arc::new(Home::load(None).unwrap());
+        let routes = Routes::new("dc1".into(), Some(Arc::clone(&home)), 7);
+        let observe = |pool, id, datacenter, cluster: Option<u128>, state| {
+            let mut member = Member::clone(&member(id, SERVER, datacenter, state));
+            let cluster = cluster.map(|cluster| (CLUSTER.to_owned(), ClusterId(cluster).to_string()));
+            member.tags.extend(cluster);
+            if pool == Pool::Lan {
+                home.meet(&ServerFacts::from_member(&member).unwrap());
+            }
+            routes.observe(pool, &MemberEvent::Updated(Arc::new(member)));
+        };
+        observe(Pool::Lan, 1, "dc1", None, MemberState::Alive);
+        assert_eq!(ids(&routes, "dc1"), [1], "it may be about to found one");
+        observe(Pool::Lan, 1, "dc1", Some(70), MemberState::Alive);
+        observe(Pool::Lan, 2, "dc1", Some(70), MemberState::Alive);
+        observe(Pool::Lan, 8, "dc1", None, MemberState::Alive);
+        observe(Pool::Lan, 9, "dc1", Some(90), MemberState::Alive);
+        assert_eq!(sorted(ids(&routes, "dc1")), [1, 2]);
+        for id in [1, 2] {
+            observe(Pool::Lan, id, "dc1", Some(70), MemberState::Failed);
+        }
+        assert_eq!(sorted(ids(&routes, "dc1")), [1, 2]);
+        // Another data center has a cluster of its own, which is no matter of this one's.
+        observe(Pool::Wan, 5, "dc2", Some(90), MemberState::Alive);
+        assert_eq!(ids(&routes, "dc2"), [5]);
+        // One that changes sides is with the others from then on.
+        observe(Pool::Lan, 9, "dc1", Some(70), MemberState::Alive);
+        assert_eq!(ids(&routes, "dc1")[0], 9);
+        observe(Pool::Lan, 1, "dc1", Some(90), MemberState::Alive);
+        assert_eq!(sorted(ids(&routes, "dc1")), [2, 9]);
+    }
+
+    #[test]
     fn agents_move_on_but_not_all_at_once() {
         let routes = routes(&[(1, "dc1"), (2, "dc1"), (3, "dc1")]);
         let mut first = std::collections::BTreeSet::new();
@@ -355,7 +408,8 @@ mod tests {
 
     #[test]
     fn a_server_is_heard_or_silent_for_a_while() {
-        let server = Server::new(NodeId(1), "a".into(), "127.0.0.1:1".parse().unwrap(), true);
+        let known = routes(&[(1, "dc1")]);
+        let server = &known.servers("dc1")[0];
         let long = Duration::from_hours(1);
         assert!(!server.answered_within(long) && !server.silent_within(long));
         server.note_answer();

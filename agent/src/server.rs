@@ -10,6 +10,7 @@ use lictor_catalog::{
 };
 use lictor_http::{
     Failure, RaftServer, ReadMode, ReadOptions, Reading, ServerHealth, ServerRef, ServersHealth,
+    UNKNOWN_OUTCOME,
 };
 use lictor_machine::{Index, Instant, NodeId, UnixMillis};
 use lictor_node::{Answer, OperatorAnswer, OperatorRequest, Request, RequestError, Standing};
@@ -263,8 +264,8 @@ impl Server {
             // Nobody leads because nobody can write: say so.
             (Some(complaint), RequestError::NoLeader) => Failure::Storage(complaint),
             // Here it waits for space, or did; clients know the words that say that it may still come to pass.
-            (Some(complaint), RequestError::LeadershipLost) => {
-                Failure::Storage(format!("{}: {complaint}", Failure::LeadershipLost))
+            (Some(complaint), error @ RequestError::LeadershipLost) => {
+                Failure::Storage(format!("{error}: {complaint}; {UNKNOWN_OUTCOME}"))
             }
             (_, error) => failure(error),
         }
@@ -414,12 +415,12 @@ mod tests {
     fn a_full_disk_is_named_where_it_is_the_reason() {
         let full = "/data/raft: no space left";
         let storage = |text: &str| Failure::Storage(text.to_owned());
-        let lost = "leadership lost while committing log: /data/raft: no space left";
+        let lost = format!("leadership lost while committing log: {full}; {UNKNOWN_OUTCOME}");
         for (complaint, error, expected) in [
             (None, RequestError::NoLeader, Failure::NoLeader),
             (None, RequestError::LeadershipLost, Failure::LeadershipLost),
             (Some(full), RequestError::NoLeader, storage(full)),
-            (Some(full), RequestError::LeadershipLost, storage(lost)),
+            (Some(full), RequestError::LeadershipLost, storage(&lost)),
             (
                 Some(full),
                 RequestError::Stopped("by hand".into()),

@@ -2,6 +2,9 @@
 //!
 //! A server that is silent is told from one that takes its time by asking it whether it is there. That makes two things
 //! possible: an answer may take as long as it needs, and servers that are gone cost a request no more than [`SILENCE`].
+//!
+//! What is changed must not be asked for twice, so a write ends with the server that may have got it. It does so about when another
+//! server begins to lead ([`SILENCE_OF_LEADER`]), and its error says that nobody knows what became of it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
-use lictor_http::{Failure, offload};
+use lictor_http::{Failure, UNKNOWN_OUTCOME, offload};
 use lictor_machine::NodeId;
 use lictor_runtime::Runtime;
 use lictor_transport_quic::{CallError, CallFailure, Plane, Target, Transport};
@@ -23,6 +26,10 @@ use crate::routes::{Routes, Server};
 
 /// How long a request goes on while nobody shows a sign of life.
 const SILENCE: Duration = Duration::from_secs(4);
+
+/// How long a write waits for a server of this data center that shows no sign of life. One that led, and is silent for so long to all, leads
+/// no more; one that did not can do nothing for the write either.
+const SILENCE_OF_LEADER: Duration = Duration::from_millis(1400);
 
 /// How many servers that are silent one after the other fit into that time.
 const SILENT_SERVERS: u32 = 3;
@@ -189,6 +196,12 @@ impl Caller {
             servers[..=at].rotate_right(1);
         }
         let share = SILENCE / (servers.len() as u32).clamp(1, SILENT_SERVERS);
+        // Beyond, the leader is behind the server that is asked, and how far away that is nobody knows.
+        let at_most = if self.plane == Plane::Wan {
+            SILENCE
+        } else {
+            SILENCE_OF_LEADER
+        };
         let budget = wait + self.hold + MARGIN;
         let started = Instant::now();
         let mut silence = Duration::ZERO;
@@ -205,7 +218,7 @@ impl Caller {
                 self.attempt(&server, bytes, left, patience).await
             } else if server.answered_within(LATELY) || self.is_there(&server, patience).await {
                 let bytes = request.encode(wait.saturating_sub(spent));
-                self.attempt(&server, bytes, left, SILENCE).await
+                self.attempt(&server, bytes, left, at_most).await
             } else {
                 Err(Unanswered::NotSent("it is silent".to_owned()))
             };
@@ -223,7 +236,10 @@ impl Caller {
                 }
                 Err(Unanswered::MaybeSent(detail)) if !repeatable => {
                     self.give_up(group, server.id);
-                    return Err(making_call(&format!("{}: {detail}", server.name)));
+                    return Err(making_call(&format!(
+                        "{}: {detail}; {UNKNOWN_OUTCOME}",
+                        server.name
+                    )));
                 }
                 Err(Unanswered::NotSent(detail) | Unanswered::MaybeSent(detail)) => detail,
             };
@@ -289,10 +305,11 @@ impl Caller {
         };
         let silent = async {
             let begun = Instant::now();
-            let mut pause = patience / 2;
+            let mut pause = patience / 3;
+            let limit_of_ping = patience - pause;
             self.ticker.wait(pause).await;
             loop {
-                if !server.answered_within(pause) && !self.is_there(server, patience / 2).await {
+                if !server.answered_within(pause) && !self.is_there(server, limit_of_ping).await {
                     return Err(Unanswered::MaybeSent("it is silent".to_owned()));
                 }
                 let left = limit.saturating_sub(begun.elapsed());

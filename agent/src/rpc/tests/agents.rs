@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lictor_gossip::{Incarnation, Member, MemberEvent, MemberState, Tags};
@@ -25,6 +25,8 @@ pub(super) struct Agent {
     datacenter: &'static str,
     pub(super) transport: Transport,
     incoming: Option<Incoming>,
+    /// Whether a server that answers has ceased to.
+    pub(super) silent: Arc<AtomicBool>,
     pub(super) routes: Arc<Routes>,
 }
 
@@ -48,7 +50,8 @@ impl Agent {
             datacenter,
             transport,
             incoming: Some(incoming),
-            routes: Arc::new(Routes::new(datacenter.into(), 1)),
+            silent: Arc::default(),
+            routes: Arc::new(Routes::new(datacenter.into(), None, 1)),
         }
     }
 
@@ -63,9 +66,13 @@ impl Agent {
             runtime(),
         );
         let mut incoming = agent.incoming.take().unwrap();
+        let silent = Arc::clone(&agent.silent);
         let task = async move {
+            let mut left_open = Vec::new();
             while let Some(event) = incoming.next().await {
-                if let Event::Call {
+                if silent.load(Ordering::SeqCst) {
+                    left_open.push(event);
+                } else if let Event::Call {
                     plane,
                     request,
                     reply,

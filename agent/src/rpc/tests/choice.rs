@@ -180,7 +180,8 @@ fn a_write_that_may_have_happened_is_not_tried_again() {
         let caller = client.caller(Plane::Rpc);
         let lost = write(&caller).await.unwrap_err();
         assert!(
-            matches!(&lost, Failure::Unreachable(text) if text.starts_with("rpc error making call: n1: ")),
+            matches!(&lost, Failure::Unreachable(text) if text.starts_with("rpc error making call: n1: ")
+                && text.contains("it may have happened")),
             "{lost:?}"
         );
         assert_eq!((dropped.load(Ordering::SeqCst), backend.asked()), (1, 0));
@@ -191,6 +192,30 @@ fn a_write_that_may_have_happened_is_not_tried_again() {
         client.knows(&server);
         assert_eq!(read(&client.caller(Plane::Rpc), None).await, Ok("a".into()));
         assert_eq!((dropped.load(Ordering::SeqCst), backend.asked()), (1, 1));
+    });
+}
+
+#[test]
+fn a_write_does_not_wait_for_a_leader_that_is_gone() {
+    run(async {
+        let (leader, other) = (Fake::new(&[Does::Answers("a")]), Fake::new(&[]));
+        let gone = Agent::serving(1, "dc1", &leader);
+        let server = Agent::serving(2, "dc1", &other);
+        let client = Agent::client();
+        client.knows(&gone);
+        client.knows(&server);
+        let caller = client.caller(Plane::Rpc);
+        assert_eq!(write(&caller).await, Ok(Outcome::Done(true)));
+        // Its connections are there, and nobody is behind them any more.
+        gone.silent.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        let lost = write(&caller).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert!(
+            matches!(&lost, Failure::Unreachable(text) if text.contains("it is silent; it may have happened")),
+            "{lost:?}"
+        );
+        assert_eq!((leader.asked(), other.asked()), (1, 0), "nobody else was asked");
     });
 }
 
