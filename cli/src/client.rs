@@ -1,11 +1,13 @@
 //! Talks to an agent's HTTP API: where it is, who we are, and what went wrong, in the words that scripts know.
 
+mod once;
 mod request;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use base64::Engine;
@@ -103,6 +105,8 @@ pub(crate) struct Client {
     authorization: Option<String>,
     datacenter: Option<String>,
     stale: bool,
+    /// Whether the agent knows idempotency keys, once it has said so or not.
+    keys: OnceLock<bool>,
 }
 
 impl Client {
@@ -196,6 +200,7 @@ impl Client {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
             stale: args.switch("stale"),
+            keys: OnceLock::new(),
         })
     }
 }

@@ -72,6 +72,21 @@ impl Fake {
         accept: A,
         answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
     ) -> Self {
+        Self::serve(accept, "", answer)
+    }
+
+    /// A plain server that knows idempotency keys. The status 0 closes the connection without an answer.
+    pub(crate) fn keeping_answers<T: AsRef<[u8]> + 'static>(
+        answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(Plain, "Lictor-Idempotency-Key: understood\r\n", answer)
+    }
+
+    fn serve<A: Accept, T: AsRef<[u8]> + 'static>(
+        accept: A,
+        known: &'static str,
+        answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -81,7 +96,8 @@ impl Fake {
                 let (log, shared) = (log.clone(), shared.clone());
                 thread::spawn(move || {
                     // A failed handshake or a closed connection ends this one only.
-                    let _ = serve(shared.0.accept(stream.unwrap()), connection, &log, &shared.1);
+                    let stream = shared.0.accept(stream.unwrap());
+                    let _ = serve(stream, connection, known, &log, &shared.1);
                 });
             }
         });
@@ -102,6 +118,7 @@ impl Fake {
 fn serve<T: AsRef<[u8]>>(
     stream: impl Read + Write,
     connection: usize,
+    known: &str,
     log: &Mutex<Vec<Seen>>,
     answer: &impl Fn(&Seen) -> (u16, T),
 ) -> std::io::Result<()> {
@@ -137,9 +154,14 @@ fn serve<T: AsRef<[u8]>>(
             stream.read_exact(&mut request.body)?;
         }
         let (status, body) = answer(&request);
+        let known = request.header("lictor-idempotency-key").map_or("", |_| known);
         log.lock().unwrap().push(request);
+        if status == 0 {
+            return Ok(());
+        }
         let body = body.as_ref();
-        let head = format!("HTTP/1.1 {status} Said\r\nContent-Length: {}\r\n\r\n", body.len());
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} Said\r\n{known}Content-Length: {length}\r\n\r\n");
         stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
         stream.get_mut().flush()?;
     }

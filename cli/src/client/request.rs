@@ -12,6 +12,7 @@ use ureq::http::{Request, Response, StatusCode};
 use ureq::{AsSendBody, Body, BodyReader, SendBody};
 
 use super::Client;
+use super::once::{HEADER, Wish};
 
 /// The largest answer that is read: far beyond what a store that lives in memory holds under one prefix.
 const MAX_ANSWER: u64 = 4 << 30;
@@ -91,6 +92,13 @@ impl CallError {
     }
 }
 
+/// A call that got no answer.
+pub(super) struct Lost {
+    pub(super) error: CallError,
+    /// Whether the request had been sent, as far as is known, and so may have been carried out.
+    pub(super) sent: bool,
+}
+
 /// What a path says at one version.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Look {
@@ -120,7 +128,8 @@ impl Client {
         Ok(Look { index, body })
     }
 
-    /// Changes `/v1/<path>`, and returns what the agent says to that. Fails if that takes longer than `limit`; it may have happened then.
+    /// Changes `/v1/<path>`, and returns what the agent says to that. If an answer is lost it is asked again, where that cannot change anything
+    /// twice. Fails if all of that takes longer than `limit`; it may have happened then.
     pub(crate) fn change(
         &self,
         method: Change,
@@ -129,11 +138,13 @@ impl Client {
         body: &[u8],
         limit: Duration,
     ) -> Result<Vec<u8>, CallError> {
-        let (answer, called) = match method {
-            Change::Put => self.send_within("PUT", "Put", path, query, Some(body), Some(limit)),
-            Change::Delete => self.send_within("DELETE", "Delete", path, query, None, Some(limit)),
-        }?;
-        let (status, body) = self.whole(answer, &called)?;
+        let (status, body) = self.wish(&Wish {
+            method,
+            path,
+            query,
+            body: (method == Change::Put).then_some(body),
+            limit: Some(limit),
+        })?;
         accepted(status, body)
     }
 
@@ -162,14 +173,21 @@ impl Client {
         }
     }
 
-    /// Writes `body` to `/v1/<path>`, and returns what the agent says to that.
+    /// Writes `body` to `/v1/<path>`, and returns what the agent says to that. If its answer is lost it is asked again, where that cannot change
+    /// anything twice.
     pub(crate) fn put(
         &self,
         path: &str,
         query: Vec<(&str, &str)>,
         body: &[u8],
     ) -> Result<Vec<u8>, CallError> {
-        let (status, body) = self.call("PUT", "Put", path, query, Some(body))?;
+        let (status, body) = self.wish(&Wish {
+            method: Change::Put,
+            path,
+            query,
+            body: Some(body),
+            limit: None,
+        })?;
         accepted(status, body)
     }
 
@@ -183,9 +201,16 @@ impl Client {
         self.put(path, query, body).map(|answer| is_true(&answer))
     }
 
-    /// Deletes `/v1/<path>`, and returns what the agent says to that.
+    /// Deletes `/v1/<path>`, and returns what the agent says to that. If its answer is lost it is asked again, where that cannot change anything
+    /// twice.
     pub(crate) fn delete(&self, path: &str, query: Vec<(&str, &str)>) -> Result<Vec<u8>, CallError> {
-        let (status, body) = self.call("DELETE", "Delete", path, query, None)?;
+        let (status, body) = self.wish(&Wish {
+            method: Change::Delete,
+            path,
+            query,
+            body: None,
+            limit: None,
+        })?;
         accepted(status, body)
     }
 
@@ -198,7 +223,8 @@ impl Client {
         if self.stale {
             query.push(("stale", ""));
         }
-        self.call("GET", "Get", path, query, None)
+        let (answer, called) = self.send("GET", "Get", path, query, None)?;
+        self.whole(answer, &called)
     }
 
     /// Reads `/v1/<path>` piece by piece, for as long as the agent has something to say.
@@ -213,18 +239,6 @@ impl Client {
         }
         let (status, body) = self.whole(answer, &called)?;
         Err(refused(status, &body))
-    }
-
-    fn call<'q>(
-        &'q self,
-        method: &str,
-        verb: &str,
-        path: &str,
-        query: Vec<(&'q str, &'q str)>,
-        body: Option<&[u8]>,
-    ) -> Result<(StatusCode, Vec<u8>), CallError> {
-        let (answer, called) = self.send(method, verb, path, query, body)?;
-        self.whole(answer, &called)
     }
 
     /// Reads what `/v1/<path>` says, which may be long, piece by piece. A command's `-stale` counts.
@@ -271,7 +285,26 @@ impl Client {
         body: Option<&[u8]>,
         limit: Option<Duration>,
     ) -> Result<(Response<Body>, String), CallError> {
-        let (request, called) = self.request(method, verb, path, query);
+        self.try_send(method, verb, path, query, body, None, limit)
+            .map_err(|lost| lost.error)
+    }
+
+    /// The same, with an idempotency key.
+    #[expect(clippy::too_many_arguments, reason = "these are what a request is made of")]
+    pub(super) fn try_send<'q>(
+        &'q self,
+        method: &str,
+        verb: &str,
+        path: &str,
+        query: Vec<(&'q str, &'q str)>,
+        body: Option<&[u8]>,
+        key: Option<&str>,
+        limit: Option<Duration>,
+    ) -> Result<(Response<Body>, String), Lost> {
+        let (mut request, called) = self.request(method, verb, path, query);
+        if let Some(key) = key {
+            request = request.header(HEADER, key);
+        }
         let answer = match body {
             Some(body) => request
                 .body(body)
@@ -284,7 +317,10 @@ impl Client {
         };
         match answer {
             Ok(answer) => Ok((answer, called)),
-            Err(error) => Err(self.no_answer(&called, &error)),
+            Err(error) => Err(Lost {
+                sent: is_cut_off(&error),
+                error: self.no_answer(&called, &error),
+            }),
         }
     }
 
@@ -337,7 +373,11 @@ impl Client {
     }
 
     /// Reads an answer to its end, so that the connection serves the next call.
-    fn whole(&self, mut answer: Response<Body>, called: &str) -> Result<(StatusCode, Vec<u8>), CallError> {
+    pub(super) fn whole(
+        &self,
+        mut answer: Response<Body>,
+        called: &str,
+    ) -> Result<(StatusCode, Vec<u8>), CallError> {
         let content = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
         let content = content.map_err(|error| self.no_answer(called, &error))?;
         Ok((answer.status(), content))
@@ -392,6 +432,22 @@ pub(crate) fn is_true(answer: &[u8]) -> bool {
     answer.windows(4).any(|word| word == b"true")
 }
 
+/// Whether this is how it looks when an agent goes away that may have got the request.
+fn is_cut_off(error: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if let ureq::Error::Io(io) = error {
+        return matches!(
+            io.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        );
+    }
+    let connecting = matches!(
+        error,
+        ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)
+    );
+    matches!(error, ureq::Error::Timeout(_)) && !connecting
+}
+
 fn accepted(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
     if status == StatusCode::OK {
         return Ok(body);
@@ -399,7 +455,7 @@ fn accepted(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
     Err(refused(status, &body))
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> CallError {
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> CallError {
     let shown = &body[..body.len().min(MAX_ERROR)];
     CallError::Refused {
         status: status.as_u16(),
