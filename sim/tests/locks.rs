@@ -8,7 +8,7 @@ use lictor_sim::agents::locks::swarm::Options;
 
 #[test]
 fn whoever_holds_a_lock_holds_it_alone_and_changes_under_a_key_happen_once() {
-    let seeds = 1..13;
+    let seeds = 1..8;
     let next = AtomicU64::new(seeds.start);
     let sum = Mutex::new(Report::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -33,12 +33,12 @@ fn whoever_holds_a_lock_holds_it_alone_and_changes_under_a_key_happen_once() {
     });
     let sum = sum.into_inner().expect("no run panics while it holds the sum");
     let seen = sum.seen;
-    let sessions = seen.expired > 20 && seen.ended > 20 && seen.lost > 0;
-    let locks = seen.taken > 100 && seen.delays > 10 && sum.relied > 100;
-    let fences = seen.fenced > 100 && seen.kept_out > 0;
-    let once = seen.repeated > 50 && sum.counted > 100;
+    let sessions = seen.expired > 0 && seen.ended > 10 && seen.lost > 0;
+    let locks = seen.taken > 50 && seen.delays > 0 && sum.relied > 50;
+    let fences = seen.fenced > 50 && seen.kept_out > 0;
+    let once = seen.repeated > 30 && sum.counted > 50;
     assert!(
-        sessions && locks && fences && once && sum.elections > 12,
+        sessions && locks && fences && once && sum.elections > 7,
         "{sum:#?}"
     );
 }

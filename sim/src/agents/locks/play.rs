@@ -512,14 +512,19 @@ impl World<'_> {
         state
     }
 
-    /// A server that has not answered everything.
+    /// A server that has not answered everything, or has something on its way to others.
     pub(super) fn owed(&self) -> Option<String> {
-        let owes = |at: &usize| {
-            let seat = &self.seats[*at];
-            !(seat.open.is_empty() && seat.asks.is_empty() && seat.errands.is_empty())
-        };
-        let at = self.up().into_iter().find(owes)?;
-        Some(format!("m{at} owes answers: {:?}", self.seats[at].errands))
+        self.up().into_iter().find_map(|at| {
+            let seat = &self.seats[at];
+            if !(seat.open.is_empty() && seat.asks.is_empty() && seat.errands.is_empty()) {
+                return Some(format!("m{at} owes answers: {:?}", seat.errands));
+            }
+            let status = seat.agent.as_ref()?.server()?.raft_status();
+            let mut peers = status.peers.iter();
+            let busy = peers.find(|peer| peer.bytes_in_flight > 0 || peer.snapshot);
+            let busy = busy.map(|peer| format!("m{at} sends to {peer:?}"));
+            busy.or_else(|| (status.writes_in_flight > 0).then(|| format!("m{at} writes")))
+        })
     }
 
     /// A state that is to be archived is shown to those who judge what comes of it. Whether it may be.
