@@ -125,11 +125,11 @@ fn a_session_has_all_its_time_whenever_it_begins_or_is_renewed() {
         // Leaders look at their clocks when they have something to do.
         world.run(millis(330));
         create(&mut world, leader, def(id, ttl));
-        world.run(ttl * 2 - millis(40));
+        world.run((ttl * 2).saturating_sub(millis(40)));
         assert!(lives(&world, leader, id), "session {id} ends too soon");
         let token = renew(&mut world, leader, id);
         assert_eq!(renewed(&world, leader, token), Some(true));
-        world.run(ttl * 2 - millis(40));
+        world.run((ttl * 2).saturating_sub(millis(40)));
         assert!(
             lives(&world, leader, id),
             "session {id} ends too soon after it was renewed"
