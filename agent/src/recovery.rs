@@ -197,8 +197,9 @@ fn preview(path: &Path, recovery: &Recovery) -> String {
     let _ = write!(
         text,
         "      Log: ends at {last}, known to be committed up to {commit}; what lies behind may come to be, or get lost\n\
-         \x20     Every server that is left needs the same file. Those that are not in it must never be started again\n\
-         \x20     with what is on their disks now: empty their data directories first.\n\n"
+         \x20     Every server that is left needs the same file. Do not start the others again with what is on their disks\n\
+         \x20     now: as many of them as were a majority would go on by themselves, and what clients write there would be\n\
+         \x20     lost. Empty their data directories first; then they join like new ones.\n\n"
     );
     text
 }

@@ -59,9 +59,10 @@ pub enum RecoveryError {
 
 /// Works out how the stopped server `id` goes on with these members, having lost the quorum of those it had.
 ///
-/// All survivors must be given the same members, and those that are left out must never be started again with what is on their disks: they may
-/// still have a majority of the old members. Lost is whatever only they held, be it acknowledged or not; and entries that were never
-/// acknowledged may come to be committed.
+/// All survivors must be given the same members, and those that are left out must not be started again with what is on their disks: if they are
+/// a majority of the old members, they elect a leader of their own and go on without the others. One that is no such majority does no harm: it
+/// can be taken in again, what it held and had not committed is replaced, and if it had committed more than the survivors it stops with a
+/// fault. Lost is whatever only they held, be it acknowledged or not; and entries that were never acknowledged may come to be committed.
 pub fn recover(
     id: NodeId,
     boot: &Boot,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{Cluster, Disk, hard, n};
-use lictor_machine::{Index, NodeId};
+use lictor_machine::{Index, Machine as _, NodeId};
 use lictor_raft::{MembersError, RecoveryError, Role, Term, recover};
 
 fn ids(of: &[u128]) -> BTreeSet<NodeId> {
@@ -95,6 +95,28 @@ fn a_lone_survivor_leads_and_can_be_recovered_again() {
     let done = cluster.propose(n(1), "a");
     cluster.settle();
     assert!(cluster.server(n(1)).committed.contains_key(&done));
+}
+
+/// One that was counted as lost comes back with its old disk, behind the survivor's back. It alone elects nobody, so it may be taken in again:
+/// what only it had, uncommitted, is replaced.
+#[test]
+fn one_of_the_lost_that_comes_back_alone_is_brought_into_line() {
+    let mut cluster = Cluster::empty(|_| {});
+    cluster.add(n(1), recovered(Disk::with_log(3, &[1, 1], hard(1, 2)), 1, &[1]));
+    cluster.add(n(2), Disk::with_log(3, &[1, 1, 1, 1], hard(1, 2)));
+    let leader = cluster.elect();
+    assert_eq!(leader, n(1));
+    cluster.run(Duration::from_secs(5));
+    assert_eq!(cluster.leader(), Some(n(1)), "it does not disturb");
+    for learners in [vec![2], vec![]] {
+        let voters = if learners.is_empty() { vec![1, 2] } else { vec![1] };
+        let token = cluster.reconfigure(n(1), voters, learners).unwrap();
+        cluster.run(Duration::from_secs(5));
+        assert!(cluster.is_reconfigured(n(1), token));
+    }
+    let log = |id| cluster.servers[&n(id)].disk.log();
+    assert_eq!(log(1), log(2));
+    assert_eq!(cluster.raft(n(2)).fault(), None);
 }
 
 #[test]
