@@ -98,6 +98,11 @@ async fn serve(
     if let (Some(opened), Some(data_dir)) = (&mut opened, data_dir) {
         recovery::apply(data_dir, id, opened)?;
     }
+    let (inbox, completions, mut inputs) = channel::<Posted>(INBOX);
+    let handle = Handle::new(inbox, completions);
+    // Another agent that uses the directory is found before anything is said of a start.
+    let (memory_of_local, shelf, saving) = Shelf::open(data_dir, handle.clone())?;
+    let home = (!config.server).then(|| Home::load(data_dir)).transpose()?;
     let identity = Identity {
         node: id,
         name: config.node_name.clone(),
@@ -125,8 +130,6 @@ async fn serve(
     banner::starting(&config, id, &http_at, &dns_at)?;
 
     let metrics = Registry::new();
-    let (inbox, completions, mut inputs) = channel::<Posted>(INBOX);
-    let handle = Handle::new(inbox, completions);
     let parts = match opened {
         Some(opened) => Some(start_server(&config, id, opened, &handle, &metrics)?),
         None => None,
@@ -136,7 +139,6 @@ async fn serve(
         None => (None, None),
     };
     let pool_settings = community::settings(&config, id)?;
-    let (memory_of_local, shelf, saving) = Shelf::open(data_dir, handle.clone())?;
     let residents = lictor_local::Local::start(
         running::settings(&config, id)?,
         memory_of_local,
@@ -150,7 +152,6 @@ async fn serve(
     let reload = Arc::new(Reload::new(reloader, handle.clone(), Arc::clone(&watches)));
 
     let pools = Arc::new(Pools::default());
-    let home = (!config.server).then(|| Home::load(data_dir)).transpose()?;
     let home = home.map(Arc::new);
     let routes = Arc::new(Routes::new(
         config.datacenter.clone(),

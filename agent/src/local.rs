@@ -60,10 +60,7 @@ impl ThisAgent for Local {
     fn about(&self) -> Result<About, Failure> {
         let member = self.pools.member(Pool::Lan, self.id).ok_or(Failure::Stopping)?;
         let vitals = self.vitals.last();
-        let mut stats = vitals
-            .as_ref()
-            .map(|vitals| vitals.sections())
-            .unwrap_or_default();
+        let mut stats = self.vitals.sections();
         let section = |pairs: &[(&str, String)]| {
             let pairs = pairs
                 .iter()

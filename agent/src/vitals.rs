@@ -1,13 +1,14 @@
 //! How the agent's machine is, looked at now and then by its loop, for those who ask.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use lictor_gossip::{Coordinate, Gossip, Stats};
 use lictor_metrics::Registry;
 use lictor_node::agent::{Agent, Pool};
-use lictor_raft::{Role, Status};
+use lictor_raft::{Extent, Role, Status};
 use lictor_runtime::{Clock as _, SystemClock};
 
 use crate::metrics::{LeaderCounts, PoolCounts};
@@ -76,6 +77,8 @@ impl PoolVitals {
 #[derive(Debug)]
 pub(crate) struct Watch {
     last: ArcSwapOption<Vitals>,
+    /// Of a server, after the last turn: this is cheap to look at, and what people compare with what they have just written.
+    extent: Mutex<Option<Extent>>,
     lan: PoolCounts,
     wan: PoolCounts,
     leader: LeaderCounts,
@@ -86,14 +89,17 @@ impl Watch {
     pub(crate) fn new(metrics: &Registry) -> Self {
         Self {
             last: ArcSwapOption::empty(),
+            extent: Mutex::new(None),
             lan: PoolCounts::new(metrics, Pool::Lan),
             wan: PoolCounts::new(metrics, Pool::Wan),
             leader: LeaderCounts::new(metrics),
         }
     }
 
-    /// Takes a look, if the last one is old.
+    /// Takes a look after a turn; at most things only if the last look is old.
     pub(crate) fn look(&self, agent: &Agent) {
+        *self.extent.lock().unwrap_or_else(PoisonError::into_inner) =
+            agent.server().map(lictor_node::Node::raft_extent);
         let last = self.last.load();
         if last.as_ref().is_some_and(|last| last.at.elapsed() < AGE_MAX) {
             return;
@@ -122,24 +128,26 @@ impl Watch {
     pub(crate) fn last(&self) -> Option<std::sync::Arc<Vitals>> {
         self.last.load_full()
     }
-}
 
-impl Vitals {
     /// What `/v1/agent/self` and `lictor info` show.
     pub(crate) fn sections(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        let Some(last) = self.last() else {
+            return BTreeMap::new();
+        };
         let mut sections = BTreeMap::new();
-        sections.insert("serf_lan".to_owned(), self.lan.section());
-        if let Some(wan) = &self.wan {
+        sections.insert("serf_lan".to_owned(), last.lan.section());
+        if let Some(wan) = &last.wan {
             sections.insert("serf_wan".to_owned(), wan.section());
         }
-        if let Some(raft) = &self.raft {
-            sections.insert("raft".to_owned(), raft_section(raft));
+        let extent = *self.extent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(raft), Some(extent)) = (&last.raft, extent) {
+            sections.insert("raft".to_owned(), raft_section(raft, extent));
         }
         sections
     }
 }
 
-fn raft_section(raft: &Status) -> BTreeMap<String, String> {
+fn raft_section(raft: &Status, extent: Extent) -> BTreeMap<String, String> {
     let state = match raft.role {
         Role::Leader => "Leader",
         Role::Candidate | Role::PreCandidate => "Candidate",
@@ -160,15 +168,15 @@ fn raft_section(raft: &Status) -> BTreeMap<String, String> {
         ("latest_configuration_index", raft.members_id.index.to_string()),
         (
             "fsm_pending",
-            raft.commit.0.saturating_sub(raft.applied.0).to_string(),
+            extent.commit.0.saturating_sub(extent.applied.0).to_string(),
         ),
         ("protocol_version", "3".to_owned()),
-        ("applied_index", raft.applied.to_string()),
-        ("commit_index", raft.commit.to_string()),
-        ("last_log_index", raft.last.index.to_string()),
-        ("last_log_term", raft.last.term.to_string()),
-        ("last_snapshot_index", raft.base.index.to_string()),
-        ("last_snapshot_term", raft.base.term.to_string()),
+        ("applied_index", extent.applied.to_string()),
+        ("commit_index", extent.commit.to_string()),
+        ("last_log_index", extent.last.index.to_string()),
+        ("last_log_term", extent.last.term.to_string()),
+        ("last_snapshot_index", extent.base.index.to_string()),
+        ("last_snapshot_term", extent.base.term.to_string()),
         ("num_peers", others.to_string()),
         ("state", state.to_owned()),
         ("term", raft.term.to_string()),

@@ -43,11 +43,14 @@ impl Request<'_> {
             None => action,
             Some(text) => once(text.as_ref(), &action, options.token.as_ref())?,
         };
-        match self.api.backend.write(action, options).await? {
+        let outcome = self.api.backend.write(action, options).await?;
+        if let Outcome::Refused(why) = &outcome
+            && why == KEY_REUSED
+        {
             // Not 500, after which clients try again.
-            Outcome::Refused(why) if why == KEY_REUSED => Err(Fault::new(Status::Conflict, why)),
-            outcome => Ok(outcome),
+            return Err(Fault::new(Status::Conflict, KEY_REUSED));
         }
+        Ok(outcome)
     }
 }
 

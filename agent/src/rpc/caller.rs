@@ -306,7 +306,7 @@ impl Caller {
         let silent = async {
             let begun = Instant::now();
             let mut pause = patience / 3;
-            let limit_of_ping = patience - pause;
+            let limit_of_ping = patience.saturating_sub(pause);
             self.ticker.wait(pause).await;
             loop {
                 if !server.answered_within(pause) && !self.is_there(server, limit_of_ping).await {

@@ -13,6 +13,7 @@ mod commands;
 mod dev_agent;
 mod kill_loop;
 mod locks;
+mod losses;
 mod queries;
 mod running;
 mod snapshots;

@@ -200,6 +200,11 @@ impl Node {
         self.raft.status()
     }
 
+    /// How far Raft has come with the log.
+    pub fn raft_extent(&self) -> raft::Extent {
+        self.raft.extent()
+    }
+
     /// What is kept beside the log.
     pub const fn notes(&self) -> &crate::store::Notes {
         &self.society.notes

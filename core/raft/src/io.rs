@@ -404,6 +404,19 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
 }
 
+/// How far a node has come with its log. Costs nothing to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// What the log begins after.
+    pub base: LogId,
+    /// The end of the log.
+    pub last: LogId,
+    /// The commit index.
+    pub commit: Index,
+    /// The last index reported applied.
+    pub applied: Index,
+}
+
 impl Status {
     /// Whether a change of members is not finished, as far as this node knows.
     pub fn is_changing_members(&self) -> bool {

@@ -51,8 +51,8 @@ mod writes;
 
 pub use config::{Config, ConfigError};
 pub use io::{
-    Committed, Effect, Event, Fault, Fetch, FetchId, Fetched, Input, MembersError, Outcome, PeerStatus,
-    ReadMode, Reject, Role, Status, Timer,
+    Committed, Effect, Event, Extent, Fault, Fetch, FetchId, Fetched, Input, MembersError, Outcome,
+    PeerStatus, ReadMode, Reject, Role, Status, Timer,
 };
 pub use message::{AppendReply, Body, Lane, Message, Poll};
 pub use raft::{BootError, Raft};

@@ -6,7 +6,9 @@ use lictor_machine::{Clamped, Deadline, Index, Instant, Machine, NodeId, Now, Rn
 
 use crate::apply::Applying;
 use crate::config::{Config, ConfigError};
-use crate::io::{Effect, Fault, FetchId, Fetched, Input, Outcome, PeerStatus, Reject, Role, Status, Timer};
+use crate::io::{
+    Effect, Extent, Fault, FetchId, Fetched, Input, Outcome, PeerStatus, Reject, Role, Status, Timer,
+};
 use crate::leader::Leader;
 use crate::log::Log;
 use crate::membership::Change;
@@ -181,6 +183,16 @@ impl Raft {
     /// The id of the entry at `index`, if the log still reaches back to it.
     pub fn id_at(&self, index: Index) -> Option<LogId> {
         self.log.id_at(index)
+    }
+
+    /// How far this node has come with its log.
+    pub fn extent(&self) -> Extent {
+        Extent {
+            base: self.log.base(),
+            last: self.log.last(),
+            commit: self.hard.commit,
+            applied: self.applying.applied,
+        }
     }
 
     /// A view for people, metrics and tests.
