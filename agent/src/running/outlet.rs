@@ -123,10 +123,31 @@ async fn answer(servers: &dyn Backend, question: Question) -> Result<Reply, Stri
     }
 }
 
+/// As much of a check's output as the log has.
+fn begin(output: &str) -> &str {
+    const LOGGED_MAX: usize = 256;
+    let output = output.trim_end();
+    &output[..output.floor_char_boundary(LOGGED_MAX)]
+}
+
 fn log(event: Event) {
     match event {
-        Event::StatusChanged { check, from, to } => {
-            tracing::info!(%check, ?from, ?to, "a check has changed");
+        Event::StatusChanged {
+            check,
+            from,
+            to,
+            output,
+        } => {
+            let output = begin(&output);
+            tracing::info!(%check, %from, %to, output, "a check has changed");
+        }
+        Event::Confirmed {
+            check,
+            status,
+            output,
+        } => {
+            let output = begin(&output);
+            tracing::info!(%check, %status, output, "a check has its first result");
         }
         Event::BelowThreshold {
             check,

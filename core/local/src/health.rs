@@ -149,11 +149,19 @@ impl Local {
         }
         let shown = Arc::make_mut(&mut check.shown);
         shown.def.status = status;
-        shown.def.output = output;
+        let had_output = !std::mem::replace(&mut shown.def.output, output.clone()).is_empty();
         self.touched.insert(check.service());
         self.stale = true;
         self.keep_status(id, before != status);
         if before == status {
+            if !had_output && status != Status::Passing {
+                let check = id.clone();
+                self.event(Event::Confirmed {
+                    check,
+                    status,
+                    output,
+                });
+            }
             self.sync_output(id);
             return;
         }
@@ -164,6 +172,7 @@ impl Local {
             check,
             from: before,
             to: status,
+            output,
         });
         self.watch_critical(id);
     }

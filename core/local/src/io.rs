@@ -329,6 +329,17 @@ pub enum Event {
         from: Status,
         /// How it is.
         to: Status,
+        /// What was found.
+        output: Text,
+    },
+    /// The first result of a check is what it began with, and not passing.
+    Confirmed {
+        /// Its id.
+        check: Text,
+        /// How it is.
+        status: Status,
+        /// What was found.
+        output: Text,
     },
     /// A check failed, or passed, but not yet often enough for its status to change.
     BelowThreshold {

@@ -62,6 +62,33 @@ fn output_is_cut_where_letters_end() {
     assert_eq!((desk.status("beat"), desk.output("beat").as_str()), (Passing, ""));
 }
 
+/// A check that fails from its start has never another status; that it fails is said all the same, once.
+#[test]
+fn the_first_result_is_said_also_if_it_is_what_was_assumed() {
+    let mut desk = Desk::new();
+    desk.register_check(ttl("beat", 10));
+    desk.tell("beat", Critical, "refused").unwrap();
+    desk.tell("beat", Critical, "refused again").unwrap();
+    desk.tell("beat", Passing, "fine").unwrap();
+    let said = desk.events.iter().filter(|event| {
+        matches!(event, Event::Confirmed { .. } | Event::StatusChanged { .. })
+    });
+    let wanted = [
+        Event::Confirmed {
+            check: "beat".into(),
+            status: Critical,
+            output: "refused".into(),
+        },
+        Event::StatusChanged {
+            check: "beat".into(),
+            from: Critical,
+            to: Passing,
+            output: "fine".into(),
+        },
+    ];
+    assert!(said.eq(&wanted), "{:?}", desk.events);
+}
+
 /// Has a check with these thresholds find these things; returns how it was after each.
 fn statuses(thresholds: Thresholds, found: &[Status]) -> Vec<Status> {
     let mut desk = Desk::new();

@@ -213,7 +213,10 @@ impl World<'_> {
             LocalEvent::Removed { .. } => self.tally.removed += 1,
             LocalEvent::SyncFailed(_) => self.tally.sync_failed += 1,
             LocalEvent::Refused { .. } => self.tally.refused += 1,
-            LocalEvent::BelowThreshold { .. } | LocalEvent::InSync | LocalEvent::Trouble(_) => {}
+            LocalEvent::Confirmed { .. }
+            | LocalEvent::BelowThreshold { .. }
+            | LocalEvent::InSync
+            | LocalEvent::Trouble(_) => {}
             LocalEvent::Raised { check, to } => {
                 return Err(violation(
                     "durations are long enough",
