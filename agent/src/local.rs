@@ -23,7 +23,7 @@ use crate::joining;
 use crate::pools::Pools;
 use crate::reload::Reload;
 use crate::remote_exec;
-use crate::running::Running;
+use crate::running::{Entry, Running};
 use crate::signals::Asked;
 use crate::vitals::Watch;
 
@@ -208,8 +208,13 @@ impl ThisAgent for Local {
                     .to_owned(),
             ));
         }
+        let entry = Entry::of(&request, &self.running.view());
         match self.handle.local(request).await {
-            Some(result) => Ok(result?),
+            Some(result) => {
+                result?;
+                entry.into_iter().for_each(Entry::tell);
+                Ok(())
+            }
             None => Err(Failure::Stopping),
         }
     }

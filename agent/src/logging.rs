@@ -1,17 +1,18 @@
-//! The log: on standard output, as text or as one JSON object per line; and for those who read along through the API.
+//! The log: on standard output, as text or as one JSON object per line; and for those who read along through the API. Both have the same lines.
 
 use std::fmt::{self, Write as _};
+use std::io;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::SystemTime;
 
-use lictor_http::{LogLevel as ReadLevel, LogReaders, LogRecord};
+use lictor_http::{LogFormat, LogLevel as ReadLevel, LogReaders, LogRecord};
 use tracing::field::{Field, Visit};
 use tracing::metadata::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, callsite};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, fmt as format, reload};
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Log, LogLevel};
 
@@ -28,10 +29,13 @@ static WRITTEN: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// Starts logging. The first call counts. Gives those who read along.
 pub(crate) fn start(log: Log) -> Arc<LogReaders> {
     let (written, handle) = reload::Layer::new(written_at(log.level));
-    let out = format::layer().with_ansi(false);
-    let out: Box<dyn Layer<_> + Send + Sync> = if log.json { out.json().boxed() } else { out.boxed() };
+    let format = if log.json {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
     let started = tracing_subscriber::registry()
-        .with(out.with_filter(written))
+        .with(Written(format, io::stdout).with_filter(written))
         .with(reading_along(Arc::clone(&READERS)))
         .try_init();
     match started {
@@ -50,10 +54,13 @@ pub(crate) fn set_level(level: LogLevel) {
     }
 }
 
-/// What is written down at a level. Libraries speak only of trouble, unless everything is wanted.
+/// A library that has a line for each frame: everything else would drown in them.
+const DROWNING: &str = "quinn";
+
+/// What is written down at a level. Libraries speak only of trouble, unless everything is wanted; some even then.
 fn written_at(level: LogLevel) -> EnvFilter {
     EnvFilter::new(match level {
-        LogLevel::Trace => "trace".to_owned(),
+        LogLevel::Trace => format!("trace,{DROWNING}=warn"),
         LogLevel::Debug => format!("warn,{OURS}=debug"),
         LogLevel::Info => format!("warn,{OURS}=info"),
         LogLevel::Warn => "warn".to_owned(),
@@ -69,22 +76,23 @@ where
     ReadAlong(Arc::clone(&readers)).with_filter(Wanted(readers))
 }
 
+/// Writes lines to what is opened for each.
+struct Written<F>(LogFormat, F);
+
+impl<S: Subscriber, W: io::Write, F: Fn() -> W + 'static> Layer<S> for Written<F> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let line = Said::by(event).record(event, |record| record.line(self.0));
+        // There is nobody else to be told.
+        let _ = (self.1)().write_all(&line);
+    }
+}
+
 struct ReadAlong(Arc<LogReaders>);
 
 impl<S: Subscriber> Layer<S> for ReadAlong {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let metadata = event.metadata();
-        let mut said = Said::default();
-        event.record(&mut said);
-        let Said { message, fields } = said;
-        let record = LogRecord {
-            at: SystemTime::now(),
-            level: read_level(*metadata.level()),
-            module: &metadata.target().replace("::", "."),
-            message: &message,
-            fields: &fields,
-        };
-        self.0.push(&record, |reader| shows(reader, metadata));
+        let shows = |reader| shows(reader, event.metadata());
+        Said::by(event).record(event, |record| self.0.push(record, shows));
     }
 }
 
@@ -126,8 +134,9 @@ impl<S> Filter<S> for Wanted {
 /// Whether one who reads along at a level is shown something: as the log itself would at that level.
 fn shows(reader: ReadLevel, metadata: &Metadata<'_>) -> bool {
     let level = read_level(*metadata.level());
-    let ours = metadata.target().starts_with(OURS);
-    let least = if ours || reader == ReadLevel::Trace {
+    let target = metadata.target();
+    let everything = reader == ReadLevel::Trace && !target.starts_with(DROWNING);
+    let least = if everything || target.starts_with(OURS) {
         reader
     } else {
         reader.min(ReadLevel::Warn)
@@ -154,12 +163,41 @@ fn read_level(level: Level) -> ReadLevel {
 struct Said {
     message: String,
     fields: Vec<(&'static str, String)>,
+    /// Who says it, if it came by way of the `log` crate.
+    module: Option<String>,
 }
 
+/// What the fields of events begin with that came by way of the `log` crate, and that say where they came from.
+const BY_LOG: &str = "log.";
+
 impl Said {
+    fn by(event: &Event<'_>) -> Self {
+        let mut said = Self::default();
+        event.record(&mut said);
+        said
+    }
+
+    /// Does something with the record that this makes of `event`.
+    fn record<T>(&self, event: &Event<'_>, tell: impl FnOnce(&LogRecord<'_>) -> T) -> T {
+        let metadata = event.metadata();
+        let module = self.module.as_deref().unwrap_or(metadata.target());
+        tell(&LogRecord {
+            at: SystemTime::now(),
+            level: read_level(*metadata.level()),
+            module: &module.replace("::", "."),
+            message: &self.message,
+            fields: &self.fields,
+        })
+    }
+
     fn take(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         let into = if field.name() == "message" {
             &mut self.message
+        } else if let Some(name) = field.name().strip_prefix(BY_LOG) {
+            if name != "target" {
+                return;
+            }
+            self.module.insert(String::new())
         } else {
             let (_, text) = self.fields.push_mut((field.name(), String::new()));
             text
@@ -220,8 +258,58 @@ mod tests {
             assert_eq!(shown(&next(&mut debug)), [fine, trouble]);
             let mut trace = readers.read(ReadLevel::Trace, LogFormat::Text).unwrap();
             say();
-            assert_eq!(next(&mut trace).lines().count(), 3);
+            tracing::trace!(target: "trillium_http", "everything");
+            assert_eq!(
+                next(&mut trace).lines().count(),
+                3,
+                "but not a line for each frame"
+            );
         });
+    }
+
+    /// What a log holds, for tests.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_log_has_the_lines_that_readers_see() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let paper = Paper::default();
+            let (readers, sheet) = (
+                Arc::new(LogReaders::new(callsite::rebuild_interest_cache)),
+                paper.clone(),
+            );
+            let subscriber = tracing_subscriber::registry()
+                .with(Written(format, move || sheet.clone()))
+                .with(reading_along(Arc::clone(&readers)));
+            tracing::subscriber::with_default(subscriber, || {
+                let mut lines = readers.read(ReadLevel::Info, format).unwrap();
+                tracing::info!(target: "lictor_agent::checks", count = 3, "fine");
+                tracing::event!(target: "log", Level::WARN, { "log.target" = "rustls::client", "log.line" = 7 }, "trouble");
+                // The times may differ by a little.
+                let timeless = |text: &str| -> Vec<String> {
+                    let digits = |c: char| c.is_ascii_digit();
+                    text.lines().map(|line| line.replace(digits, "0")).collect()
+                };
+                let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+                assert_eq!(timeless(&written), timeless(&next(&mut lines)));
+                assert!(
+                    written.contains("rustls.client") && !written.contains("log."),
+                    "{written}"
+                );
+            });
+        }
     }
 
     #[test]
@@ -244,7 +332,7 @@ mod tests {
                 (LogLevel::Error, 2),
                 (LogLevel::Warn, 3),
                 (LogLevel::Debug, 5),
-                (LogLevel::Trace, 7),
+                (LogLevel::Trace, 6),
             ] {
                 handle.reload(written_at(level)).unwrap();
                 count.store(0, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Everything that leaves the agent's loop, each to its place, in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -177,6 +177,25 @@ fn log_event(event: Event) {
         }
         Event::Raft(lictor_raft::Event::QuorumLost) => {
             tracing::warn!("most servers are out of reach: this server no longer leads");
+        }
+        Event::Raft(lictor_raft::Event::Members(members)) => {
+            let list =
+                |ids: &BTreeSet<NodeId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let (voters, learners) = (list(&members.voters), list(&members.learners));
+            if members.outgoing.is_empty() {
+                tracing::debug!(voters, learners, "the servers that Raft counts");
+            } else {
+                let outgoing = list(&members.outgoing);
+                tracing::debug!(
+                    voters,
+                    outgoing,
+                    learners,
+                    "the servers that Raft counts, while they change"
+                );
+            }
+        }
+        Event::Raft(lictor_raft::Event::Removed) => {
+            tracing::info!("this server was taken out of the cluster, and takes part in nothing from now on");
         }
         Event::Raft(other) => tracing::debug!(?other, "raft"),
         Event::PeerFound(peer) => {

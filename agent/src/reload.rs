@@ -30,10 +30,20 @@ impl Reload {
         }
     }
 
-    /// Done when what is to run on this agent, and what it watches, has been changed. `Err`: why not, for people; then nothing was.
+    /// Done when what is to run on this agent, and what it watches, has been changed. `Err`: why not, for people; then nothing was. The log
+    /// says either.
     pub(crate) async fn run(&self) -> Result<(), String> {
         let _alone = self.turn.lock().await;
         tracing::info!("reading the configuration again");
+        let read = self.read().await;
+        match &read {
+            Ok(()) => tracing::info!("the configuration was read again"),
+            Err(reason) => tracing::error!(%reason, "the configuration stays as it was"),
+        }
+        read
+    }
+
+    async fn read(&self) -> Result<(), String> {
         let reloader = Arc::clone(&self.reloader);
         let read = blocking::unblock(move || reloader.reload()).await;
         let Reloaded {
@@ -61,7 +71,6 @@ impl Reload {
                 "these keys have changed, and take effect when the agent is restarted"
             );
         }
-        tracing::info!("the configuration was read again");
         Ok(())
     }
 }

@@ -354,7 +354,7 @@ impl Handler for Api {
         let mut conn = reply.send(conn, &self.load).await;
         self.timers.record(route, method, start);
         // Without the query, in which secrets may be.
-        tracing::trace!(
+        tracing::debug!(
             method = method.as_str(),
             path = conn.path(),
             status = conn.status().map(|status| status as u16),

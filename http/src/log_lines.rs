@@ -252,10 +252,7 @@ impl LogLines {
                     message: "lines were lost, as they were not read fast enough",
                     fields: &[("lost", lost.to_string())],
                 };
-                all.extend_from_slice(&match self.reader.format {
-                    LogFormat::Text => record.to_text(),
-                    LogFormat::Json => record.to_json(),
-                });
+                all.extend_from_slice(&record.line(self.reader.format));
             }
             return all;
         }
@@ -271,6 +268,14 @@ impl Drop for LogLines {
 }
 
 impl LogRecord<'_> {
+    /// A line that says it, with its end. A long message or value is cut.
+    pub fn line(&self, format: LogFormat) -> Bytes {
+        match format {
+            LogFormat::Text => self.to_text(),
+            LogFormat::Json => self.to_json(),
+        }
+    }
+
     fn to_text(&self) -> Bytes {
         let mut line = self.time(3);
         line.push(' ');

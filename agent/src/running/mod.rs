@@ -2,8 +2,10 @@
 //!
 //! - `outlet`: what the machine wants done: probes, questions to servers, answers;
 //! - `shelf`: its records on the disk;
+//! - `diary`: what the log has of what clients change;
 //! - [`Running`]: what it shows, for readers.
 
+mod diary;
 mod outlet;
 mod shelf;
 
@@ -18,6 +20,7 @@ use lictor_machine::NodeId;
 use crate::boot::{self, StartError};
 use crate::config::Config;
 
+pub(crate) use diary::Entry;
 pub(crate) use outlet::LocalOutlet;
 pub(crate) use shelf::Shelf;
 
