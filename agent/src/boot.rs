@@ -41,6 +41,11 @@ pub(crate) enum StartError {
     Node(#[from] lictor_node::StartError),
     #[error("{0}")]
     Trust(#[from] TrustError),
+    #[error(
+        "{0}; there this user's authority is kept, which agents trust that are told of no other: give this user a home that can be written, or say \
+         whom to trust, with -encrypt (encrypt) or with certificates (tls.defaults)"
+    )]
+    Authority(TrustError),
     #[error(transparent)]
     Bind(#[from] lictor_transport_quic::BindError),
     #[error(transparent)]
@@ -206,15 +211,33 @@ pub(crate) fn trust(config: &Config, data_dir: Option<&Path>) -> Result<Trust, S
                 .clone()
                 .unwrap_or_else(|| lictor_transport_quic::DEFAULT_DOMAIN.to_owned()),
         }),
-        config::Trust::User => match dirs::state_dir().or_else(dirs::data_local_dir) {
-            Some(state) => Trust::user_authority(&state.join("lictor").join("authority"))?,
-            None => match data_dir {
-                Some(dir) => Trust::user_authority(&dir.join("authority"))?,
-                // Nowhere to keep an authority, so nobody else can share it.
-                None => Trust::shared_key(&random::<32>()?)?,
-            },
-        },
+        config::Trust::User => {
+            let state = dirs::state_dir().or_else(dirs::data_local_dir);
+            let kept = state.map(|state| state.join("lictor").join("authority"));
+            user_authority(
+                config.dev,
+                kept.or_else(|| data_dir.map(|dir| dir.join("authority"))),
+            )?
+        }
     })
+}
+
+/// The authority that is kept in `directory`. An agent for development goes on without, if it cannot be kept there.
+fn user_authority(dev: bool, directory: Option<PathBuf>) -> Result<Trust, StartError> {
+    // Of one that is kept nowhere nobody else can have a share.
+    let alone = || Ok(Trust::shared_key(&random::<32>()?)?);
+    let Some(directory) = directory else {
+        return alone();
+    };
+    match Trust::user_authority(&directory) {
+        Ok(trust) => Ok(trust),
+        Err(error @ TrustError::Store { .. }) if dev => {
+            tracing::info!(%error, "this user's authority cannot be kept: this agent makes one in memory, and other agents cannot join it");
+            alone()
+        }
+        Err(error @ TrustError::Store { .. }) => Err(StartError::Authority(error)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

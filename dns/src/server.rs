@@ -40,7 +40,7 @@ impl Listener {
         result.map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("cannot listen for DNS on {address}: {error}"),
+                format!("cannot listen for DNS on {address}: {error}{}", elsewhere(&error)),
             )
         })
     }
@@ -55,6 +55,19 @@ impl Listener {
     /// Where it is, with its real port.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+/// What whoever starts the agent may do about an address that cannot be bound.
+fn elsewhere(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; perhaps another agent runs here: -dns-port (ports.dns) or -client (client_addr) takes another"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: -client (client_addr) takes one that it has"
+        }
+        _ => "",
     }
 }
 

@@ -148,8 +148,21 @@ impl Listener {
 fn cannot_listen(place: &impl fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(
         error.kind(),
-        format!("cannot listen for HTTP on {place}: {error}"),
+        format!("cannot listen for HTTP on {place}: {error}{}", elsewhere(error)),
     )
+}
+
+/// What whoever starts the agent may do about a place that cannot be had.
+fn elsewhere(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; perhaps another agent runs here: -http-port (ports.http) or -client (client_addr) takes another"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: -client (client_addr) takes one that it has"
+        }
+        _ => "",
+    }
 }
 
 /// A running server. Dropping it does not stop it.

@@ -375,7 +375,7 @@ pub enum CallFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address cannot be bound.
-    #[error("UDP address {address} cannot be bound: {source}")]
+    #[error("UDP address {address} cannot be bound: {source}{}", elsewhere(.source))]
     Socket {
         /// The address.
         address: SocketAddr,
@@ -387,9 +387,43 @@ pub enum BindError {
     Trust(#[from] TrustError),
 }
 
+/// What whoever starts the agent may do about an address that cannot be bound.
+fn elsewhere(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; perhaps another agent runs here: -server-port (ports.server) or -bind (bind_addr) takes another"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: -bind (bind_addr) takes one that it has"
+        }
+        _ => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_comes_with_advice() {
+        let error = |kind: io::ErrorKind| {
+            let address = ([127, 0, 0, 2], 8300).into();
+            let source = kind.into();
+            BindError::Socket { address, source }.to_string()
+        };
+        let taken = error(io::ErrorKind::AddrInUse);
+        assert!(
+            taken.contains("127.0.0.2:8300") && taken.contains("-server-port"),
+            "{taken}"
+        );
+        let foreign = error(io::ErrorKind::AddrNotAvailable);
+        assert!(
+            foreign.contains("-bind") && !foreign.contains("another agent"),
+            "{foreign}"
+        );
+        let other = error(io::ErrorKind::PermissionDenied);
+        assert!(!other.contains("-bind"), "{other}");
+    }
 
     #[test]
     fn refusals_survive_the_wire_by_their_code() {

@@ -171,3 +171,34 @@ fn a_lost_id_is_restored_from_the_stores() {
     );
     assert!(!id_file(&config).exists(), "nothing was changed");
 }
+
+/// As for `nobody`, or in a container: there is no home, or none that can be written.
+#[test]
+fn an_agent_for_development_needs_no_home() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("file"), "").unwrap();
+    let nowhere = root.path().join("file/authority");
+    user_authority(true, Some(nowhere.clone())).unwrap();
+    user_authority(true, None).unwrap();
+    let error = user_authority(false, Some(nowhere.clone()))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&nowhere.display().to_string())
+            && error.contains("-encrypt")
+            && error.contains("tls.defaults"),
+        "{error}"
+    );
+    let kept = root.path().join("kept");
+    let first = user_authority(false, Some(kept.clone())).unwrap();
+    let again = user_authority(true, Some(kept.clone())).unwrap();
+    assert_eq!(first.fingerprint().unwrap(), again.fingerprint().unwrap());
+    // What is there and cannot be trusted is no reason to go on with something else.
+    for entry in fs::read_dir(&kept).unwrap() {
+        fs::set_permissions(entry.unwrap().path(), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    assert!(matches!(
+        user_authority(true, Some(kept)),
+        Err(StartError::Trust(TrustError::Exposed { .. }))
+    ));
+}

@@ -401,10 +401,15 @@ fn trust(
         );
     }
     if let Some(encrypt) = encrypt {
-        let key = text::decode_base64(encrypt.as_bytes())
-            .map_err(|error| ConfigError::Invalid(format!("encrypt has invalid key: {error}")))?;
+        let key = text::decode_base64(encrypt.as_bytes()).map_err(|error| {
+            ConfigError::Invalid(format!(
+                "encrypt has invalid key: {error}; `lictor keygen` makes one"
+            ))
+        })?;
         if !matches!(key.len(), 16 | 24 | 32) {
-            return invalid("encrypt has invalid key: key size must be 16, 24 or 32 bytes");
+            return invalid(
+                "encrypt has invalid key: key size must be 16, 24 or 32 bytes; `lictor keygen` makes one",
+            );
         }
         return Ok(Trust::Shared(SharedKey(key)));
     }

@@ -267,7 +267,10 @@ fn several_listeners_and_unix_sockets() {
     let addresses: Vec<_> = listeners.iter().filter_map(Listener::address).collect();
     assert_eq!(addresses.len(), 2);
     let taken = Listener::tcp(addresses[0]).unwrap_err().to_string();
-    assert!(taken.contains(&addresses[0].to_string()), "{taken}");
+    assert!(
+        taken.contains(&addresses[0].to_string()) && taken.contains("-http-port"),
+        "{taken}"
+    );
     assert!(
         Listener::unix(&path)
             .unwrap_err()

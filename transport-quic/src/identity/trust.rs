@@ -21,6 +21,11 @@ use super::authority::{Authority, LEAF_LIFETIME, expand, hex};
 use super::certificate::unix_seconds;
 use super::{Certified, DEFAULT_DOMAIN, Identity, InvalidIdentity};
 
+/// The keys of the configuration that name files.
+const CA_FILE: &str = "tls.defaults.ca_file";
+const CERT_FILE: &str = "tls.defaults.cert_file";
+const KEY_FILE: &str = "tls.defaults.key_file";
+
 /// No honest file of certificates is longer.
 const MAX_PEM_BYTES: u64 = 1024 * 1024;
 
@@ -151,7 +156,7 @@ impl Trust {
     fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TrustError> {
         let mut authorities = match &self.source {
             Source::Authority(authority) => vec![authority.certificate().clone()],
-            Source::Files(files) => read_certificates(&files.ca_file)?,
+            Source::Files(files) => read_certificates(CA_FILE, &files.ca_file)?,
         };
         authorities.extend(self.also.iter().cloned());
         Ok(authorities)
@@ -193,6 +198,16 @@ pub enum TrustError {
     /// A file cannot be read or written.
     #[error("{}: {source}", .path.display())]
     Store {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file that the configuration names cannot be read.
+    #[error("{key}: {} cannot be read: {source}{}", .path.display(), relative(.path))]
+    Unreadable {
+        /// The configuration's key.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -248,7 +263,7 @@ impl TrustFiles {
         now: SystemTime,
         roots: RootCertStore,
     ) -> Result<Credentials, TrustError> {
-        let chain = read_certificates(&self.cert_file)?;
+        let chain = read_certificates(CERT_FILE, &self.cert_file)?;
         let leaf = chain.first().expect("a file without certificates is an error");
         let unfit = |reason: String| TrustError::Unfit {
             path: self.cert_file.clone(),
@@ -258,9 +273,11 @@ impl TrustFiles {
         certified
             .vouch_for(identity)
             .map_err(|refusal| unfit(refusal.to_string()))?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&self.key_file)?).map_err(|_| TrustError::File {
-            path: self.key_file.clone(),
-            what: "there is no private key in it".into(),
+        let key = PrivateKeyDer::from_pem_slice(&read(KEY_FILE, &self.key_file)?).map_err(|_| {
+            TrustError::File {
+                path: self.key_file.clone(),
+                what: "there is no private key in it".into(),
+            }
         })?;
         let provider = ring_provider::default_provider();
         self.check_key(&chain, &key, &provider)?;
@@ -340,8 +357,8 @@ fn reset_secret(secret: &[u8], identity: &Identity) -> [u8; 32] {
     expand(secret, &purpose)
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+fn read_certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(key, path)?).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(TrustError::File {
@@ -355,8 +372,18 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TrustError> {
-    let failed = |source| TrustError::Store {
+/// Where a path begins that says so only to who knows it.
+fn relative(path: &Path) -> &'static str {
+    if path.is_relative() {
+        "; the path counts from the directory where the agent was started"
+    } else {
+        ""
+    }
+}
+
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TrustError> {
+    let failed = |source| TrustError::Unreadable {
+        key,
         path: path.to_owned(),
         source,
     };
@@ -519,9 +546,25 @@ mod tests {
         assert!(matches!(error, Err(TrustError::File { .. })), "{error:?}");
         let error = Trust::files(TrustFiles {
             ca_file: path("none"),
-            ..files
+            ..files.clone()
         })
         .fingerprint();
-        assert!(matches!(error, Err(TrustError::Store { .. })), "{error:?}");
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("tls.defaults.ca_file: "), "{error}");
+        assert!(
+            error.contains("none cannot be read: ") && !error.contains("counts from"),
+            "{error}"
+        );
+        let error = Trust::files(TrustFiles {
+            key_file: "none".into(),
+            ..files
+        })
+        .credentials(&identity(Role::Client), now);
+        let error = error.err().unwrap().to_string();
+        assert!(
+            error.starts_with("tls.defaults.key_file: none cannot be read: "),
+            "{error}"
+        );
+        assert!(error.contains("where the agent was started"), "{error}");
     }
 }

@@ -67,11 +67,11 @@ fn broken_rules() {
         ),
         (
             r#""encrypt": "abc""#,
-            "encrypt has invalid key: illegal base64 data at input byte 0",
+            "encrypt has invalid key: illegal base64 data at input byte 0; `lictor keygen` makes one",
         ),
         (
             r#""encrypt": "YWJj""#,
-            "encrypt has invalid key: key size must be 16, 24 or 32 bytes",
+            "encrypt has invalid key: key size must be 16, 24 or 32 bytes; `lictor keygen` makes one",
         ),
         (
             r#""encrypt": "YWJj", "tls": {"defaults": {"ca_file": "x"}}"#,
