@@ -75,7 +75,7 @@ pub struct Member {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// It is not compressed as it should be.
-    #[error("failed to decompress snapshot: {0}")]
+    #[error("failed to decompress snapshot: {0}; it is no snapshot")]
     Compression(&'static str),
     /// Something is wrong with its files.
     #[error("failed to read snapshot file: {0}")]
@@ -133,7 +133,7 @@ pub enum ArchiveError {
         highest: u64,
     },
     /// The rows within are no state.
-    #[error("the snapshot cannot be restored: {0}")]
+    #[error("the snapshot cannot be restored: what is in it is no state of this version of Lictor: {0}")]
     Rows(String),
     /// It could not be read for another reason.
     #[error("the snapshot could not be read: {0}")]

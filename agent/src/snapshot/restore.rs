@@ -156,7 +156,21 @@ fn check(mut file: File, room: Room, limits: Limits, chunk_max: usize) -> Result
         added.try_for_each(|added| added.map_err(|error| unfit(error.to_string())))
     };
     let within = Within::Ours(chunk_max, &mut sink);
-    let meta = archive::read(BufReader::new(&file), limits.state_bytes, within)?;
+    let meta = match archive::read(BufReader::new(&file), limits.state_bytes, within) {
+        Ok(meta) => meta,
+        Err(
+            error @ (ArchiveError::Rows(_)
+            | ArchiveError::State(_)
+            | ArchiveError::Foreign
+            | ArchiveError::NewerFormat { .. }),
+        ) => {
+            // The checksums come behind the rows. If they are wrong, the rows are not what was written, and that is what there is to say.
+            file.rewind().map_err(ArchiveError::Io)?;
+            archive::read(BufReader::new(&file), limits.state_bytes, Within::Anything)?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
     let index = Index(meta.index);
     if index > MAX_ARCHIVE_INDEX {
         return Err(ArchiveError::Index {
@@ -302,6 +316,24 @@ mod tests {
             drop(alone);
             archives.take_in(whole()).await.unwrap();
         });
+    }
+
+    /// The rows are read before the checksums are known; what a decoder thinks of damaged ones is nobody's business.
+    #[test]
+    fn what_is_damaged_is_known_by_its_checksums() {
+        let mut tar = Vec::new();
+        let bytes = archived(&written_at(Index(1)));
+        io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut tar).unwrap();
+        let magic = b"LICTOR\r\n";
+        let state = tar.windows(magic.len()).position(|at| at == magic).unwrap();
+        for at in state..state + 48 {
+            let mut damaged = tar.clone();
+            damaged[at] ^= 0xff;
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            out.write_all(&damaged).unwrap();
+            let error = checked(&out.finish().unwrap(), Room::default()).unwrap_err();
+            assert!(matches!(error, ArchiveError::Files(_)), "byte {at}: {error}");
+        }
     }
 
     #[test]

@@ -212,16 +212,16 @@ fn texts_are_those_that_people_know() {
             zip(b"hello"),
             "failed to read snapshot file: failed reading snapshot: unexpected EOF",
         ),
-        ("empty", Vec::new(), "failed to decompress snapshot: EOF"),
+        ("empty", Vec::new(), "failed to decompress snapshot: EOF; it is no snapshot"),
         (
             "short",
             b"x".to_vec(),
-            "failed to decompress snapshot: unexpected EOF",
+            "failed to decompress snapshot: unexpected EOF; it is no snapshot",
         ),
         (
             "text",
             b"this is not an archive at all".to_vec(),
-            "failed to decompress snapshot: gzip: invalid header",
+            "failed to decompress snapshot: gzip: invalid header; it is no snapshot",
         ),
         (
             "half",
