@@ -293,6 +293,9 @@ def neutral(text):
     text = text.replace("Lictor", "Consul").replace("lictor", "consul")
     # Where more is to be read about a warning.
     text = re.sub(r", see https://\S+", "", text)
+    # Which values there are, and what is wrong with a duration, only Lictor says.
+    text = re.sub(r"; must be one of [\w, ]+|; it is no snapshot", "", text)
+    text = re.sub(r"(invalid value .* for flag -[\w-]+): time: .*", r"\1: parse error", text)
     return re.split(r"\n*Usage:|\nFor additional help", text)[0].rstrip()
 
 

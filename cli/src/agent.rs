@@ -178,6 +178,13 @@ struct PidFile(PathBuf);
 
 impl PidFile {
     fn write(path: PathBuf) -> Result<Self, Failure> {
+        // It is removed at the end, and nobody means that of a device or a directory.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(Failure::new(format!(
+                "==> Could not open pid file: {} is not a regular file",
+                path.display()
+            )));
+        }
         fs::write(&path, std::process::id().to_string()).map_err(|error| {
             let shown = path.display();
             Failure::new(format!(

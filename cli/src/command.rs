@@ -3,6 +3,7 @@
 use crate::console::{Console, Failure};
 use crate::flags::{Args, Flag};
 use crate::help;
+use crate::suggest;
 
 /// A command, or a group of them.
 pub(crate) struct Command {
@@ -112,7 +113,15 @@ pub(crate) fn run(argv: &[String], console: &mut Console<'_>) -> u8 {
             .first()
             .and_then(|name| children.iter().find(|child| child.name == name))
         else {
-            return misdirected(command, &path, not_yet, rest.first(), wants_help, console);
+            return misdirected(
+                command,
+                children,
+                &path,
+                not_yet,
+                rest.first(),
+                wants_help,
+                console,
+            );
         };
         path = format!("{path} {}", child.name);
         command = child;
@@ -150,6 +159,7 @@ fn without_help(argv: &[String]) -> Option<Vec<String>> {
 /// A group was reached and no command in it was named.
 fn misdirected(
     group: &Command,
+    children: &[Command],
     path: &str,
     not_yet: &[&str],
     name: Option<&String>,
@@ -160,12 +170,24 @@ fn misdirected(
     if wants_help {
         return finish(console.line(help), "", console);
     }
-    if let Some(name) = name.filter(|name| not_yet.contains(&name.as_str())) {
+    let known = name.filter(|name| not_yet.contains(&name.as_str()));
+    if let Some(name) = known {
         console.remark(format_args!(
             "The command \"{path} {name}\" is not supported yet.\n"
         ));
     }
     console.remark(help);
+    if let (Some(name), None) = (name, known) {
+        // At the end, where it is still to be seen when the help has gone by.
+        console.remark(
+            match suggest::nearest(name, children.iter().map(|child| child.name)) {
+                Some(meant) => {
+                    format!("\nUnknown command \"{path} {name}\": did you mean \"{path} {meant}\"?")
+                }
+                None => format!("\nUnknown command \"{path} {name}\"."),
+            },
+        );
+    }
     // The shell's code for a command that does not exist.
     if std::ptr::eq(group, &raw const ROOT) {
         127
@@ -183,6 +205,8 @@ fn finish(result: Result<(), Failure>, help: &str, console: &mut Console<'_>) ->
     }
     if failure.show_help {
         console.remark(format_args!("\n{help}"));
+        // Once more, where it is still to be seen when the help has gone by.
+        console.remark(format_args!("\n{}", failure.message));
     }
     failure.code
 }
@@ -221,6 +245,21 @@ mod tests {
             assert_eq!((ran.code, ran.out.as_str()), (1, ""));
             assert!(ran.err.starts_with("Usage: lictor "), "{}", ran.err);
         }
+        for (line, said) in [
+            (
+                &["kvs"][..],
+                "Unknown command \"lictor kvs\": did you mean \"lictor kv\"?",
+            ),
+            (
+                &["kv", "gett"],
+                "Unknown command \"lictor kv gett\": did you mean \"lictor kv get\"?",
+            ),
+            (&["bogus", "x"], "Unknown command \"lictor bogus\"."),
+        ] {
+            let ran = run(line);
+            assert!(ran.err.ends_with(&format!("\n\n{said}\n")), "{}", ran.err);
+        }
+        assert!(!run(&["kv"]).err.contains("Unknown command"));
         let known = run(&["acl"]);
         assert_eq!(known.code, 127);
         assert!(

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use lictor_agent::config::parse_duration;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{self, CallError, Change, Client, is_true};
@@ -195,8 +194,8 @@ struct Options {
 
 impl Options {
     fn read(args: &Args, console: &mut Console<'_>) -> Result<Self, Failure> {
-        let wait = duration(args, "wait")?.unwrap_or(WAIT);
-        let wait_replicated = duration(args, "wait-repl")?.unwrap_or(WAIT_REPLICATED);
+        let wait = args.duration("wait", None)?.unwrap_or(WAIT);
+        let wait_replicated = args.duration("wait-repl", None)?.unwrap_or(WAIT_REPLICATED);
         let prefix = args.text("prefix").unwrap_or(EVENT);
         if prefix.starts_with('/') {
             return Err(Failure::new(format!(
@@ -268,15 +267,6 @@ fn script(console: &mut Console<'_>) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(script)
-}
-
-fn duration(args: &Args, flag: &str) -> Result<Option<Duration>, Failure> {
-    let Some(text) = args.text(flag) else {
-        return Ok(None);
-    };
-    parse_duration(text)
-        .map(Some)
-        .map_err(|_| Failure::misuse(format!("invalid value {text:?} for flag -{flag}: parse error")))
 }
 
 /// What the command waits for.

@@ -1,6 +1,10 @@
 //! Command-line flags in the syntax of Go's `flag` package, which Consul's users and scripts write: `-name value`,
 //! `-name=value`, one dash or two, flags before operands.
 
+use std::time::Duration;
+
+use lictor_agent::config::{DurationError, parse_duration};
+
 use crate::console::Failure;
 
 /// A flag that a command understands.
@@ -138,6 +142,19 @@ impl Args {
             ))),
         });
         pairs.collect()
+    }
+
+    /// The last duration given for a flag that takes a text. `negative` is what is said of one below zero, if that has words of its own.
+    pub(crate) fn duration(&self, name: &str, negative: Option<&str>) -> Result<Option<Duration>, Failure> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        parse_duration(text).map(Some).map_err(|error| {
+            if let (DurationError::Negative(_), Some(words)) = (&error, negative) {
+                return Failure::new(words);
+            }
+            Failure::misuse(format!("invalid value {text:?} for flag -{name}: {error}"))
+        })
     }
 
     /// The last integer given for a flag.

@@ -12,7 +12,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lictor_agent::config::{DurationError, parse_duration};
 use rustix::process::Signal;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -140,8 +139,9 @@ struct Options {
 
 impl Options {
     fn read(args: &Args, console: &Console<'_>) -> Result<Self, Failure> {
-        let timeout = match duration(args, "timeout")? {
-            None => duration(args, "try")?,
+        let negative = Some("Timeout must be positive");
+        let timeout = match args.duration("timeout", negative)? {
+            None => args.duration("try", negative)?,
             given => given,
         };
         let incomplete = || Failure::misuse("Key prefix and child command must be specified");
@@ -171,18 +171,6 @@ impl Options {
             verbose: args.switch("verbose"),
         })
     }
-}
-
-fn duration(args: &Args, flag: &str) -> Result<Option<Duration>, Failure> {
-    let Some(text) = args.text(flag) else {
-        return Ok(None);
-    };
-    parse_duration(text).map(Some).map_err(|error| match error {
-        DurationError::Negative(_) => Failure::new("Timeout must be positive"),
-        DurationError::Invalid(_) | DurationError::MissingUnit(_) | DurationError::UnknownUnit { .. } => {
-            Failure::misuse(format!("invalid value {text:?} for flag -{flag}: parse error"))
-        }
-    })
 }
 
 /// What a command waits for.

@@ -32,6 +32,7 @@ mod rtt;
 mod services;
 mod session;
 mod snapshot;
+mod suggest;
 mod table;
 mod tls;
 mod validate;

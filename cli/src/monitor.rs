@@ -7,6 +7,9 @@ use crate::command::{Action, Command, Topic};
 use crate::console::{Console, Failure};
 use crate::flags::{Args, Flag, Takes};
 
+/// The levels by the names that the help has.
+const LEVELS: [&str; 5] = ["TRACE", "DEBUG", "INFO", "WARN", "ERR"];
+
 /// How much is read at a time.
 const BLOCK: usize = 16 << 10;
 
@@ -45,16 +48,22 @@ down can be seen here.
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
-    let mut query = vec![("loglevel", args.text("log-level").unwrap_or("INFO"))];
+    let level = args.text("log-level").unwrap_or("INFO");
+    let mut query = vec![("loglevel", level)];
     if args.switch("log-json") {
         query.push(("logjson", "true"));
     }
     let client = Client::new(args, console)?;
     // Whoever interrupts has seen enough: no failure.
     (console.succeed_on_interrupt)();
-    let mut lines = client
-        .stream("agent/monitor", query)
-        .map_err(|error| Failure::new(format!("Error starting monitor: {error}")))?;
+    let mut lines = client.stream("agent/monitor", query).map_err(|error| {
+        let hint = if is_level(level) {
+            String::new()
+        } else {
+            format!("; must be one of {}", LEVELS.join(", "))
+        };
+        Failure::new(format!("Error starting monitor: {error}{hint}"))
+    })?;
     let mut block = vec![0; BLOCK];
     loop {
         match lines.read(&mut block) {
@@ -71,6 +80,12 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
         "\nRemote side ended the monitor! This usually means that the\nremote side has exited or crashed.",
     )?;
     Err(Failure::silent(1))
+}
+
+/// Whether agents know a level by this name.
+fn is_level(name: &str) -> bool {
+    let mut known = LEVELS.iter().chain(&["ERROR", ""]);
+    known.any(|level| level.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -109,8 +124,12 @@ mod tests {
             )
             .0,
             Ran::error(
-                "Error starting monitor: Unexpected response code: 400 (Bad request: Unknown log level: nope)"
+                "Error starting monitor: Unexpected response code: 400 (Bad request: Unknown log level: nope); must be one of TRACE, DEBUG, INFO, WARN, ERR"
             )
+        );
+        assert_eq!(
+            ask(500, "No", &["monitor", "-log-level=warn"]).0,
+            Ran::error("Error starting monitor: Unexpected response code: 500 (No)")
         );
     }
 }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use lictor_watch::{INDEX_VARIABLE, News, Parameters, Plan, Progress, Version};
+use lictor_watch::{INDEX_VARIABLE, News, Parameters, Plan, PlanError, Progress, Version};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
@@ -105,7 +105,14 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
             "Type {kind} is not supported in the CLI tool"
         )));
     }
-    let plan = Plan::new(kind, parameters(args)?).map_err(|error| Failure::new(error.to_string()))?;
+    let plan = Plan::new(kind, parameters(args)?).map_err(|error| {
+        let hint = if matches!(error, PlanError::Unsupported(_)) {
+            "; must be one of key, keyprefix, services, nodes, service, checks, event"
+        } else {
+            ""
+        };
+        Failure::new(format!("{error}{hint}"))
+    })?;
     let shell = args.switched("shell").unwrap_or(true);
     let program = Program::new(&args.operands, shell, console);
     let client = Client::new(args, console)?;

@@ -18,6 +18,9 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
+/// The states that checks can be watched for.
+const STATES: [&str; 4] = ["any", "passing", "warning", "critical"];
+
 /// Why parameters are no watch. The texts are those that scripts know from Consul.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -46,6 +49,9 @@ pub enum PlanError {
     /// Both were given for checks.
     #[error("Cannot specify service and state")]
     ServiceAndState,
+    /// No check has such a state.
+    #[error("Invalid state: {0}; must be one of {names}", names = STATES.join(", "))]
+    NoState(String),
     /// Parameters that the type does not have, in the order of their names.
     #[error("Invalid parameters: [{}]", .0.join(" "))]
     Unknown(Vec<String>),
@@ -174,6 +180,9 @@ impl Plan {
             Kind::Checks => match (given.text("service")?, given.text("state")?) {
                 (Some(_), Some(_)) => return Err(PlanError::ServiceAndState),
                 (Some(service), None) => format!("health/checks/{service}"),
+                (None, Some(state)) if !STATES.contains(&state.as_str()) => {
+                    return Err(PlanError::NoState(state));
+                }
                 (None, state) => format!("health/state/{}", state.as_deref().unwrap_or("any")),
             },
             Kind::Event => {
@@ -326,6 +335,11 @@ mod tests {
     fn what_is_no_watch() {
         for (kind, given, why) in [
             ("bogus", json!({}), "Unsupported watch type: bogus"),
+            (
+                "checks",
+                json!({"state": "foo"}),
+                "Invalid state: foo; must be one of any, passing, warning, critical",
+            ),
             ("key", json!({}), "Must specify a single key to watch"),
             ("key", json!({"key": ""}), "Must specify a single key to watch"),
             ("key", json!({"key": 5}), "Expecting key to be a string"),

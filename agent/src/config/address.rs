@@ -116,6 +116,17 @@ impl Host {
         }
     }
 
+    /// A host that has whatever a configuration may leave to it: which one, nobody has to know to judge the configuration.
+    pub(super) fn any() -> Self {
+        Self {
+            name: Some("host".to_owned()),
+            addresses: vec![
+                IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+                IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+            ],
+        }
+    }
+
     /// The address to tell others when the socket listens on every address of the family of `any`: the first private
     /// one, else the first that is not bound to this host or link.
     pub(super) fn advertisable(&self, any: IpAddr) -> Option<IpAddr> {

@@ -359,10 +359,20 @@ impl Config {
     /// Reads the files that `flags` names, merges, fills in defaults, and validates. Touches nothing: directories are not
     /// made, sockets not opened, certificates not read.
     pub fn load(flags: Flags) -> Result<(Self, Vec<Warning>), ConfigError> {
+        Self::load_on(&address::Host::discover(), flags)
+    }
+
+    /// Whether the files that `flags` names make a configuration, on whatever machine: what they leave to the host counts as given. Touches
+    /// nothing. Gives what is worth a warning.
+    pub fn check(flags: Flags) -> Result<Vec<Warning>, ConfigError> {
+        Self::load_on(&address::Host::any(), flags).map(|(_, warnings)| warnings)
+    }
+
+    fn load_on(host: &address::Host, flags: Flags) -> Result<(Self, Vec<Warning>), ConfigError> {
         let mut warnings = Vec::new();
         let (dev, runtime) = (flags.dev, flags.runtime);
         let settings = flags.merged(&mut warnings)?;
-        let config = build::build(settings, dev, runtime, &address::Host::discover(), &mut warnings)?;
+        let config = build::build(settings, dev, runtime, host, &mut warnings)?;
         Ok((config, warnings))
     }
 }

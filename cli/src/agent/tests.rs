@@ -213,6 +213,10 @@ fn errors_before_the_start() {
             "==> Could not open pid file: open /nodir/x: no such file or directory\n",
         ),
         (
+            &["agent", "-dev", "-pid-file=/dev/null"],
+            "==> Could not open pid file: /dev/null is not a regular file\n",
+        ),
+        (
             &["agent", "-config-file=none.json"],
             "==> config: Open failed on none.json. open none.json: no such file or directory\n",
         ),

@@ -251,6 +251,17 @@ impl Client {
         self.stream(path, query)
     }
 
+    /// Whether the agent keeps answers under idempotency keys, as those of Lictor do, and no others: so it says when it is asked to read
+    /// `/v1/<path>`.
+    pub(crate) fn keeps_answers(&self, path: &str) -> Result<bool, CallError> {
+        let (method, key) = ("GET", Some("are you one"));
+        let asked = self.try_send(method, "Get", path, Vec::new(), None, key, None);
+        let (answer, called) = asked.map_err(|lost| lost.error)?;
+        let keeps = answer.headers().contains_key(HEADER);
+        let (status, body) = self.whole(answer, &called)?;
+        accepted(status, body).map(|_| keeps)
+    }
+
     /// Writes all that `body` has to `/v1/<path>`, piece by piece.
     pub(crate) fn upload(&self, path: &str, body: &mut dyn Read) -> Result<(), CallError> {
         let (request, called) = self.request("PUT", "Put", path, Vec::new());

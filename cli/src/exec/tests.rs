@@ -408,11 +408,11 @@ fn mistakes_are_found_before_anything_is_sent() {
         (&["exec", "-"], "Must specify a command to execute"),
         (
             &["exec", "-wait=x", "true"],
-            "invalid value \"x\" for flag -wait: parse error",
+            "invalid value \"x\" for flag -wait: time: invalid duration \"x\"",
         ),
         (
             &["exec", "-wait-repl=-1s", "true"],
-            "invalid value \"-1s\" for flag -wait-repl: parse error",
+            "invalid value \"-1s\" for flag -wait-repl: time: negative duration \"-1s\"",
         ),
     ] {
         let ran = run(words);

@@ -376,7 +376,7 @@ fn mistakes() {
         (&["lock", "a"], "Key prefix and child command must be specified"),
         (
             &["lock", "-timeout=1", "a", "b"],
-            "invalid value \"1\" for flag -timeout: parse error",
+            "invalid value \"1\" for flag -timeout: time: missing unit in duration \"1\"",
         ),
     ] {
         let ran = run(words);

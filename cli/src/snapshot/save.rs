@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use lictor_agent::config::system_error;
@@ -18,7 +19,8 @@ pub(super) const COMMAND: Command = Command {
     about: "
 Saves all that the servers of a data center agree on to a file. The file is
 written aside, checked from end to end, and only then takes the name, so it
-is there as a whole or not at all.
+is there as a whole or not at all. Only a regular file is replaced: no device,
+pipe or link.
 
     $ lictor snapshot save backup.snap
 
@@ -37,6 +39,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     let file = super::file(args)?;
     let client = Client::new(args, console)?;
     let path = super::place(file, console);
+    replaceable(&path).map_err(|what| {
+        Failure::new(format!(
+            "Error saving snapshot: {file} is {what}, which is not replaced; name a regular file, or one that is not there yet"
+        ))
+    })?;
     let aside = path.with_added_extension(format!("unverified.{}", std::process::id()));
     let saved = save(&client, &path, &aside, file);
     if saved.is_err() {
@@ -77,6 +84,29 @@ fn save(client: &Client, path: &Path, aside: &Path, file: &str) -> Result<u64, F
         .and_then(|()| File::open(directory(path))?.sync_all())
         .map_err(|error| super::failed("Error saving snapshot file", &error))?;
     Ok(meta.index)
+}
+
+/// Whether what has the name, if anything has, may be replaced by a file. `Err`: what it is. A rename asks nothing: to whoever may write
+/// there, `/dev/null` is a name like any other.
+fn replaceable(path: &Path) -> Result<(), &'static str> {
+    // What cannot be looked at cannot be written either, and then that says why.
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    let kind = found.file_type();
+    if kind.is_file() {
+        Ok(())
+    } else if kind.is_dir() {
+        Err("a directory")
+    } else if kind.is_symlink() {
+        Err("a symbolic link")
+    } else if kind.is_fifo() {
+        Err("a pipe")
+    } else if kind.is_socket() {
+        Err("a socket")
+    } else {
+        Err("a device")
+    }
 }
 
 /// The directory that the name is in.

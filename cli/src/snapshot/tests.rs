@@ -65,10 +65,10 @@ fn what_is_not_whole_is_not_kept() {
             &whole[..whole.len() / 2],
             "failed to read snapshot file: failed to read or write snapshot data: unexpected EOF",
         ),
-        (b"", "failed to decompress snapshot: EOF"),
+        (b"", "failed to decompress snapshot: EOF; it is no snapshot"),
         (
             b"<html>a proxy's page</html>",
-            "failed to decompress snapshot: gzip: invalid header",
+            "failed to decompress snapshot: gzip: invalid header; it is no snapshot",
         ),
     ] {
         let (ran, _) = ask(200, body, &["snapshot", "save", text(&file)]);
@@ -90,13 +90,63 @@ fn a_snapshot_is_restored() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("backup.snap");
     fs::write(&file, whole()).unwrap();
-    let (ran, fake) = ask(200, b"", &["snapshot", "restore", text(&file)]);
+    let restore = |status: u16| {
+        let fake = Fake::keeping_answers(move |seen| match seen.line.as_str() {
+            "GET /v1/agent/self" => (200, "{}"),
+            _ => (status, "No cluster leader"),
+        });
+        let line = ["snapshot", "restore", text(&file)];
+        let ran = run_with(&line, b"", &[("CONSUL_HTTP_ADDR", &fake.address)]);
+        (ran, fake)
+    };
+    let (ran, fake) = restore(200);
     assert_eq!(ran, Ran::ok("Restored snapshot\n"));
-    assert_eq!(fake.lines(), ["PUT /v1/snapshot"]);
-    assert_eq!(fake.seen()[0].body, whole());
-    let (ran, _) = ask(500, b"No cluster leader", &["snapshot", "restore", text(&file)]);
+    assert_eq!(fake.lines(), ["GET /v1/agent/self", "PUT /v1/snapshot"]);
+    assert_eq!(fake.seen()[1].body, whole());
+    let (ran, _) = restore(500);
     let expected = "Error restoring snapshot: Unexpected response code: 500 (No cluster leader)";
     assert_eq!(ran, Ran::error(expected));
+}
+
+/// It would take it in, and end.
+#[test]
+fn an_agent_of_consul_is_sent_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup.snap");
+    fs::write(&file, whole()).unwrap();
+    let (ran, fake) = ask(200, b"{}", &["snapshot", "restore", text(&file)]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(
+        ran.err
+            .starts_with("Error restoring snapshot: the agent is not one of Lictor"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(fake.lines(), ["GET /v1/agent/self"]);
+}
+
+#[test]
+fn only_files_are_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("file"), "an older one").unwrap();
+    std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    let (here, link, socket) = (directory.path().to_owned(), at("link"), at("socket"));
+    for (path, what) in [
+        (Path::new("/dev/null"), "a device"),
+        (&here, "a directory"),
+        (&link, "a symbolic link"),
+        (&socket, "a socket"),
+    ] {
+        let (ran, fake) = ask(200, &whole(), &["snapshot", "save", text(path)]);
+        let expected = format!("Error saving snapshot: {} is {what}, ", path.display());
+        assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+        assert!(ran.err.starts_with(&expected), "{}", ran.err);
+        assert!(fake.lines().is_empty());
+    }
+    assert_eq!(fs::read(at("file")).unwrap(), b"an older one");
+    assert_eq!(names(directory.path()).len(), 3);
 }
 
 #[test]
@@ -105,7 +155,8 @@ fn what_is_not_whole_is_not_even_sent() {
     let file = directory.path().join("backup.snap");
     fs::write(&file, b"something else").unwrap();
     let (ran, fake) = ask(200, b"", &["snapshot", "restore", text(&file)]);
-    let expected = "Error restoring snapshot: failed to decompress snapshot: gzip: invalid header";
+    let expected =
+        "Error restoring snapshot: failed to decompress snapshot: gzip: invalid header; it is no snapshot";
     assert_eq!(ran, Ran::error(expected));
     assert!(fake.lines().is_empty());
     let (ran, _) = ask(200, b"", &["snapshot", "restore", "/nofile"]);

@@ -111,7 +111,14 @@ fn a_program_is_run_whenever_something_changes_until_it_fails() {
 #[test]
 fn mistakes() {
     for (words, wanted) in [
-        (&["watch", "-type=bogus"][..], "Unsupported watch type: bogus"),
+        (
+            &["watch", "-type=bogus"][..],
+            "Unsupported watch type: bogus; must be one of key, keyprefix, services, nodes, service, checks, event",
+        ),
+        (
+            &["watch", "-type=checks", "-state=foo"],
+            "Invalid state: foo; must be one of any, passing, warning, critical",
+        ),
         (&["watch", "-type=key"], "Must specify a single key to watch"),
         (
             &["watch", "-type=key", "-key="],
