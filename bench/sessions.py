@@ -280,12 +280,12 @@ class Holders:
 
 
 def sessions(binary, options):
-    """Sessions that are renewed on time: as many as asked for, else half as many, and so on."""
+    """Sessions that are renewed on time: as many as asked for, else half as many, and so on, as long as the clients come too late."""
     wanted = options.sessions
     while True:
         try:
             return held(binary, options, wanted)
-        except (Broken, Failed) as error:
+        except Broken as error:
             print(f"{wanted} sessions: {error}", file=sys.stderr, flush=True)
             wanted //= 2
             if wanted < 100:
@@ -405,7 +405,7 @@ def main():
     if raise_descriptors() < options.connections + 1000:
         parser.error(f"too few file descriptors for {options.connections} connections: raise the hard limit, or use --connections")
     systems = dict(system.split("=", 1) for system in options.systems)
-    figures = {name: {} for name in systems}
+    figures, failed = {name: {} for name in systems}, False
     for load in wanted:
         for name, binary in systems.items():
             print(f"---- {load}: {name}", file=sys.stderr, flush=True)
@@ -413,12 +413,13 @@ def main():
                 found = LOADS[load](os.path.abspath(binary), options)
             except (Broken, Failed) as error:
                 # What one system cannot stand says nothing about the others.
-                found = {f"{load}: failed": str(error)}
+                found, failed = {f"{load}: failed": str(error)}, True
             figures[name] |= found
             for what, value in found.items():
                 print(f"{what}: {value}", file=sys.stderr, flush=True)
     print(table(list(systems), figures))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

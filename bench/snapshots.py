@@ -123,12 +123,16 @@ def save(agent, path, out=None):
         head, _, rest = head.partition(HEAD_END)
         check(head.split()[1] == b"200", f"{agent.name} makes no snapshot: {head!r} {rest!r}")
         check(b"chunked" not in head.lower(), f"{agent.name} says what HTTP/1.0 does not know: {head!r}")
-        rest = rest or room[: sock.recv_into(room)]
+        rest, end = rest or room[: sock.recv_into(room)], b""
         while rest:
             size += len(rest)
+            end = (end + bytes(rest[-4:]))[-4:]
             if out is not None:
                 out.write(rest)
             rest = room[: sock.recv_into(room)]
+    # What gzip ends with is the length of what is inside: a tar, which comes in blocks. The end of a connection alone would hide that an
+    # archive was given up.
+    check(len(end) == 4 and int.from_bytes(end, "little") % 512 == 0, f"{agent.name} gave up an archive after {size} bytes")
     return size, time.monotonic() - started
 
 
