@@ -60,14 +60,12 @@ impl Listener {
 
 /// What whoever starts the agent may do about an address that cannot be bound.
 fn elsewhere(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; perhaps another agent runs here: -dns-port (ports.dns) or -client (client_addr) takes another"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine has no such address: -client (client_addr) takes one that it has"
-        }
-        _ => "",
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; perhaps another agent runs here: -dns-port (ports.dns) or -client (client_addr) takes another"
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "; this machine has no such address: -client (client_addr) takes one that it has"
+    } else {
+        ""
     }
 }
 

@@ -154,14 +154,12 @@ fn cannot_listen(place: &impl fmt::Display, error: &io::Error) -> io::Error {
 
 /// What whoever starts the agent may do about a place that cannot be had.
 fn elsewhere(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; perhaps another agent runs here: -http-port (ports.http) or -client (client_addr) takes another"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine has no such address: -client (client_addr) takes one that it has"
-        }
-        _ => "",
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; perhaps another agent runs here: -http-port (ports.http) or -client (client_addr) takes another"
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "; this machine has no such address: -client (client_addr) takes one that it has"
+    } else {
+        ""
     }
 }
 

@@ -389,14 +389,12 @@ pub enum BindError {
 
 /// What whoever starts the agent may do about an address that cannot be bound.
 fn elsewhere(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; perhaps another agent runs here: -server-port (ports.server) or -bind (bind_addr) takes another"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this machine has no such address: -bind (bind_addr) takes one that it has"
-        }
-        _ => "",
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; perhaps another agent runs here: -server-port (ports.server) or -bind (bind_addr) takes another"
+    } else if error.kind() == io::ErrorKind::AddrNotAvailable {
+        "; this machine has no such address: -bind (bind_addr) takes one that it has"
+    } else {
+        ""
     }
 }
 

@@ -326,7 +326,8 @@ fn a_taken_port_is_an_error_that_names_it() {
     let running = start("127.0.0.1:0", |_| {});
     let error = Listener::bind(running.address).unwrap_err().to_string();
     assert!(
-        error.contains(&format!("cannot listen for DNS on {}", running.address)) && error.contains("-dns-port"),
+        error.contains(&format!("cannot listen for DNS on {}", running.address))
+            && error.contains("-dns-port"),
         "{error}"
     );
     assert!(running.world.snapshot().is_some());
