@@ -212,7 +212,11 @@ fn texts_are_those_that_people_know() {
             zip(b"hello"),
             "failed to read snapshot file: failed reading snapshot: unexpected EOF",
         ),
-        ("empty", Vec::new(), "failed to decompress snapshot: EOF; it is no snapshot"),
+        (
+            "empty",
+            Vec::new(),
+            "failed to decompress snapshot: EOF; it is no snapshot",
+        ),
         (
             "short",
             b"x".to_vec(),

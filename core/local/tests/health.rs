@@ -70,9 +70,10 @@ fn the_first_result_is_said_also_if_it_is_what_was_assumed() {
     desk.tell("beat", Critical, "refused").unwrap();
     desk.tell("beat", Critical, "refused again").unwrap();
     desk.tell("beat", Passing, "fine").unwrap();
-    let said = desk.events.iter().filter(|event| {
-        matches!(event, Event::Confirmed { .. } | Event::StatusChanged { .. })
-    });
+    let said = desk
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Confirmed { .. } | Event::StatusChanged { .. }));
     let wanted = [
         Event::Confirmed {
             check: "beat".into(),
