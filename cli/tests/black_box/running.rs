@@ -216,6 +216,6 @@ fn a_log_is_read_along_until_somebody_has_seen_enough() {
     assert_eq!(bad.code, Some(1));
     assert_eq!(
         bad.err,
-        "Error starting monitor: Unexpected response code: 400 (Bad request: Unknown log level: nope)\n"
+        "Error starting monitor: Unexpected response code: 400 (Bad request: Unknown log level: nope); must be one of TRACE, DEBUG, INFO, WARN, ERR\n"
     );
 }
