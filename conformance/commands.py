@@ -270,6 +270,9 @@ MOMENTS = [
     (re.compile(r"^(\t\w+ = )[0-9.a-z]+$", re.MULTILINE), r"\1N"),
 ]
 
+# The lines of a JSON list of texts.
+TEXTS = re.compile(r'(?<=\[\n)\s+"[^"]*"(?:,\n\s+"[^"]*")*')
+
 
 def run(binary, agent, words, text=""):
     files = os.path.join(agent.scene.dir, "files")
@@ -285,6 +288,9 @@ def run(binary, agent, words, text=""):
     printed = INDEX.sub(r"\1N", done.stdout)
     for moment, instead in MOMENTS:
         printed = moment.sub(instead, printed)
+    if "-type=services" in words:
+        # Consul has a service's tags in any order.
+        printed = TEXTS.sub(lambda texts: "\n".join(sorted(line.rstrip(",") for line in texts[0].split("\n"))), printed)
     return done.returncode, printed, neutral(done.stderr)
 
 
