@@ -367,7 +367,7 @@ impl Node {
         let role = self.raft.role();
         if role == Role::Leader {
             self.led = Some(self.now());
-            self.look_at_lease();
+            self.look_at_quorum();
         }
         // One who led a moment ago was in the best of contacts.
         let contact = self.raft.leader_contact().max(self.led);

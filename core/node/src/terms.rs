@@ -6,9 +6,13 @@
 //! are and how long their TTLs are, and that is in the state: it grants every one of them its time anew, in full, as it does for locks
 //! and answers. So whatever the elections, nothing ends before its time.
 //!
-//! **The time that counts for sessions** is that in which the leader held its lease, and so could have answered a renewal: who cannot
-//! be heard is not late. It does not count either while this node itself stands still. A renewal is answered under the lease only, or after a
-//! quorum has confirmed the leader; there is no other leader then that might end the session.
+//! **The time that counts for sessions** is that in which a quorum was known to follow the leader, so that it could have answered a renewal:
+//! who cannot be heard is not late. It does not count either while this node itself stands still, or hands leadership over. A renewal is
+//! answered under the lease only, or after a quorum has confirmed the leader; there is no other leader then that might end the session.
+//!
+//! After a transfer that failed there is no lease for the rest of the term, since the voter that was told to campaign may still do so. The
+//! time goes on all the same: renewals are answered after a quorum, and another leader, should there be one before this one knows,
+//! has answered none before what this one proposed was either in its log or lost for ever.
 //!
 //! A session ends when twice its TTL has passed without a renewal. Clients are promised one; the rest is for what keeps a client, the
 //! network or a leader busy.
@@ -46,14 +50,14 @@ const NOTE: Duration = Duration::from_secs(30);
 /// How many bytes of keys a command that ends lock delays may have.
 const DELAY_BYTES: usize = 256 << 10;
 
-/// Time under the lease, since this node leads.
+/// Time in which a quorum followed, since this node leads.
 type Served = Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
     /// The term in which this node leads and keeps the time.
     term: Option<Term>,
-    clock: LeaseClock,
+    clock: QuorumClock,
     sessions: BTreeMap<SessionId, Lease>,
     /// When to look at which session, each once. One that was renewed meanwhile is put back then.
     queue: BTreeSet<(Served, SessionId)>,
@@ -78,22 +82,22 @@ struct Lease {
     ending: bool,
 }
 
-/// Counts the time under the lease.
+/// Counts the time in which a quorum follows.
 #[derive(Debug, Default)]
-struct LeaseClock {
+struct QuorumClock {
     served: Served,
-    /// When it was last looked at, and until when the lease was then known to last.
+    /// When it was last looked at, and until when a quorum was then known to follow.
     seen: Option<(Instant, Instant)>,
 }
 
-impl LeaseClock {
-    /// Looks at the time. What is between two looks counts as far as the lease was known to last at the first.
-    fn look(&mut self, now: Instant, lease: Option<Instant>) {
+impl QuorumClock {
+    /// Looks at the time. What is between two looks counts as far as a quorum was known to follow at the first.
+    fn look(&mut self, now: Instant, confirmed: Option<Instant>) {
         if let Some((seen, until)) = self.seen {
             let counted = now.min(until).since(seen);
             self.served += counted.min(STANDSTILL);
         }
-        self.seen = lease.map(|until| (now, until));
+        self.seen = confirmed.map(|until| (now, until));
     }
 }
 
@@ -240,7 +244,7 @@ impl Terms {
         let seen = self.clock.seen.map(|(seen, _)| seen).or(self.ticked);
         let sessions = self.queue.first().map(|(at, _)| {
             let left = at.saturating_sub(self.clock.served);
-            // Without a lease no time passes, so there is nothing to be early for.
+            // Without a quorum no time passes, so there is nothing to be early for.
             let left = if self.clock.seen.is_some() {
                 left.min(LOOK)
             } else {
@@ -305,7 +309,7 @@ impl Node {
             return;
         }
         // What is new has its time from now on, not from the last look.
-        self.look_at_lease();
+        self.look_at_quorum();
         for row in rows {
             match row.table {
                 Table::Sessions => {
@@ -343,17 +347,17 @@ impl Node {
         self.terms = Terms::default();
     }
 
-    /// Takes note of the time, and of the lease.
-    pub(crate) fn look_at_lease(&mut self) {
+    /// Takes note of the time, and of the quorum.
+    pub(crate) fn look_at_quorum(&mut self) {
         if self.terms.term.is_some() {
-            let (now, lease) = (self.now(), self.raft.lease_until());
-            self.terms.clock.look(now, lease);
+            let (now, confirmed) = (self.now(), self.raft.confirmed_until());
+            self.terms.clock.look(now, confirmed);
         }
     }
 
     /// Renews a session, on a leader that knows itself to be one. `None` if there is no such session, or it ends.
     pub(crate) fn renew_session(&mut self, id: SessionId) -> Option<Arc<Session>> {
-        self.look_at_lease();
+        self.look_at_quorum();
         let session = self.state.session(id)?;
         #[cfg(feature = "sabotage")]
         if self.sabotaged(crate::Sabotage::IgnoreRenewals) {
@@ -367,7 +371,7 @@ impl Node {
 
     /// Ends what has run out.
     pub(crate) fn look_for_ends(&mut self) {
-        self.look_at_lease();
+        self.look_at_quorum();
         let now = self.now();
         self.terms.ticked = Some(now);
         let sessions = self.terms.sessions_due();
@@ -401,15 +405,15 @@ mod tests {
     }
 
     fn served(looks: &[(u64, Option<u64>)]) -> u128 {
-        let mut clock = LeaseClock::default();
-        for (now, lease) in looks {
-            clock.look(at(*now), lease.map(at));
+        let mut clock = QuorumClock::default();
+        for (now, confirmed) in looks {
+            clock.look(at(*now), confirmed.map(at));
         }
         clock.served.as_millis()
     }
 
     #[test]
-    fn only_time_under_the_lease_counts() {
+    fn only_time_with_a_quorum_counts() {
         assert_eq!(
             served(&[(1000, Some(1500)), (1400, Some(1900)), (1800, None)]),
             800

@@ -191,6 +191,50 @@ fn handing_leadership_over_and_back_gives_the_time_anew_each_time() {
     assert!(!lives(&world, leader, 1));
 }
 
+/// The voter that was to lead hears nothing. Its leader keeps the others, and time goes on for sessions, without a lease.
+#[test]
+fn after_a_transfer_that_failed_sessions_are_renewed_and_still_end() {
+    let (mut world, leader) = with_session();
+    create(&mut world, leader, def(2, TTL));
+    let frozen = world.follower(leader);
+    let term = world.seats[&leader].node.raft_status().term;
+    world.cut.insert((leader, frozen));
+    let token = world.request(leader, Request::TransferLeadership(Some(frozen)));
+    // It is still thought to be there, and held all of the log: it is told to lead, but does not hear that.
+    world.run(Duration::from_secs(2));
+    assert!(
+        matches!(
+            world.answer(leader, token),
+            Some(Answer::Failed(RequestError::NotTransferred(_)))
+        ),
+        "{:?}",
+        world.answer(leader, token)
+    );
+    world.run(Duration::from_secs(10));
+    let token = renew(&mut world, leader, 1);
+    world.settle();
+    assert_eq!(renewed(&world, leader, token), Some(true));
+    // A transfer, in which no time passes, takes an election timeout at most.
+    world.run(Duration::from_secs(10));
+    assert!(lives(&world, leader, 1));
+    assert!(!lives(&world, leader, 2), "nobody has renewed it");
+    world.run(Duration::from_millis(9500));
+    assert!(lives(&world, leader, 1));
+    world.run(Duration::from_secs(1));
+    assert!(!lives(&world, leader, 1));
+    let status = world.seats[&leader].node.raft_status();
+    assert_eq!(
+        (status.term, status.leader),
+        (term, Some(leader)),
+        "it led all the time"
+    );
+    assert_eq!(
+        world.seats[&leader].standing.as_ref().unwrap().lease_until,
+        None,
+        "the lease is void"
+    );
+}
+
 #[test]
 fn a_leader_that_was_cut_off_ends_nothing() {
     let (mut world, leader) = with_session();
@@ -212,7 +256,7 @@ fn a_leader_that_was_cut_off_ends_nothing() {
 
 /// While a leader cannot answer renewals, nobody is late.
 #[test]
-fn time_without_a_lease_does_not_count() {
+fn time_without_a_quorum_does_not_count() {
     let (mut world, leader) = with_session();
     world.run(Duration::from_secs(15));
     for id in world.ids() {

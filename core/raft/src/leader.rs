@@ -208,11 +208,22 @@ impl Raft {
     /// Until when this leader may serve reads without asking: nobody else can lead before then, if clocks drift apart by no more
     /// than [`crate::Config::max_clock_drift_permille`].
     ///
-    /// `None` if it does not lead, has not yet committed and applied an entry of its term, is handing leadership over, or has
-    /// not been confirmed by a quorum.
+    /// `None` if it does not lead, has not yet committed and applied an entry of its term, is handing leadership over or has tried to in
+    /// this term, or has not been confirmed by a quorum.
     pub fn lease_until(&self) -> Option<Instant> {
+        let void = self.leader.as_ref().is_some_and(|leader| leader.lease_void);
+        self.confirmed_until().filter(|_| !void)
+    }
+
+    /// Until when a quorum that has answered this leader supports it. That is as long as the lease would last, and goes on when the
+    /// lease is void: for what may go wrong if another leads already, but must not stop because another might. Whoever only reads this
+    /// knows nothing of that other; what this leader proposes is committed only if there is none.
+    ///
+    /// `None` if it does not lead, has not yet committed and applied an entry of its term, is handing leadership over, or has not been
+    /// confirmed by a quorum.
+    pub fn confirmed_until(&self) -> Option<Instant> {
         let leader = self.leader.as_ref()?;
-        if leader.lease_void || leader.transfer.is_some() || self.applying.applied < leader.term_start {
+        if leader.transfer.is_some() || self.applying.applied < leader.term_start {
             return None;
         }
         if leader.peers.is_empty() {

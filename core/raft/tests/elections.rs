@@ -457,12 +457,18 @@ fn a_leader_that_hands_over_has_no_lease_any_more() {
         .input(leader, Input::Transfer { token, to: Some(to) })
         .unwrap();
     assert_eq!(cluster.raft(leader).lease_until(), None);
+    assert_eq!(cluster.raft(leader).confirmed_until(), None);
     cluster.run(Duration::from_millis(700));
     assert_eq!(cluster.server(leader).resolved[&token], Outcome::TransferFailed);
     assert_eq!(
         cluster.raft(leader).lease_until(),
         None,
         "it may still be on its way"
+    );
+    let confirmed = cluster.raft(leader).confirmed_until();
+    assert!(
+        confirmed.is_some_and(|until| until > cluster.now),
+        "the others follow: {confirmed:?}"
     );
     // Reads go on, by rounds, and so do proposals.
     let read = cluster.read(leader, ReadMode::Lease).unwrap();
