@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lictor_catalog::{MAX_OUTPUT_BYTES, Status, Text};
 
-use super::io::{Error, Event};
+use super::io::{Effect, Error, Event};
 use super::spec::{CheckMethod, Thresholds};
 use super::{Due, Local, folded};
 
@@ -144,24 +144,25 @@ impl Local {
         };
         let before = check.status();
         let same_output = check.shown.def.output == output;
+        let is_first = !std::mem::replace(&mut check.has_result, true);
+        if is_first && before == status && status != Status::Passing {
+            let (check, output) = (id.clone(), output.clone());
+            self.out.push_back(Effect::Event(Event::Confirmed {
+                check,
+                status,
+                output,
+            }));
+        }
         if before == status && same_output {
             return;
         }
         let shown = Arc::make_mut(&mut check.shown);
         shown.def.status = status;
-        let had_output = !std::mem::replace(&mut shown.def.output, output.clone()).is_empty();
+        shown.def.output.clone_from(&output);
         self.touched.insert(check.service());
         self.stale = true;
         self.keep_status(id, before != status);
         if before == status {
-            if !had_output && status != Status::Passing {
-                let check = id.clone();
-                self.event(Event::Confirmed {
-                    check,
-                    status,
-                    output,
-                });
-            }
             self.sync_output(id);
             return;
         }

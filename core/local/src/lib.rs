@@ -94,6 +94,8 @@ struct Check {
     shown: Arc<LocalCheck>,
     origin: Origin,
     streak: Streak,
+    /// It has had a result; until then its status is what was assumed.
+    has_result: bool,
     /// The run that is under way.
     run: Option<RunId>,
     due: [Option<Instant>; Due::COUNT],

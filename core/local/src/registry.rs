@@ -245,6 +245,7 @@ impl Local {
         let service = self.services.get(&folded(&spec.service_id));
         let mut new = shown(spec, service.map(|service| &service.shown.def));
         let mut streak = Streak::fresh();
+        let mut has_result = false;
         let mut same_method = false;
         let known = self.recall(&id, &new.spec.method);
         if let Some(before) = self.checks.get(&id) {
@@ -253,6 +254,7 @@ impl Local {
             same_method = before.shown.spec.method == new.spec.method;
             if same_method {
                 streak = before.streak;
+                has_result = before.has_result;
             }
             let moved_from = before.service();
             if moved_from != folded(&new.def.service_id) {
@@ -266,6 +268,7 @@ impl Local {
             new.def.output = known.output;
             // A single failure after a restart is as little as one before.
             streak = Streak::default();
+            has_result = true;
         }
         let service = folded(&new.def.service_id);
         self.checks_of
@@ -287,6 +290,7 @@ impl Local {
             before.shown = new;
             before.origin = origin;
             before.streak = streak;
+            before.has_result = has_result;
             if changed {
                 self.sync.checks.insert(id.clone());
             }
@@ -295,6 +299,7 @@ impl Local {
                 shown: new,
                 origin,
                 streak,
+                has_result,
                 run: None,
                 due: [None; Due::COUNT],
             };

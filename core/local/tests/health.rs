@@ -90,6 +90,55 @@ fn the_first_result_is_said_also_if_it_is_what_was_assumed() {
     assert!(said.eq(&wanted), "{:?}", desk.events);
 }
 
+/// A program may fail without a word, and say something later; and no output at all may be wanted.
+#[test]
+fn the_first_result_is_said_also_if_it_has_no_output() {
+    let confirmed = |desk: &Desk| {
+        let events = desk.events.iter();
+        let first = events.filter_map(|event| match event {
+            Event::Confirmed {
+                check,
+                status,
+                output,
+            } => Some((check.clone(), *status, output.clone())),
+            _ => None,
+        });
+        first.collect::<Vec<_>>()
+    };
+    let silent = [(Text::from("beat"), Critical, Text::default())];
+    let mut desk = Desk::new();
+    desk.register_check(ttl("beat", 10));
+    desk.tell("beat", Critical, "").unwrap();
+    assert_eq!(confirmed(&desk), silent);
+    for output in ["", "refused", "", "refused again"] {
+        desk.tell("beat", Critical, output).unwrap();
+    }
+    // The same check once more keeps what is known of it.
+    desk.register_check(ttl("beat", 10));
+    desk.tell("beat", Critical, "").unwrap();
+    assert_eq!(confirmed(&desk), silent, "there is one first result");
+    // As another one it has another first result.
+    desk.register_check(tcp("beat", 10));
+    desk.run(10 * SECOND);
+    desk.probed("beat", Critical);
+    assert_eq!(confirmed(&desk).len(), 2, "{:?}", desk.events);
+
+    let mut settings = config(3);
+    settings.discard_output = true;
+    let mut desk = Desk::start(
+        settings,
+        Memory::default(),
+        Definitions::default(),
+        Instant::ZERO,
+        Catalog::new(),
+    );
+    desk.register_check(ttl("beat", 10));
+    for output in ["refused", "refused again"] {
+        desk.tell("beat", Critical, output).unwrap();
+    }
+    assert_eq!(confirmed(&desk), silent);
+}
+
 /// Has a check with these thresholds find these things; returns how it was after each.
 fn statuses(thresholds: Thresholds, found: &[Status]) -> Vec<Status> {
     let mut desk = Desk::new();
