@@ -94,16 +94,18 @@ fn the_first_result_is_said_also_if_it_is_what_was_assumed() {
 #[test]
 fn the_first_result_is_said_also_if_it_has_no_output() {
     let confirmed = |desk: &Desk| {
-        let events = desk.events.iter();
-        let first = events.filter_map(|event| match event {
-            Event::Confirmed {
+        let mut first = Vec::new();
+        for event in &desk.events {
+            if let Event::Confirmed {
                 check,
                 status,
                 output,
-            } => Some((check.clone(), *status, output.clone())),
-            _ => None,
-        });
-        first.collect::<Vec<_>>()
+            } = event
+            {
+                first.push((check.clone(), *status, output.clone()));
+            }
+        }
+        first
     };
     let silent = [(Text::from("beat"), Critical, Text::default())];
     let mut desk = Desk::new();
