@@ -2,8 +2,8 @@
 //!
 //! - [`archive`]: the file: a compressed tar of what Consul's archives have as well, but for the state itself;
 //! - [`state`]: the state within, as a stream of rows;
-//! - `save`: from the published state to a stream of bytes; `places`: how many of these, and how slow;
-//! - `restore`: from a stream of bytes into the catalog; `room`: what this machine has room for;
+//! - `save`: from the published state to a stream of bytes;
+//! - `restore`: from a stream of bytes into the catalog; `places`: how many of both, and how slow; `room`: what this machine has room for;
 //! - `aside`: threads on which that is done;
 //! - `passing`: both by way of another server, a piece at a time.
 
@@ -26,15 +26,12 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use async_lock::{Mutex, Semaphore};
+use async_lock::Mutex;
 use bytes::Bytes;
 use futures_lite::AsyncRead as _;
 use lictor_http::{Archive, Failure};
 
 use places::Places;
-
-/// How many archives a server keeps in files at once, to restore them. Those that come slowly do not hold up the others before that.
-const KEPT_MAX: usize = 4;
 
 /// How many bytes are read at once, at most.
 const READ_BYTES: usize = 64 << 10;
@@ -67,8 +64,8 @@ pub(crate) struct Archives {
     command_bytes_max: usize,
     /// A place for each that is made.
     saves: Arc<Places>,
-    /// A place for each that is kept in a file.
-    kept: Semaphore,
+    /// A place for each that is kept in a file, to restore it. Those that come slowly do not hold up the others before that.
+    kept: Arc<Places>,
     /// Held while one takes the place of the state, which is not before all of it has come.
     restore: Mutex<()>,
 }
@@ -80,7 +77,7 @@ impl Archives {
             limits,
             command_bytes_max,
             saves: Arc::default(),
-            kept: Semaphore::new(KEPT_MAX),
+            kept: Arc::default(),
             restore: Mutex::new(()),
         }
     }

@@ -1,7 +1,8 @@
-//! Places for archives on their way out: how many there are, how slowly one may be taken, and who gives way when there are no more.
+//! Places for archives on their way out, or in: how many there are, how slowly one may go, and who gives way when there are no more.
 //!
-//! Until an archive has been taken to its end, what is replaced in the state stays in memory, and nobody else has its place. So one of
-//! which next to nothing is taken is given up, and one that is merely taken slowly gives way to the next when all places are taken.
+//! Until an archive has been taken to its end, what is replaced in the state stays in memory; until one has come to its end, it takes room on
+//! a disk; and nobody else has its place. So one of which next to nothing is taken is given up (of those that come, whoever reads from
+//! their senders sees to that), and one that is merely slow gives way to the next when all places are taken.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +14,8 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use futures_lite::future::block_on;
 
-/// How many archives a server makes at once. Each keeps the state as it was when it began.
-const PLACES: usize = 4;
+/// How many archives a server makes at once, and how many it takes in. Each of the former keeps the state as it was when it began.
+pub(super) const PLACES: usize = 4;
 
 /// How long nothing of an archive may be taken. Waiting uses it up, and what is taken gives some of it back.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,10 +26,10 @@ const BYTES_A_SECOND: u64 = 64 << 10;
 /// After so long a wait, in all, it is known how fast an archive is taken.
 const KNOWN: Duration = Duration::from_secs(10);
 
-/// One that is taken faster than this gives way to nobody.
-const STEADY_BYTES_A_SECOND: u64 = 1 << 20;
+/// One that goes faster than this gives way to nobody.
+pub(super) const STEADY_BYTES_A_SECOND: u64 = 1 << 20;
 
-/// All places of a server.
+/// All places of a server for one direction.
 #[derive(Debug, Default)]
 pub(super) struct Places(Mutex<Vec<Arc<Taken>>>);
 
@@ -63,7 +64,8 @@ struct Taken {
 }
 
 impl Places {
-    /// A place for one more; `None` if all are taken by archives that are taken fast enough, or for which that is not known yet.
+    /// A place for one more; `None` if all are taken by archives that are fast enough, or for which that is not known yet. When it comes
+    /// from another one, that is lost at once: so ask for it last, when nothing else is in the way.
     pub(super) fn begin(self: &Arc<Self>) -> Option<Place> {
         let mut all = lock(&self.0);
         if all.len() >= PLACES {
@@ -93,6 +95,30 @@ impl Places {
 }
 
 impl Place {
+    /// Waits for a piece that is to come. `None`: another one has the place, and there is no sense in going on.
+    pub(super) async fn receive<E>(
+        &self,
+        piece: impl Future<Output = Result<Bytes, E>>,
+    ) -> Option<Result<Bytes, E>> {
+        lock(&self.taken.pace).wait(Instant::now());
+        let giving_way = async {
+            self.taken.given_away().await;
+            None
+        };
+        let piece = giving_way.or(async { Some(piece.await) }).await?;
+        let bytes = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        lock(&self.taken.pace).took(bytes, Instant::now());
+        Some(piece)
+    }
+
+    /// All has come: the place is kept from now on, however slowly that went. False if another one has it already.
+    pub(super) fn keep(&self) -> bool {
+        // Nobody else is just looking for one that may give way.
+        let _all = lock(&self.places.0);
+        lock(&self.taken.pace).settled = true;
+        !self.taken.kept.1.is_closed()
+    }
+
     /// Hands a piece over, and waits for it to be taken. After an error there is no sense in going on.
     pub(super) fn hand_over(&self, piece: Bytes, to: &Sender<Bytes>) -> Result<(), Lost> {
         let bytes = piece.len() as u64;
@@ -107,8 +133,7 @@ impl Place {
         let due = lock(&self.taken.pace).wait(Instant::now());
         let sending = async { to.send(piece).await.map_err(|_| Lost::Gone) };
         let giving_way = async {
-            // Nothing is ever sent: this ends when it is closed.
-            let _ = self.taken.kept.1.recv().await;
+            self.taken.given_away().await;
             Err(Lost::GaveWay)
         };
         let giving_up = async {
@@ -121,13 +146,21 @@ impl Place {
     }
 }
 
+impl Taken {
+    /// Waits until the place is another's.
+    async fn given_away(&self) {
+        // Nothing is ever sent: this ends when it is closed.
+        let _ = self.kept.1.recv().await;
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.places.0).retain(|taken| !Arc::ptr_eq(taken, &self.taken));
     }
 }
 
-/// How fast an archive is taken.
+/// How fast an archive is taken, or comes.
 #[derive(Debug)]
 struct Pace {
     /// How long nothing may be taken from now on, and at first.
@@ -139,6 +172,8 @@ struct Pace {
     since: Option<Instant>,
     /// How many bytes were taken.
     bytes: u64,
+    /// Whether it gives way to nobody any more.
+    settled: bool,
 }
 
 impl Pace {
@@ -149,6 +184,7 @@ impl Pace {
             waited: Duration::ZERO,
             since: None,
             bytes: 0,
+            settled: false,
         }
     }
 
@@ -169,8 +205,11 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// How many bytes are taken in a second of waiting for that, if it has been seen for long enough.
+    /// How many bytes are taken in a second of waiting for that, if it has been seen for long enough and still matters.
     fn speed(&self, now: Instant) -> Option<u64> {
+        if self.settled {
+            return None;
+        }
         let waiting = self
             .since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -185,7 +224,36 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    impl Places {
+        /// As if nothing had come of any of them for long enough to be known.
+        pub(crate) fn slow_down(&self) {
+            for taken in &*lock(&self.0) {
+                let mut pace = lock(&taken.pace);
+                (pace.bytes, pace.waited) = (0, 2 * KNOWN);
+            }
+        }
+
+        /// How many are taken.
+        pub(crate) fn taken(&self) -> usize {
+            lock(&self.0).len()
+        }
+    }
+
+    impl Place {
+        /// Whether another one has it.
+        pub(crate) fn is_lost(&self) -> bool {
+            self.taken.kept.1.is_closed()
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use futures_lite::future::poll_once;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -271,6 +339,36 @@ mod tests {
         drop(taken);
         drop(new);
         assert!(lock(&places.0).is_empty());
+    }
+
+    #[test]
+    fn one_that_comes_slowly_gives_way_until_all_of_it_has_come() {
+        let places = Arc::new(Places::default());
+        let taken: Vec<_> = (0..PLACES).map(|_| places.begin().unwrap()).collect();
+        let piece = || async { Ok::<_, ()>(Bytes::from_static(b"piece")) };
+        let nothing = std::future::pending::<Result<Bytes, ()>>;
+        let received = block_on(taken[0].receive(piece()));
+        assert_eq!(received, Some(Ok(Bytes::from_static(b"piece"))));
+        assert_eq!(lock(&taken[0].taken.pace).bytes, 5);
+        places.slow_down();
+        for place in &taken[1..] {
+            assert!(place.keep());
+        }
+        {
+            let mut waiting = std::pin::pin!(taken[0].receive(nothing()));
+            assert!(block_on(poll_once(&mut waiting)).is_none());
+            let new = places.begin().unwrap();
+            assert_eq!(block_on(waiting), None, "it gives way while it waits");
+            assert!(places.begin().is_none(), "nobody else does");
+            drop(new);
+        }
+        assert_eq!(
+            block_on(taken[0].receive(piece())),
+            None,
+            "and has no place any more"
+        );
+        assert!(!taken[0].keep());
+        assert!(taken[1..].iter().all(Place::keep));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Seek as _, Write as _};
 use std::time::Duration;
 
 use async_channel::Receiver;
-use async_lock::{MutexGuard, SemaphoreGuard};
+use async_lock::MutexGuard;
 use bytes::Bytes;
 use lictor_catalog::{Builder, MAX_ARCHIVE_INDEX, RestoreId, decode_chunk};
 use lictor_http::{Archive, Failure};
@@ -14,6 +14,7 @@ use lictor_node::{Progress, Request, RestoreError, Restoring};
 use lictor_runtime::{Clock as _, SystemClock};
 
 use super::archive::{self, ArchiveError, Within};
+use super::places::{Place, STEADY_BYTES_A_SECOND};
 use super::room::Room;
 use super::{Archives, Limits, aside};
 use crate::boot;
@@ -106,7 +107,7 @@ impl Server {
 }
 
 /// Keeps an archive in a file that nobody else sees, and that is gone when it is closed.
-async fn keep(archives: &Archives, mut archive: Archive<'_>) -> Result<File, Failure> {
+async fn keep(archives: &Archives, place: &Place, mut archive: Archive<'_>) -> Result<File, Failure> {
     let directory = archives.directory.clone();
     let created = blocking::unblock(move || match directory {
         Some(directory) => tempfile::tempfile_in(directory),
@@ -116,10 +117,11 @@ async fn keep(archives: &Archives, mut archive: Archive<'_>) -> Result<File, Fai
     let limit = archives.limits.archive_bytes;
     let mut bytes = 0;
     loop {
-        let piece = super::next_piece(&mut archive, PIECE_BYTES).await;
+        let piece = place.receive(super::next_piece(&mut archive, PIECE_BYTES));
+        let piece = piece.await.ok_or_else(gave_way)?;
         let piece = piece.map_err(|error| super::not_received(&error))?;
         if piece.is_empty() {
-            return Ok(file);
+            return if place.keep() { Ok(file) } else { Err(gave_way()) };
         }
         bytes += piece.len() as u64;
         if bytes > limit {
@@ -132,6 +134,12 @@ async fn keep(archives: &Archives, mut archive: Archive<'_>) -> Result<File, Fai
         let written = blocking::unblock(move || file.write_all(&piece).map(|()| file));
         file = written.await.map_err(|error| not_kept(&error))?;
     }
+}
+
+fn gave_way() -> Failure {
+    super::not_received(&io::Error::other(format!(
+        "it gave way to another one: too many come at once, and of this one fewer than {STEADY_BYTES_A_SECOND} bytes a second"
+    )))
 }
 
 fn not_kept(error: &io::Error) -> Failure {
@@ -211,7 +219,7 @@ fn read_again(
 /// What one holds who restores an archive: a place for its file, and the state, which nobody else may replace.
 #[derive(Debug)]
 struct Alone<'a> {
-    _place: SemaphoreGuard<'a>,
+    _place: Place,
     _state: MutexGuard<'a, ()>,
 }
 
@@ -219,8 +227,8 @@ impl Archives {
     /// Keeps an archive and checks it; then it may be restored, by nobody else at the same time.
     async fn take_in(&self, archive: Archive<'_>) -> Result<(Checked, Alone<'_>), Failure> {
         let busy = || super::busy("restores");
-        let place = self.kept.try_acquire().ok_or_else(busy)?;
-        let file = keep(self, archive).await?;
+        let place = self.kept.begin().ok_or_else(busy)?;
+        let file = keep(self, &place, archive).await?;
         let (limits, chunk_max, directory) = (self.limits, self.chunk_max(), self.directory.clone());
         let checking = move || check(file, Room::look(directory.as_deref()), limits, chunk_max);
         let checked = aside::run(checking).await.map_err(|error| not_kept(&error))?;
@@ -245,8 +253,8 @@ mod tests {
     use lictor_catalog::{Action, Changes, Command, KvPair, KvWrite, State};
     use lictor_machine::UnixMillis;
 
-    use super::super::KEPT_MAX;
     use super::super::archive::Snapshot;
+    use super::super::places::PLACES;
     use super::*;
 
     fn archived(state: &State) -> Vec<u8> {
@@ -300,7 +308,7 @@ mod tests {
             retry_after: Duration::from_secs(1),
         };
         block_on(async {
-            let mut slow: Vec<_> = (1..KEPT_MAX)
+            let mut slow: Vec<_> = (1..PLACES)
                 .map(|_| Box::pin(archives.take_in(without_end())))
                 .collect();
             for slow in &mut slow {
@@ -315,6 +323,40 @@ mod tests {
             assert_eq!(archives.take_in(whole()).await.unwrap_err(), refused());
             drop(alone);
             archives.take_in(whole()).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn whoever_sends_slowly_gives_way_when_all_places_are_taken() {
+        let archives = Archives::new(None, Limits::default(), 1 << 20);
+        block_on(async {
+            let mut slow: Vec<_> = (0..PLACES)
+                .map(|_| Box::pin(archives.take_in(without_end())))
+                .collect();
+            for slow in &mut slow {
+                assert!(poll_once(slow).await.is_none());
+            }
+            assert!(
+                archives.take_in(whole()).await.is_err(),
+                "nothing is known of them"
+            );
+            archives.kept.slow_down();
+            let (checked, alone) = archives.take_in(whole()).await.unwrap();
+            assert_eq!(checked.chunks, 1);
+            drop(alone);
+            // One of them is told why, and the others still wait.
+            let (told, _, others) = futures::future::select_all(slow).await;
+            let Err(Failure::Refused(why)) = told else {
+                panic!("{told:?}");
+            };
+            assert!(
+                why.contains("nothing was changed: it gave way to another one"),
+                "{why}"
+            );
+            for mut other in others {
+                assert!(poll_once(&mut other).await.is_none());
+            }
+            assert_eq!(archives.kept.taken(), 0);
         });
     }
 
