@@ -28,12 +28,13 @@ const PIECES_AHEAD: usize = 2;
 impl Server {
     /// See [`lictor_http::Backend::snapshot`].
     pub(crate) async fn snapshot(&self, mode: ReadMode) -> Result<Reading<Archive<'static>>, Failure> {
-        let busy = || super::busy("snapshots");
-        let place = self.archives.saves.begin().ok_or_else(busy)?;
         let Freshness {
             known_leader,
             last_contact,
         } = self.gate(mode).await?;
+        // Only now: another one may have to give way, and to nobody who is refused.
+        let place = self.archives.saves.begin();
+        let place = place.ok_or_else(|| super::busy("snapshots"))?;
         let snapshot = taken(&self.view);
         let index = snapshot.export.index();
         let value = stream(snapshot, place)
@@ -160,9 +161,15 @@ mod tests {
     use futures_lite::AsyncReadExt as _;
     use futures_lite::future::block_on;
     use lictor_machine::UnixMillis;
+    use lictor_raft::{Configuration, Role, Term};
+    use lictor_runtime::channel;
 
-    use super::super::places::Places;
+    use super::super::places::{PLACES, Places};
+    use super::super::{Archives, Limits};
     use super::*;
+    use crate::handle::Handle;
+    use crate::metrics::RequestCounts;
+    use crate::storage::Space;
 
     fn empty() -> Snapshot {
         Snapshot {
@@ -198,6 +205,42 @@ mod tests {
             all.unwrap();
             assert_eq!(content, expected);
         }
+    }
+
+    /// A server that has heard of a leader just now, and can ask nobody.
+    fn alone() -> Server {
+        let (inbox, completions, _) = channel(8);
+        let nobody = Standing {
+            role: Role::Follower,
+            term: Term::ZERO,
+            leader: None,
+            lease_until: None,
+            leader_contact: Some(SystemClock.now().mono),
+            members: Configuration::default(),
+        };
+        Server {
+            view: Arc::new(View::new(State::new(), nobody)),
+            handle: Handle::new(inbox, completions),
+            space: Space::default(),
+            archives: Arc::new(Archives::new(None, Limits::default(), 1 << 20)),
+            counts: Arc::new(RequestCounts::new(&lictor_metrics::Registry::new())),
+        }
+    }
+
+    #[test]
+    fn nobody_gives_way_to_a_request_that_fails() {
+        let server = alone();
+        let saves = &server.archives.saves;
+        let slow: Vec<_> = (0..PLACES).map(|_| saves.begin().unwrap()).collect();
+        saves.slow_down();
+        let made = |mode| block_on(server.snapshot(mode));
+        for _ in 0..PLACES {
+            made(ReadMode::Default).unwrap_err();
+        }
+        assert!(!slow.iter().any(Place::is_lost));
+        // With what this server has it can be made.
+        made(ReadMode::Stale { max: None }).unwrap();
+        assert_eq!(slow.iter().filter(|place| place.is_lost()).count(), 1);
     }
 
     #[test]
