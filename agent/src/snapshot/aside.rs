@@ -33,8 +33,16 @@ pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'st
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn stand_back() {
-    // Of this thread alone, as Linux has it.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    use rustix::process::{getpriority_process, setpriority_process};
+
+    // Of this thread alone, as Linux has it. It may stand further back already, as the whole process may.
+    let stood_back = getpriority_process(None).and_then(|before| {
+        if before >= NICE {
+            return Ok(());
+        }
+        setpriority_process(None, NICE)
+    });
+    if let Err(error) = stood_back {
         tracing::debug!(%error, "a thread that makes archives has the priority of all others");
     }
 }
@@ -66,5 +74,17 @@ mod tests {
         let before = nice();
         assert_eq!(block_on(run(nice)).unwrap(), NICE.max(before));
         assert_eq!(nice(), before, "nobody else does");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn nobody_comes_forward() {
+        let further_back = NICE + 5;
+        let nice = thread::spawn(move || {
+            rustix::process::setpriority_process(None, further_back).unwrap();
+            stand_back();
+            rustix::process::getpriority_process(None).unwrap()
+        });
+        assert_eq!(nice.join().unwrap(), further_back);
     }
 }
