@@ -4,9 +4,8 @@ use std::future::pending;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
@@ -26,10 +25,6 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// How much is read after the program has ended: more than a pipe holds. Somebody may still be writing.
 const REST: usize = 1 << 20;
-
-/// How often a script is started that the system takes for one which is being written, and how long to wait in between. Programs that are
-/// started by others at the same moment have it open until they have begun.
-const BUSY: (u32, Duration) = (20, Duration::from_millis(5));
 
 /// What reads a line of commands if `SHELL` does not say.
 const SHELL: &str = "/bin/sh";
@@ -209,21 +204,20 @@ fn run_to_end(program: &Program, output: PipeWriter, group: &Group) -> Result<i3
             (path.display().to_string(), Command::new(&path), Some(path))
         }
     };
-    let start = || {
-        let started = attach(&mut command, &output).and_then(|()| spawn(&mut command));
-        let child = match (started, &script) {
+    let script = script.as_deref();
+    // It holds the pipe open, and is dropped when the program runs.
+    let start = move || {
+        let started = attach(&mut command, &output).and_then(|()| command.spawn());
+        match (started, script) {
             (Err(error), Some(path)) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => {
                 // It does not say what reads it.
                 let mut command = Command::new(SHELL);
                 command.arg(path);
                 attach(&mut command, &output)?;
-                spawn(&mut command)
+                command.spawn()
             }
             (started, _) => started,
-        };
-        // Only those who run hold the pipe open from now on.
-        drop((command, output));
-        child
+        }
     };
     match group.run(start) {
         Ok(status) => Ok(code(status)),
@@ -243,17 +237,6 @@ fn attach(command: &mut Command, output: &PipeWriter) -> io::Result<()> {
         .stderr(output.try_clone()?)
         .process_group(0);
     Ok(())
-}
-
-fn spawn(command: &mut Command) -> io::Result<Child> {
-    let (tries, pause) = BUSY;
-    for _ in 0..tries {
-        match command.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => thread::sleep(pause),
-            started => return started,
-        }
-    }
-    command.spawn()
 }
 
 /// Writes a script into a file that only this user can read, and run. It is removed when the path is dropped.
