@@ -1,7 +1,7 @@
 //! The end of an output of any length.
 
 use std::collections::VecDeque;
-use std::io::{PipeReader, Read as _};
+use std::io::{self, PipeReader, Read as _};
 
 use async_io::Async;
 use futures_lite::AsyncReadExt as _;
@@ -51,15 +51,18 @@ impl Tail {
         }
     }
 
-    /// Takes what a program that has ended has left in its pipe, and waits for nothing.
-    pub(crate) fn read_rest(&mut self, pipe: &Async<PipeReader>) {
+    /// Takes what a program that has ended has left in its pipe, and waits for nothing. Says whether somebody may still write.
+    pub(crate) fn read_rest(&mut self, pipe: &Async<PipeReader>) -> bool {
         let mut piece = vec![0; PIECE];
         for _ in 0..LAST_PIECES {
             match pipe.get_ref().read(&mut piece) {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return false,
                 Ok(read) => self.push(&piece[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
+        true
     }
 
     /// What was kept, and how much was not.

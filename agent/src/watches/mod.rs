@@ -5,9 +5,10 @@
 //! nothing is queued.
 //!
 //! - `ask`: the question, and what went wrong with it;
-//! - `tell`: programs and addresses that are told.
+//! - `tell`: programs and addresses that are told; `leftovers`: what such programs leave behind.
 
 mod ask;
+mod leftovers;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use lictor_watch::Progress;
 
 use crate::checks::{DOCKER_SOCKET, Prober};
 use crate::config::Watch;
+use leftovers::Leftovers;
 
 /// The watches of an agent.
 pub(crate) struct Watches {
@@ -37,6 +39,7 @@ pub(crate) struct Watches {
 struct Shared {
     api: Door,
     prober: Prober,
+    leftovers: Leftovers,
 }
 
 #[derive(Default)]
@@ -90,7 +93,11 @@ impl Watches {
     pub(crate) fn new(runtime: Runtime, api: Door) -> Self {
         let prober = Prober::new(DOCKER_SOCKET.into());
         Self {
-            shared: Arc::new(Shared { api, prober }),
+            shared: Arc::new(Shared {
+                api,
+                prober,
+                leftovers: Leftovers::new(runtime.clone()),
+            }),
             runtime,
             state: Mutex::default(),
         }
@@ -172,7 +179,7 @@ async fn follow(shared: Arc<Shared>, watch: Arc<Watch>, ended: Receiver<Infallib
         let Some(told) = ended.or(asked).await else {
             return;
         };
-        tell::tell(&shared.prober, &watch.handler, told).await;
+        tell::tell(&shared, &watch.handler, told).await;
     }
 }
 

@@ -12,7 +12,8 @@ use lictor_catalog::Status;
 use lictor_node::local::{Probe, ProbeTls};
 use lictor_watch::{INDEX_HEADER, INDEX_VARIABLE};
 
-use super::Told;
+use super::leftovers::Leftovers;
+use super::{Shared, Told};
 use crate::checks::Prober;
 use crate::checks::tail::Tail;
 use crate::config::{WatchAddress, WatchHandler};
@@ -29,30 +30,34 @@ const USER_AGENT: &str = concat!("lictor/", env!("CARGO_PKG_VERSION"));
 
 /// Tells what is new, and waits until it has been heard. What comes of it is logged. If this is dropped a program that is being told is
 /// killed, with all that it has started.
-pub(super) async fn tell(prober: &Prober, handler: &WatchHandler, told: Told) {
+pub(super) async fn tell(shared: &Shared, handler: &WatchHandler, told: Told) {
+    let Shared {
+        prober, leftovers, ..
+    } = shared;
     match handler {
         WatchHandler::Program(args) => {
             let [program, args @ ..] = args.as_slice() else {
                 return;
             };
-            run(handler, program, args, told).await;
+            run(leftovers, handler, program, args, told).await;
         }
         WatchHandler::Shell(line) => {
             let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty());
             let shell = shell.unwrap_or_else(|| SHELL.to_owned());
-            run(handler, &shell, &["-c".to_owned(), line.clone()], told).await;
+            let args = ["-c".to_owned(), line.clone()];
+            run(leftovers, handler, &shell, &args, told).await;
         }
         WatchHandler::Http(address) => request(prober, handler, address, told).await,
     }
 }
 
 /// Runs a program to its end.
-async fn run(handler: &WatchHandler, program: &str, args: &[String], told: Told) {
+async fn run(leftovers: &Leftovers, handler: &WatchHandler, program: &str, args: &[String], told: Told) {
     let Told { json, index } = told;
     let mut command = Command::new(program);
     command.args(args).env(INDEX_VARIABLE, index.to_string());
     let mut output = Tail::new(OUTPUT_MAX);
-    let ended = feed(command, &json, &mut output).await;
+    let ended = feed(leftovers, command, &json, &mut output).await;
     let output = output.into_text();
     match ended {
         Ok(status) if status.success() => {
@@ -68,8 +73,13 @@ async fn run(handler: &WatchHandler, program: &str, args: &[String], told: Told)
     }
 }
 
-/// Runs a program to its end with `input`, and gathers what it says.
-async fn feed(mut command: Command, input: &str, output: &mut Tail) -> io::Result<ExitStatus> {
+/// Runs a program to its end with `input`, and gathers what it says. What it has left behind by then may go on to say things.
+async fn feed(
+    leftovers: &Leftovers,
+    mut command: Command,
+    input: &str,
+    output: &mut Tail,
+) -> io::Result<ExitStatus> {
     let (stdin, writer) = io::pipe()?;
     let (reader, stdout) = io::pipe()?;
     command
@@ -93,7 +103,9 @@ async fn feed(mut command: Command, input: &str, output: &mut Tail) -> io::Resul
         pending().await
     };
     let ended = (&mut exit).or(fed).or(read).await;
-    output.read_rest(&reader);
+    if output.read_rest(&reader) {
+        leftovers.listen(reader);
+    }
     ended
 }
 

@@ -373,8 +373,9 @@ fn programs_need_not_listen_and_what_they_leave_behind_goes_on() {
         .map(|number| format!("\"service-{number}\":[]"))
         .collect();
     fake.say(200, Some(3), &format!("{{{}}}", names.join(",")));
+    // What is left behind says something, and by that finds out whether anybody could hear it.
     let script = format!(
-        "sh -c 'while [ ! -e {0} ]; do sleep 0.01; done; echo > {1}' & echo \"$CONSUL_INDEX\"",
+        "sh -c 'while [ ! -e {0} ]; do sleep 0.01; done; echo heard; echo 1 > {1}; while [ ! -e {0}-2 ]; do sleep 0.01; done; echo 2 >> {1}' & echo \"$CONSUL_INDEX\"",
         left.display(),
         done.display()
     );
@@ -385,9 +386,14 @@ fn programs_need_not_listen_and_what_they_leave_behind_goes_on() {
         WatchHandler::Shell(script),
     )]);
     fake.wait_asked(2);
+    // Neither a reload nor the end of the agent changes that.
+    watches.set(Vec::new());
+    fs::write(&left, "").unwrap();
+    wait_text(&done, "1\n");
     block_on(watches.stop());
-    fs::write(left, "").unwrap();
-    wait_for(&done);
+    drop(watches);
+    fs::write(left.with_file_name("left-2"), "").unwrap();
+    wait_text(&done, "1\n2\n");
 }
 
 #[test]
