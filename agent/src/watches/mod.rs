@@ -13,8 +13,10 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_channel::{Receiver, Sender};
@@ -27,6 +29,9 @@ use lictor_watch::Progress;
 use crate::checks::{DOCKER_SOCKET, Prober};
 use crate::config::Watch;
 use leftovers::Leftovers;
+
+/// How many handlers of watches that are not wanted any more may go on. A program holds a thread, and whoever needs the disk does, too.
+const ENDING_MAX: usize = 64;
 
 /// The watches of an agent.
 pub(crate) struct Watches {
@@ -45,8 +50,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     open: Vec<Open>,
-    /// Those that are not wanted any more, and may still be telling.
-    ending: Vec<Task<()>>,
+    /// Those that are not wanted any more, and may still be telling. The oldest first.
+    ending: VecDeque<Ending>,
     phase: Phase,
 }
 
@@ -72,11 +77,19 @@ struct Told {
     index: u64,
 }
 
-/// A watch that goes on until it is dropped: what it is telling by then is told to the end.
+/// A watch that goes on.
 struct Open {
-    watch: Arc<Watch>,
     /// Closed when the watch is to end.
     _wanted: Sender<Infallible>,
+    ending: Ending,
+}
+
+/// A watch that tells to the end what it is just telling. If this is dropped, that breaks off.
+struct Ending {
+    watch: Arc<Watch>,
+    telling: Arc<AtomicBool>,
+    /// Closed when nobody is told anything any more.
+    over: Receiver<Infallible>,
     task: Task<()>,
 }
 
@@ -115,7 +128,7 @@ impl Watches {
     }
 
     /// Watches these from now on, and no others. Those that were there already go on undisturbed. One that ends tells to the end what it
-    /// is just telling.
+    /// is just telling, and others with its handler begin after that. Where too many still tell, the oldest break off.
     pub(crate) fn set(&self, wanted: Vec<Watch>) {
         let mut state = self.lock();
         match &mut state.phase {
@@ -130,8 +143,11 @@ impl Watches {
         let tasks: Vec<_> = {
             let mut state = self.lock();
             state.phase = Phase::Over;
-            let open = std::mem::take(&mut state.open).into_iter().map(|open| open.task);
-            open.chain(std::mem::take(&mut state.ending)).collect()
+            let open = std::mem::take(&mut state.open)
+                .into_iter()
+                .map(|open| open.ending);
+            let all = open.chain(std::mem::take(&mut state.ending));
+            all.map(|ending| ending.task).collect()
         };
         for task in tasks {
             task.cancel().await;
@@ -141,23 +157,47 @@ impl Watches {
     /// Opens what is not open yet, and lets go what is not wanted any more.
     fn exchange(&self, state: &mut State, wanted: Vec<Watch>) {
         let mut before = std::mem::take(&mut state.open);
+        let known_or_new = |watch: Watch| {
+            let known = before.iter().position(|open| *open.ending.watch == watch);
+            known
+                .map(|known| before.swap_remove(known))
+                .ok_or_else(|| Arc::new(watch))
+        };
+        let wanted: Vec<Result<Open, Arc<Watch>>> = wanted.into_iter().map(known_or_new).collect();
+        state.ending.retain(|ending| !ending.task.is_finished());
+        state.ending.extend(before.into_iter().map(|open| open.ending));
+        state.break_off_oldest();
         for watch in wanted {
-            let known = before.iter().position(|open| *open.watch == watch);
-            let open = known.map_or_else(|| self.open(watch), |known| before.swap_remove(known));
+            let open = watch.unwrap_or_else(|watch| self.open(watch, &state.ending));
             state.open.push(open);
         }
-        state.ending.retain(|task| !task.is_finished());
-        state.ending.extend(before.into_iter().map(|open| open.task));
     }
 
-    fn open(&self, watch: Watch) -> Open {
-        let watch = Arc::new(watch);
+    /// Opens a watch that begins when those that are ending tell its handler nothing any more: it is told one thing at a time, and what is
+    /// newest last.
+    fn open(&self, watch: Arc<Watch>, ending: &VecDeque<Ending>) -> Open {
+        let same_handler = |ending: &&Ending| ending.watch.handler == watch.handler;
+        let before = ending.iter().filter(same_handler);
+        let before: Vec<_> = before.map(|ending| ending.over.clone()).collect();
+        let telling = Arc::<AtomicBool>::default();
         let (wanted, ended) = async_channel::bounded(1);
-        let follow = follow(Arc::clone(&self.shared), Arc::clone(&watch), ended);
+        let (going_on, over) = async_channel::bounded(1);
+        let follow = follow(Following {
+            _going_on: going_on,
+            shared: Arc::clone(&self.shared),
+            watch: Arc::clone(&watch),
+            before,
+            telling: Arc::clone(&telling),
+            ended,
+        });
         Open {
-            watch,
             _wanted: wanted,
-            task: self.runtime.spawn(follow),
+            ending: Ending {
+                watch,
+                telling,
+                over,
+                task: self.runtime.spawn(follow),
+            },
         }
     }
 
@@ -166,21 +206,80 @@ impl Watches {
     }
 }
 
+impl State {
+    /// Breaks off what the oldest tell of those that end, if there are too many. Those that just wait for an answer end by themselves.
+    fn break_off_oldest(&mut self) {
+        let is_telling = |ending: &Ending| ending.telling.load(Ordering::Relaxed);
+        let telling = self.ending.iter().filter(|ending| is_telling(ending)).count();
+        let mut too_many = telling.saturating_sub(ENDING_MAX);
+        self.ending.retain(|ending| {
+            if too_many == 0 || !is_telling(ending) {
+                return true;
+            }
+            too_many -= 1;
+            tracing::warn!(
+                kind = ending.watch.plan.kind(),
+                handler = %ending.watch.handler,
+                "the handler of a watch that was removed has not ended, and more than {ENDING_MAX} others have not: it is killed"
+            );
+            false
+        });
+    }
+}
+
+/// What a watch that goes on has.
+struct Following {
+    shared: Arc<Shared>,
+    watch: Arc<Watch>,
+    /// Each is closed when an older watch does not tell the same handler anything any more.
+    before: Vec<Receiver<Infallible>>,
+    telling: Arc<AtomicBool>,
+    /// Closed when the watch is not wanted any more.
+    ended: Receiver<Infallible>,
+    _going_on: Sender<Infallible>,
+}
+
 /// Asks and tells until the watch is not wanted any more.
-async fn follow(shared: Arc<Shared>, watch: Arc<Watch>, ended: Receiver<Infallible>) {
+async fn follow(following: Following) {
+    let Following {
+        shared,
+        watch,
+        before,
+        telling,
+        ended,
+        ..
+    } = &following;
     let mut progress = Progress::default();
+    let first = async {
+        for before in before {
+            closed(before).await;
+        }
+    };
+    if unless_ended(ended, first).await.is_none() {
+        return;
+    }
     loop {
-        let asked = async { Some(next(&shared.api, &watch, &mut progress).await) };
-        let ended = async {
-            // Nothing is ever sent.
-            let _ = ended.recv().await;
-            None
-        };
-        let Some(told) = ended.or(asked).await else {
+        let asked = next(&shared.api, watch, &mut progress);
+        let Some(told) = unless_ended(ended, asked).await else {
             return;
         };
-        tell::tell(&shared, &watch.handler, told).await;
+        telling.store(true, Ordering::Relaxed);
+        tell::tell(shared, &watch.handler, told).await;
+        telling.store(false, Ordering::Relaxed);
     }
+}
+
+async fn unless_ended<T>(ended: &Receiver<Infallible>, other: impl Future<Output = T>) -> Option<T> {
+    let ended = async {
+        closed(ended).await;
+        None
+    };
+    ended.or(async { Some(other.await) }).await
+}
+
+async fn closed(channel: &Receiver<Infallible>) {
+    // Nothing is ever sent.
+    let _ = channel.recv().await;
 }
 
 /// Asks until there is something new.

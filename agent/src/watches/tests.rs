@@ -204,12 +204,16 @@ fn a_new_list_leaves_alone_what_is_in_the_old_one_too() {
     watches.set(vec![new, kept]);
     wait_text(&file("new"), "3\n{}\n");
     assert_eq!(watches.lock().ending.len(), 1, "it is still being told");
-    assert!(!watches.lock().ending[0].is_finished());
+    assert!(!watches.lock().ending[0].task.is_finished());
 
     // It is told to the end, and then nothing more.
     go(dir.path(), 3);
     eventually("the old one has ended", || {
-        watches.lock().ending.iter().all(Task::is_finished)
+        watches
+            .lock()
+            .ending
+            .iter()
+            .all(|ending| ending.task.is_finished())
     });
     go(dir.path(), 4);
     fake.say(200, Some(4), r#"{"a":[]}"#);
@@ -394,6 +398,62 @@ fn programs_need_not_listen_and_what_they_leave_behind_goes_on() {
     drop(watches);
     fs::write(left.with_file_name("left-2"), "").unwrap();
     wait_text(&done, "1\n2\n");
+}
+
+#[test]
+fn a_changed_watch_begins_when_the_one_before_has_told_its_handler_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = dir.path().join("told");
+    let (fake, door, runtime) = Fake::start();
+    fake.say(200, Some(3), r#"{"a":[]}"#);
+    let watches = Watches::new(runtime, door);
+    let first = services(&diary(dir.path(), "told"));
+    let in_dc = |name: &str| Watch {
+        datacenter: Some(name.to_owned()),
+        ..first.clone()
+    };
+    watches.start(vec![first.clone()]);
+    wait_text(&told, "3\n{\"a\":[]}\n");
+    // One that never began does not hold up the next, and one with another handler waits for nobody.
+    watches.set(vec![in_dc("dc2")]);
+    watches.set(vec![in_dc("dc3"), services(&diary(dir.path(), "other"))]);
+    wait_text(&dir.path().join("other"), "3\n{\"a\":[]}\n");
+    assert_eq!(fake.lock().asked.len(), 2, "who waits does not ask");
+    fake.say(200, Some(4), r#"{"b":[]}"#);
+    go(dir.path(), 3);
+    wait_text(&told, "3\n{\"a\":[]}\n4\n{\"b\":[]}\n");
+    assert!(!fake.lock().asked.iter().any(|asked| asked.contains("dc2")));
+    assert!(fake.lock().asked.iter().any(|asked| asked.contains("dc3")));
+    block_on(watches.stop());
+}
+
+#[test]
+fn so_many_handlers_outlive_their_watches_and_the_oldest_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, door, runtime) = Fake::start();
+    fake.say(200, Some(3), "{}");
+    let watches = Watches::new(runtime, door);
+    let file = |number: usize| dir.path().join(number.to_string());
+    let hanging = |number: usize| services(&format!("echo $$ > {}; exec sleep 1000", file(number).display()));
+    watches.start(vec![hanging(0)]);
+    let oldest = wait_for(&file(0));
+    let others: Vec<_> = (1..=ENDING_MAX).map(hanging).collect();
+    watches.set(others);
+    let pids: Vec<_> = (1..=ENDING_MAX).map(|number| wait_for(&file(number))).collect();
+    assert_eq!(watches.lock().ending.len(), 1, "there is room for one");
+    watches.set(Vec::new());
+    assert!(gone(&oldest));
+    let ending: Vec<_> = {
+        let state = watches.lock();
+        state
+            .ending
+            .iter()
+            .map(|ending| ending.task.is_finished())
+            .collect()
+    };
+    assert_eq!(ending, [false; ENDING_MAX]);
+    block_on(watches.stop());
+    assert!(pids.iter().all(|pid| gone(pid)));
 }
 
 #[test]
