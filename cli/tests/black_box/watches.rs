@@ -98,12 +98,14 @@ fn programs_and_addresses_are_told_what_changes_and_a_reload_changes_who_is() {
         "{second}"
     );
 
-    // The watch of the key is left alone, that of the service ends, and another begins.
+    // The watch of the key is left alone, that of the service ends, and others begin.
     scene.write("conf/a.json", format!(r#"{{"watches": [{key}]}}"#));
     scene.write(
         "conf/b.json",
         format!(
-            r#"{{"watches": [{{"type": "keyprefix", "prefix": "app/", "handler": "cat > {}"}}]}}"#,
+            r#"{{"watches": [{{"type": "keyprefix", "prefix": "app/", "handler": "cat > {}"}},
+                {{"type": "service", "service": "web", "handler_type": "http",
+                "http_handler_config": {{"path": "http://{address}/after"}}}}]}}"#,
             other.display()
         ),
     );
@@ -123,8 +125,21 @@ fn programs_and_addresses_are_told_what_changes_and_a_reload_changes_who_is() {
     agent.put("app/limit", "7");
     let index = agent.get("/v1/kv/app/limit").json()[0]["ModifyIndex"].to_string();
     wait_text(&other, &format!("[{}]\n", entry(&index, "Nw==").trim_end()));
+
+    // Of the service only those hear who are in the configuration now. The first time another one may be late, the second time not.
+    for port in [80, 81, 82] {
+        if port > 80 {
+            let service = format!(r#"{{"Name": "web", "Port": {port}}}"#);
+            agent.call("PUT", "/v1/agent/service/register", service.as_bytes());
+        }
+        let news = heard.recv_timeout(PATIENCE).unwrap();
+        assert!(
+            news.starts_with("POST /after ") && news.contains(&format!("\"Port\":{port},")),
+            "{news}"
+        );
+    }
     agent.stop(Signal::Int);
-    assert_eq!(heard.try_recv().ok(), None, "nobody watches the service any more");
+    assert_eq!(heard.try_recv().ok(), None, "nobody else watches the service");
 }
 
 #[test]
