@@ -72,19 +72,24 @@ impl Fake {
         accept: A,
         answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(accept, "", answer)
+        Self::serve(accept, |_| "", answer)
     }
 
-    /// A plain server that knows idempotency keys. The status 0 closes the connection without an answer.
+    /// A plain server that knows idempotency keys, and says so unless it answers with 429, as to a connection too many. The status 0 closes the
+    /// connection without an answer.
     pub(crate) fn keeping_answers<T: AsRef<[u8]> + 'static>(
         answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(Plain, "Lictor-Idempotency-Key: understood\r\n", answer)
+        let known = |status| match status {
+            429 => "",
+            _ => "Lictor-Idempotency-Key: understood\r\n",
+        };
+        Self::serve(Plain, known, answer)
     }
 
     fn serve<A: Accept, T: AsRef<[u8]> + 'static>(
         accept: A,
-        known: &'static str,
+        known: fn(u16) -> &'static str,
         answer: impl Fn(&Seen) -> (u16, T) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -118,7 +123,7 @@ impl Fake {
 fn serve<T: AsRef<[u8]>>(
     stream: impl Read + Write,
     connection: usize,
-    known: &str,
+    known: fn(u16) -> &'static str,
     log: &Mutex<Vec<Seen>>,
     answer: &impl Fn(&Seen) -> (u16, T),
 ) -> std::io::Result<()> {
@@ -154,7 +159,9 @@ fn serve<T: AsRef<[u8]>>(
             stream.read_exact(&mut request.body)?;
         }
         let (status, body) = answer(&request);
-        let known = request.header("lictor-idempotency-key").map_or("", |_| known);
+        let known = request
+            .header("lictor-idempotency-key")
+            .map_or("", |_| known(status));
         log.lock().unwrap().push(request);
         if status == 0 {
             return Ok(());

@@ -205,23 +205,15 @@ impl Api {
                 ..Reply::new(Status::MethodNotAllowed, text)
             };
         }
-        let keyed = match once::check(conn.request_headers(), route.endpoint, method) {
-            Ok(keyed) => keyed,
+        let admitted = once::check(conn.request_headers(), route.endpoint, method)
+            .and_then(|()| self.admit(route, method).map_err(Fault::from));
+        let place = match admitted {
+            Ok(place) => place,
             Err(fault) => {
                 let close = has_large_body(conn.request_headers());
                 return Reply {
                     close,
-                    ..Reply::from(fault).with_header(once::HEADER, once::UNDERSTOOD)
-                };
-            }
-        };
-        let place = match self.admit(route, method) {
-            Ok(place) => place,
-            Err(failure) => {
-                let close = has_large_body(conn.request_headers());
-                return Reply {
-                    close,
-                    ..Fault::from(failure).into()
+                    ..fault.into()
                 };
             }
         };
@@ -320,15 +312,10 @@ impl Api {
         let body_read = request.body_read;
         let mut reply: Reply = answer.unwrap_or_else(Fault::into);
         reply.close |= !body_read && has_large_body(conn.request_headers());
-        if keyed {
-            reply = reply.with_header(once::HEADER, once::UNDERSTOOD);
-        }
         reply
     }
-}
 
-impl Handler for Api {
-    async fn run(&self, mut conn: Conn) -> Conn {
+    async fn handle(&self, mut conn: Conn) -> Conn {
         // The endpoint needs the connection and its path at the same time, hence the copies.
         let query = conn.querystring().to_owned();
         let (route, rest) = match route(conn.path(), self.config.allow_unprintable) {
@@ -365,6 +352,18 @@ impl Handler for Api {
         for (name, value) in &self.config.response_headers {
             conn.response_headers_mut()
                 .try_insert(name.clone(), value.clone());
+        }
+        conn
+    }
+}
+
+impl Handler for Api {
+    async fn run(&self, conn: Conn) -> Conn {
+        let keyed = conn.request_headers().has_header(once::HEADER);
+        let mut conn = self.handle(conn).await;
+        // Whatever the answer is: clients that do not see this take it that keys are not known.
+        if keyed {
+            conn.response_headers_mut().insert(once::HEADER, once::UNDERSTOOD);
         }
         conn
     }

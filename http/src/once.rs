@@ -6,7 +6,7 @@
 //!
 //! Endpoints that change only what an agent itself holds, those that speak to gossip, and those of operators for Raft keep no answers; they refuse
 //! requests with the header, so that nobody relies on what is not there. Reads may be repeated anyway. Every answer to a request with the
-//! header has it, too: so clients know that the server knows it.
+//! header has it, too (`api.rs` sees to that): so clients know that the server knows it.
 
 use lictor_catalog::{Action, IdempotencyKey, KEY_REUSED, MAX_IDEMPOTENCY_KEY_BYTES, Once, Outcome};
 use trillium::{Headers, Method, Status};
@@ -23,17 +23,17 @@ pub(crate) const HEADER: &str = "Lictor-Idempotency-Key";
 /// The value that it has in answers.
 pub(crate) const UNDERSTOOD: &str = "understood";
 
-/// Whether a request has a key, which must not come with what is never known again.
-pub(crate) fn check(headers: &Headers, endpoint: Endpoint, method: Method) -> Result<bool, Fault> {
+/// Refuses a key that comes with what is never known again.
+pub(crate) fn check(headers: &Headers, endpoint: Endpoint, method: Method) -> Result<(), Fault> {
     if !headers.has_header(HEADER) {
-        return Ok(false);
+        return Ok(());
     }
     if method != Method::Get && !takes_key(endpoint) {
         return Err(Fault::bad_request(format!(
             "{HEADER} is not for this endpoint, which would do again what it is asked for again: ask without it"
         )));
     }
-    Ok(true)
+    Ok(())
 }
 
 impl Request<'_> {

@@ -2,7 +2,7 @@
 //!
 //! A change goes out with an idempotency key where the API keeps answers under such. If its outcome is not known, because the connection broke, or the
 //! agent says itself that it does not know, it is asked for again with the same key. That is safe with agents that know the key only: those say so in
-//! every answer to a request that has one. Others, as Consul's, would make the change twice, so nothing is repeated there.
+//! every answer to a request that has one, if they have read it. Others, as Consul's, would make the change twice, so nothing is repeated there.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -145,26 +145,26 @@ impl Client {
             if left.is_zero() {
                 return false;
             }
-            if let Ok((answer, called)) = self.try_send(
-                "GET",
-                "Get",
-                "status/leader",
-                Vec::new(),
-                None,
-                Some("?"),
-                Some(left),
-            ) {
+            let key = Some("?");
+            let asked = self.try_send("GET", "Get", "status/leader", Vec::new(), None, key, Some(left));
+            if let Ok((answer, called)) = asked {
                 self.note_keys(&answer);
                 // To its end, so that the connection serves the next call.
                 let _ = self.whole(answer, &called);
-            } else if !pause(until) {
+            }
+            if self.keys.get().is_none() && !pause(until) {
                 return false;
             }
         }
     }
 
+    /// Takes note of what an answer shows about keys. One without the header shows that they are not known only if it is a success: whoever has no
+    /// room for a connection refuses it before there are headers to be read.
     fn note_keys(&self, answer: &Response<Body>) {
-        self.keys.get_or_init(|| answer.headers().contains_key(HEADER));
+        let known = answer.headers().contains_key(HEADER);
+        if known || answer.status().is_success() {
+            self.keys.get_or_init(|| known);
+        }
     }
 }
 
@@ -289,6 +289,22 @@ mod tests {
             assert!(ran.err.contains("Error! Failed writing data"), "{}", ran.err);
             assert_eq!(changes(&fake).len(), 1, "{answer:?}");
         }
+    }
+
+    #[test]
+    fn who_has_no_room_to_say_whether_it_knows_keys_is_asked_until_it_has() {
+        let (puts, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let fake = Fake::keeping_answers(move |seen| {
+            let (count, answers) = if seen.line.starts_with("GET") {
+                (&asked, [(429, "Too many connections"), (200, "\"\"")])
+            } else {
+                (&puts, [(0, ""), (200, "true")])
+            };
+            answers[count.fetch_add(1, Ordering::SeqCst).min(1)]
+        });
+        let ran = put(&fake);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        assert_eq!(fake.lines().len(), 4, "{:?}", fake.lines());
     }
 
     #[test]

@@ -70,6 +70,13 @@ fn requests_in_flight_are_bounded() {
         gauge(&site, "lictor.http.requests") > 0.0
     });
     assert_refused(&site.ask("GET /v1/kv/a"), "http_max_requests");
+    let keyed = site.ask("PUT /v1/kv/a\nLictor-Idempotency-Key: k\n\nv");
+    assert_refused(&keyed, "http_max_requests");
+    assert_eq!(
+        keyed.header("Lictor-Idempotency-Key"),
+        Some("understood"),
+        "that keys are known does not depend on the moment"
+    );
     let sees = site.ask("GET /v1/agent/metrics");
     assert_eq!(
         sees.status(),
@@ -79,7 +86,7 @@ fn requests_in_flight_are_bounded() {
     slow.send_raw(b"cd");
     slow.receive(false).assert_text(200, "true");
     eventually("there is room again", || site.ask("GET /v1/kv/a").status() == 200);
-    assert_eq!(refused(&site, "http_max_requests"), 1);
+    assert_eq!(refused(&site, "http_max_requests"), 2);
 }
 
 #[test]

@@ -561,6 +561,22 @@ fn a_key_is_understood_or_refused() {
     ] {
         assert_eq!(ask(request).header(HEADER), Some("understood"), "{request}");
     }
+    // What is no change, or asks for nothing that there is.
+    for (request, status) in [
+        ("GET /", 200),
+        ("GET /v1/none", 404),
+        ("PUT /none/at/all\n\nv", 404),
+        ("PUT /v1//kv/a\n\nv", 301),
+        ("POST /v1/kv/a\n\nv", 405),
+        ("OPTIONS /v1/kv/a", 200),
+    ] {
+        let answer = ask(request);
+        assert_eq!(
+            (answer.status(), answer.header(HEADER)),
+            (status, Some("understood")),
+            "{request}"
+        );
+    }
     let plain = client.ask("PUT /v1/kv/a\n\nv");
     assert_eq!(plain.header(HEADER), None, "who does not ask is not told");
 }
