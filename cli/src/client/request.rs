@@ -201,6 +201,19 @@ impl Client {
         self.put(path, query, body).map(|answer| is_true(&answer))
     }
 
+    /// The same, asked for once and without an idempotency key, of which agents keep no more than so many: for commands that make any number of
+    /// changes and can be run again.
+    pub(crate) fn put_if_plainly(
+        &self,
+        path: &str,
+        query: Vec<(&str, &str)>,
+        body: &[u8],
+    ) -> Result<bool, CallError> {
+        let (answer, called) = self.send("PUT", "Put", path, query, Some(body))?;
+        let (status, body) = self.whole(answer, &called)?;
+        accepted(status, body).map(|answer| is_true(&answer))
+    }
+
     /// Deletes `/v1/<path>`, and returns what the agent says to that. If its answer is lost it is asked again, where that cannot change anything
     /// twice.
     pub(crate) fn delete(&self, path: &str, query: Vec<(&str, &str)>) -> Result<Vec<u8>, CallError> {

@@ -23,7 +23,7 @@ data come from a file, from standard input, or from the command line itself:
     $ cat filename.json | lictor kv import -
 
 Each key is reported as soon as it is set. After an error the keys reported
-before it are set, and none behind it.",
+before it are set, and none behind it; the import can be run again.",
     action: Action::Run {
         flags: &[client::TOPIC, client::QUERY_TOPIC],
         not_yet: &["namespace", "partition", "prefix"],
@@ -78,7 +78,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
             vec![("flags", flags.as_str())]
         };
         let done = client
-            .put_if(&super::path_of(key), query, &value)
+            .put_if_plainly(&super::path_of(key), query, &value)
             .map_err(|error| failed(error.to_string()))?;
         if !done {
             return Err(failed("the agent answered that it did not".to_owned()));

@@ -368,6 +368,23 @@ fn import_sets_every_key_over_one_connection() {
     assert!(seen.iter().all(|seen| seen.body == b"hi" && seen.connection == 0));
 }
 
+/// However large it is, applications have room for the answers to their keyed changes.
+#[test]
+fn import_takes_no_room_of_answers_under_keys() {
+    let fake = Fake::keeping_answers(|_| (500, "leadership lost; it may have happened, or not".to_owned()));
+    let data = r#"[{"key":"a"},{"key":"b"}]"#;
+    let ran = run(&["kv", "import", "-http-addr", &fake.address, data]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""));
+    assert!(
+        ran.err.contains("for key a") && ran.err.contains("it may have happened"),
+        "{}",
+        ran.err
+    );
+    let seen = fake.seen();
+    assert_eq!(seen.len(), 1, "what may have happened is not asked for again");
+    assert_eq!(seen[0].header("lictor-idempotency-key"), None);
+}
+
 #[test]
 fn import_reads_what_export_wrote() {
     let (exported, _) = against(200, &format!("[{HELLO},{EMPTY}]"), &["export"]);
