@@ -72,6 +72,13 @@ impl Autopilot {
         let left = matches!(self.state(id), Some(MemberState::Left | MemberState::Leaving));
         left || self.forgotten.contains(&id)
     }
+
+    /// Whether gossip knows of a server in this cluster that has not left.
+    pub(crate) fn tells_of(&self, cluster: ClusterId) -> bool {
+        self.roster
+            .values()
+            .any(|facts| facts.cluster == Some(cluster) && !matches!(facts.state, MemberState::Left))
+    }
 }
 
 /// Who is to be in the configuration.
@@ -95,9 +102,10 @@ impl Node {
         if facts.id != self.config.id {
             if facts.state.is_well() {
                 self.meet(&facts);
+                self.note_founder(facts.id, false);
             } else if matches!(facts.state, MemberState::Left) {
                 self.part(facts.id);
-                self.founder_left(facts.id);
+                self.note_founder(facts.id, true);
             }
         }
         self.autopilot.roster.insert(facts.id, facts);

@@ -11,9 +11,11 @@
 //! A founder that meets a founding of a lower id gives up its own, durably, and says so in its greetings; whoever had agreed to it is free
 //! again. It cannot have begun by then, since not all had agreed. Attempts are numbered, so that an old greeting frees nobody.
 //!
-//! A founder that is never heard from again may have begun with others before, so its silence frees nobody to found another cluster. It
-//! does free who agreed for a cluster that is there and asks for them: that adds no cluster, and takes away one voter that nobody has
-//! counted on yet. And people may know that a founder is gone, and have it leave by force.
+//! A founder that is never heard from again may have begun with others before, so its silence frees nobody to found another cluster. If
+//! it lasts for minutes, it frees who agreed for a cluster that is there and asks for them: that adds no cluster, but may take a voter from the
+//! founder's, if that has begun after all. And people may know that a founder is gone, and have it leave by force. Neither frees anybody
+//! while a server is known that is in the founder's cluster: that one may need the vote of whoever agreed. So a promise is not
+//! forgotten at once; it is kept until another takes its place, and whether that may be is seen then.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -38,6 +40,10 @@ const VOTERS_MAX: usize = 64;
 
 /// How long to wait for the answer to a greeting.
 pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A promise gives way to a cluster that is there when its founder was not heard from for so long. It is more than a restart takes, or a
+/// machine that is short of memory.
+const FORSAKEN_AFTER: Duration = Duration::from_mins(3);
 
 /// An outbound call of this module.
 #[derive(Debug)]
@@ -76,6 +82,8 @@ pub(crate) struct Society {
     pub(crate) known: BTreeMap<NodeId, Acquaintance>,
     /// When the founder was last heard from to whose founding this node has agreed.
     founder_heard: Instant,
+    /// Since when that founder is known to have left.
+    founder_left: Option<Instant>,
     pub(crate) errands: BTreeMap<CallId, Errand>,
     /// Voters that agreed to this node's own founding.
     agreed: BTreeSet<NodeId>,
@@ -97,6 +105,7 @@ impl Society {
             own: BTreeSet::new(),
             known: BTreeMap::new(),
             founder_heard: now,
+            founder_left: None,
             errands: BTreeMap::new(),
             agreed: BTreeSet::new(),
             hello_at: now,
@@ -234,16 +243,22 @@ impl Node {
             return;
         };
         let given_up = hello.given_up >= founding.attempt;
-        self.society.founder_heard = self.now();
+        self.hear_of_founder();
         if given_up {
             self.release_promise();
         }
     }
 
-    /// A server has left, by itself or because people said so. If it was the founder of what this node agreed to, nothing comes of that.
-    pub(crate) fn founder_left(&mut self, id: NodeId) {
+    fn hear_of_founder(&mut self) {
+        self.society.founder_heard = self.now();
+        self.society.founder_left = None;
+    }
+
+    /// Gossip says that a server has left, by itself or because people said so; or that it is there after all.
+    pub(crate) fn note_founder(&mut self, id: NodeId, has_left: bool) {
         if self.promise().is_some_and(|founding| founding.founder == id) {
-            self.release_promise();
+            let since = self.society.founder_left.unwrap_or(self.now());
+            self.society.founder_left = has_left.then_some(since);
         }
     }
 
@@ -254,12 +269,37 @@ impl Node {
         (notes.cluster.is_none() && founding.founder != self.config.id).then_some(founding)
     }
 
-    /// Whether nothing has come of this node's promise, and nothing was heard for long from the founder. It may have begun with the others
-    /// all the same, so the promise still keeps this node from any other founding; but not from a cluster that there is.
+    /// Whether nothing has come of this node's promise, and nothing can: the founder has left, and nobody is in its cluster. Then the
+    /// promise keeps this node from nothing any more.
+    fn is_promise_void(&self) -> bool {
+        // Gossip tells of one server after the other. Those who are in the cluster may be told of next.
+        let left = self
+            .society
+            .founder_left
+            .is_some_and(|since| self.now().since(since) > self.silence());
+        left && self.promise_may_be_broken()
+    }
+
+    /// Whether nothing has come of this node's promise, and for very long nothing was heard from the founder, or it has left. It may have begun
+    /// with others all the same, so while it is only silent the promise still keeps this node from any other founding; but not
+    /// from a cluster that there is.
     pub(crate) fn is_forsaken(&self) -> bool {
-        let silent = self.now().since(self.society.founder_heard) > self.silence();
-        let said = |then: &Then| !matches!(then, Then::Agree(_));
-        self.promise().is_some() && silent && self.society.saving.iter().all(said)
+        let silent = self.now().since(self.society.founder_heard) > FORSAKEN_AFTER;
+        silent && self.promise_may_be_broken() || self.is_promise_void()
+    }
+
+    /// Whether there is a promise that is told already, or never will be, and nobody is known to be in the cluster that it is about.
+    fn promise_may_be_broken(&self) -> bool {
+        let told = |then: &Then| !matches!(then, Then::Agree(_));
+        self.promise()
+            .is_some_and(|founding| !self.knows_of_cluster(founding.cluster))
+            && self.society.saving.iter().all(told)
+    }
+
+    /// Whether a server has said, or is said by gossip, to be in this cluster, and has not left since.
+    fn knows_of_cluster(&self, cluster: ClusterId) -> bool {
+        let mut known = self.society.known.values();
+        known.any(|other| other.cluster == Some(cluster)) || self.autopilot.tells_of(cluster)
     }
 
     fn release_promise(&mut self) {
@@ -270,7 +310,8 @@ impl Node {
     /// Proposes a founding if enough servers are there and it falls to this node.
     pub(crate) fn try_founding(&mut self) {
         let notes = &self.society.notes;
-        if notes.cluster.is_some() || notes.founding.is_some() {
+        let promised = notes.founding.is_some() && !self.is_promise_void();
+        if notes.cluster.is_some() || promised {
             self.complain_of_founder();
             return;
         }
@@ -304,27 +345,33 @@ impl Node {
             attempt,
             voters,
         });
+        self.society.founder_left = None;
         self.society.agreed.clear();
         self.save_notes(Then::AskVoters);
     }
 
     /// People may know of a founder that is gone for good. This node does not.
     fn complain_of_founder(&mut self) {
-        if !self.is_forsaken() {
+        if self.now().since(self.society.founder_heard) <= self.silence() {
             return;
         }
-        let Some(founder) = self.promise().map(|founding| founding.founder) else {
+        let Some(Founding { founder, cluster, .. }) = self.promise().cloned() else {
             return;
         };
         let name = self.peer_address(founder).map(|peer| peer.name.clone());
-        self.complain(
-            founder,
+        let name = name.unwrap_or_default();
+        let trouble = if self.knows_of_cluster(cluster) {
             format!(
-                "this server has agreed to found a cluster with server {:?} ({founder}), which is silent: bring it back; or, if it is lost \
-                 for good, have it leave by force or, where nobody knows it any more, empty the data directory of this server",
-                name.unwrap_or_default()
-            ),
-        );
+                "this server has agreed to found a cluster with server {name:?} ({founder}), which is silent; others are in that cluster and may \
+                 need this server: see that they run and reach it; or, if that cluster is lost for good, have its servers leave by force"
+            )
+        } else {
+            format!(
+                "this server has agreed to found a cluster with server {name:?} ({founder}), which is silent: bring it back; or, if it is lost \
+                 for good, have it leave by force or, where nobody knows it any more, empty the data directory of this server"
+            )
+        };
+        self.complain(founder, trouble);
     }
 
     /// This node and whoever is there and expects as many servers.
@@ -454,13 +501,13 @@ impl Node {
         } else if notes.founding.as_ref() == Some(&founding) {
             // Asked again. The answer waits for the notes, should they still be on their way.
             self.save_notes(Then::Agree(id));
-        } else if let Some(other) = notes.founding.clone() {
+        } else if let Some(other) = notes.founding.clone().filter(|_| !self.is_promise_void()) {
             self.emit(refuse(FoundRefusal::Promised(other.clone())));
             if other.founder == self.config.id && founding.founder < self.config.id {
                 self.give_up();
             }
         } else {
-            self.society.founder_heard = self.now();
+            self.hear_of_founder();
             self.society.notes.founding = Some(founding);
             self.save_notes(Then::Agree(id));
         }

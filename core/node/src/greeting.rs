@@ -170,6 +170,7 @@ impl Node {
         let known = self.society.known.iter();
         known.filter_map(move |(id, other)| lively(other).then_some((*id, other)))
     }
+
     /// Who was not heard from for so long is not there.
     pub(crate) fn silence(&self) -> Duration {
         self.config.hello_interval * 8 + HELLO_TIMEOUT

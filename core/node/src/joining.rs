@@ -1,8 +1,8 @@
 //! How a server comes to belong to a cluster that was founded without it, and how servers learn of each other from gossip.
 //!
 //! The leader sees a newcomer in gossip (`autopilot`) and asks it to belong to its cluster. A newcomer that has promised itself to
-//! nobody, or to a founder that has fallen silent since, agrees, durably, before it says so; from then on it takes part in Raft as the
-//! leader's configuration has it.
+//! nobody, or to a founder that is long silent since or has left, and whose cluster nobody is known to be in, agrees, durably, before it says so;
+//! from then on it takes part in Raft as the leader's configuration has it.
 
 use lictor_machine::NodeId;
 
@@ -15,7 +15,7 @@ use crate::store::PeerAddress;
 
 impl Node {
     /// The leader of a cluster asks this server to be in it. Agreed to by one that is in no other and has promised itself to nobody, or to
-    /// somebody who has fallen silent; as with a founding, it is durable before it is said.
+    /// somebody who is long silent or has left; as with a founding, it is durable before it is said.
     pub(crate) fn handle_adopt(&mut self, id: InboundId, cluster: ClusterId) {
         let forsaken = self.is_forsaken();
         let notes = &self.society.notes;

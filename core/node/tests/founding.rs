@@ -10,15 +10,13 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use common::played::{found, founding, hello, lone};
 use common::{Packet, World, address, n};
 use lictor_catalog::State;
-use lictor_gossip::MemberState;
 use lictor_machine::{Machine, NodeId};
-use lictor_node::agent::ServerFacts;
 use lictor_node::store::{LogStore, StateMark};
 use lictor_node::{
-    Call, ClusterId, Config, Event, FoundRefusal, Founding, Hello, Input, Node, PeerAddress, Reject, Reply,
-    RequestError, StartError,
+    Call, ClusterId, Config, Event, FoundRefusal, Hello, Input, Node, PeerAddress, Reject, Reply, StartError,
 };
 use lictor_raft::{Body, Message, Term};
 
@@ -28,44 +26,6 @@ fn voters(world: &World, at: u128) -> BTreeSet<NodeId> {
 
 fn ids(ids: impl IntoIterator<Item = u128>) -> BTreeSet<NodeId> {
     ids.into_iter().map(NodeId).collect()
-}
-
-fn founding(founder: u128, attempt: u64, voters: &[u128]) -> Founding {
-    Founding {
-        cluster: ClusterId(founder * 100 + u128::from(attempt)),
-        founder: n(founder),
-        attempt,
-        voters: voters.iter().copied().map(NodeId).collect(),
-    }
-}
-
-fn hello(id: u128, expect: u32, given_up: u64) -> Call {
-    let me = PeerAddress {
-        id: n(id),
-        name: format!("server-{id}"),
-        address: address(n(id)),
-    };
-    Call::Hello(Hello {
-        me,
-        expect,
-        cluster: None,
-        given_up,
-        peers: Vec::new(),
-    })
-}
-
-/// Server 2 alone, expecting three; everybody else is played by the test.
-fn lone() -> World {
-    let mut world = World::new();
-    world.add(2, 3, &[], |_| {});
-    world.settle();
-    world
-}
-
-fn found(world: &mut World, founding: Founding) -> Vec<Reply> {
-    let founder = founding.founder;
-    world.call(founder, n(2), Call::Found(founding));
-    world.replies(founder)
 }
 
 #[test]
@@ -220,113 +180,6 @@ fn of_two_foundings_that_share_a_voter_one_wins() {
 }
 
 #[test]
-fn an_agreement_is_told_when_it_is_durable_and_binds() {
-    let mut world = lone();
-    world.seat(n(2)).hold_log = true;
-    let first = founding(1, 1, &[1, 2, 3]);
-    assert_eq!(found(&mut world, first.clone()), []);
-    world.seat(n(2)).hold_log = false;
-    world.drain(n(2));
-    assert_eq!(world.replies(n(1)), [Reply::Found(Ok(()))]);
-    world.crash(n(2));
-    world.restart(n(2));
-    let other = founding(3, 1, &[2, 3, 4]);
-    let refused = Reply::Found(Err(FoundRefusal::Promised(first.clone())));
-    assert_eq!(found(&mut world, other), [refused]);
-    assert_eq!(found(&mut world, first), [Reply::Found(Ok(()))], "asked again");
-}
-
-#[test]
-fn a_promise_is_released_by_its_founder_for_that_attempt_or_a_later_one() {
-    let mut world = lone();
-    let second = founding(1, 2, &[1, 2, 3]);
-    assert_eq!(found(&mut world, second.clone()), [Reply::Found(Ok(()))]);
-    let promised = |world: &World| world.seats[&n(2)].node.notes().founding.is_some();
-    // A greeting from before that attempt, which is late, and one of somebody else.
-    world.call(n(1), n(2), hello(1, 3, 1));
-    world.call(n(3), n(2), hello(3, 3, 9));
-    // One that speaks in another's name.
-    world.call(n(3), n(2), hello(1, 3, 9));
-    assert!(promised(&world));
-    world.call(n(1), n(2), hello(1, 3, 2));
-    assert!(!promised(&world));
-    // The call itself was late, too: it is agreed to again, and released again.
-    world.replies(n(1));
-    assert_eq!(found(&mut world, second), [Reply::Found(Ok(()))]);
-    world.call(n(1), n(2), hello(1, 3, 2));
-    assert!(!promised(&world));
-}
-
-#[test]
-fn a_promise_ends_when_people_have_its_founder_leave_and_not_because_that_is_silent() {
-    let mut world = lone();
-    let first = founding(1, 1, &[1, 2, 3]);
-    let other = || founding(3, 1, &[2, 3, 4]);
-    assert_eq!(found(&mut world, first.clone()), [Reply::Found(Ok(()))]);
-    let hears = |world: &mut World, state| {
-        let facts = ServerFacts {
-            id: n(1),
-            name: "server-1".into(),
-            address: address(n(1)),
-            datacenter: "dc1".into(),
-            build: "1.8.7".into(),
-            cluster: None,
-            state,
-        };
-        world.input(n(2), Input::Known(facts)).unwrap();
-        world.run(Duration::from_mins(5));
-    };
-    for state in [MemberState::Alive, MemberState::Failed] {
-        hears(&mut world, state);
-        let refused = Reply::Found(Err(FoundRefusal::Promised(first.clone())));
-        assert_eq!(found(&mut world, other()), [refused], "{state:?}");
-    }
-    let said = |event: &&Event| matches!(event, Event::Trouble(why) if why.contains("which is silent"));
-    let troubles = world.seats[&n(2)].events.iter().filter(said).count();
-    assert_eq!(troubles, 1, "people are told, but not all the time");
-    hears(&mut world, MemberState::Left);
-    world.crash(n(2));
-    world.restart(n(2));
-    assert_eq!(found(&mut world, other()), [Reply::Found(Ok(()))]);
-}
-
-#[test]
-fn a_promise_to_a_silent_founder_gives_way_to_a_cluster_that_is_there() {
-    let mut world = lone();
-    let first = founding(1, 1, &[1, 2, 3]);
-    assert_eq!(found(&mut world, first.clone()), [Reply::Found(Ok(()))]);
-    let cluster = ClusterId(77);
-    let adopted = |world: &mut World| {
-        world.call(n(5), n(2), Call::Adopt(cluster));
-        world.replies(n(5))
-    };
-    let refused = [Reply::Adopted(Err(FoundRefusal::Promised(first.clone())))];
-    let silence = world.seats[&n(2)].config.hello_interval * 8 + Duration::from_secs(2);
-    for _ in 0..3 {
-        world.run(silence.saturating_sub(Duration::from_secs(1)));
-        assert_eq!(adopted(&mut world), refused);
-        world.call(n(1), n(2), hello(1, 3, 0));
-        world.replies(n(1));
-    }
-    // What it has just been told counts as well as before a restart.
-    world.crash(n(2));
-    world.restart(n(2));
-    assert_eq!(adopted(&mut world), refused);
-    world.run(silence + Duration::from_secs(1));
-    assert_eq!(adopted(&mut world), [Reply::Adopted(Ok(()))]);
-    world.crash(n(2));
-    world.restart(n(2));
-    let notes = world.seats[&n(2)].node.notes();
-    assert_eq!((notes.cluster, &notes.founding), (Some(cluster), &None));
-    let member = Reply::Found(Err(FoundRefusal::Member(cluster)));
-    assert_eq!(
-        found(&mut world, first),
-        [member],
-        "the founder is told when it comes back"
-    );
-}
-
-#[test]
 fn improper_foundings_are_refused() {
     let mut world = lone();
     let expects = || vec![Reply::Found(Err(FoundRefusal::Expects(3)))];
@@ -410,26 +263,6 @@ fn a_founding_that_a_dead_voter_holds_up_is_given_up_for_one_without_it() {
     world.run(Duration::from_secs(10));
     assert_eq!(world.seats[&n(3)].node.notes().cluster, None);
     assert_eq!(world.seats[&n(3)].node.notes().founding, None);
-}
-
-#[test]
-fn whoever_waits_for_an_agreement_hears_that_the_node_has_stopped() {
-    let mut world = lone();
-    world.seat(n(2)).hold_log = true;
-    assert_eq!(found(&mut world, founding(1, 1, &[1, 2, 3])), []);
-    let detail = "broken".to_owned();
-    world.input(n(2), Input::StateFailed { detail }).unwrap();
-    let replies = world.replies(n(1));
-    assert!(
-        matches!(&replies[..], [Reply::Failed(RequestError::Stopped(_))]),
-        "{replies:?}"
-    );
-    world.call(n(1), n(2), hello(1, 3, 0));
-    let replies = world.replies(n(1));
-    assert!(
-        matches!(&replies[..], [Reply::Failed(RequestError::Stopped(_))]),
-        "{replies:?}"
-    );
 }
 
 #[test]

@@ -8,6 +8,7 @@
 )]
 
 pub mod archives;
+pub mod played;
 mod seat;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
