@@ -59,12 +59,13 @@ impl RequestCounts {
             Action::CreatePrepared(_) | Action::UpdatePrepared(_) | Action::DeletePrepared(_) => {
                 &self.prepared
             }
+            // What holds no change is refused, and takes however long that takes.
+            Action::Once(once) => once.action().map_or(&self.other, |action| self.of(&action)),
             Action::ReapTombstones(_)
             | Action::SetAutopilot { .. }
             | Action::Coordinates(_)
             | Action::ForgetCoordinates(_)
             | Action::EndLockDelays(_)
-            | Action::Once(_)
             | Action::ForgetReceipts(_)
             | Action::RunOut { .. }
             | Action::Restore(_) => &self.other,
@@ -227,6 +228,8 @@ pub(super) fn show_state(view: &View, gauges: &mut Gauges) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use lictor_catalog::{IdempotencyKey, KvWrite, Once};
     use lictor_machine::{Index, NodeId};
     use lictor_raft::{Configuration, LogId, PeerStatus, Term};
 
@@ -264,6 +267,28 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    #[test]
+    fn a_write_under_a_key_counts_as_what_it_changes() {
+        let registry = Registry::new();
+        let counts = RequestCounts::new(&registry);
+        let writes = [
+            Action::Kv(KvWrite::Delete(Bytes::from_static(b"a"))),
+            Action::Txn(Vec::new()),
+            Action::EndSessions(Vec::new()),
+        ];
+        let under_keys = writes.iter().map(|write| {
+            let key = IdempotencyKey::of(&[b"k"]);
+            Action::Once(Box::new(Once::new(key, write).unwrap()))
+        });
+        for write in under_keys {
+            counts.of(&write).record(1.0);
+        }
+        let samples = registry.report().samples;
+        let counted = samples.iter().filter(|series| series.total.count > 0);
+        let counted: Vec<&str> = counted.map(|series| &*series.name).collect();
+        assert_eq!(counted, ["consul.kvs.apply", "consul.session.apply", "consul.txn.apply"]);
     }
 
     #[test]
