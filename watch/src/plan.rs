@@ -21,7 +21,8 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
 /// The states that checks can be watched for.
 const STATES: [&str; 4] = ["any", "passing", "warning", "critical"];
 
-/// Why parameters are no watch. The texts are those that scripts know from Consul.
+/// Why parameters are no watch. The texts are those that scripts know from Consul, but for [`PlanError::NoState`], which Consul does not find before
+/// it asks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// There is no such type.
