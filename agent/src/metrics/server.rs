@@ -288,7 +288,10 @@ mod tests {
         let samples = registry.report().samples;
         let counted = samples.iter().filter(|series| series.total.count > 0);
         let counted: Vec<&str> = counted.map(|series| &*series.name).collect();
-        assert_eq!(counted, ["consul.kvs.apply", "consul.session.apply", "consul.txn.apply"]);
+        assert_eq!(
+            counted,
+            ["consul.kvs.apply", "consul.session.apply", "consul.txn.apply"]
+        );
     }
 
     #[test]
