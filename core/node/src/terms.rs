@@ -44,8 +44,8 @@ const STANDSTILL: Duration = Duration::from_secs(2);
 /// How long to wait for a command that ends something before it is proposed again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// How often it is noted how far the log is, to know later how old an answer is.
-const NOTE: Duration = Duration::from_secs(30);
+/// How often, in the time for which answers are kept, it is noted how far the log is, to know later how old an answer is.
+const NOTES: u32 = 20;
 
 /// How many bytes of keys a command that ends lock delays may have.
 const DELAY_BYTES: usize = 256 << 10;
@@ -113,7 +113,7 @@ impl Terms {
     fn start(&mut self, term: Term, now: Instant, state: &State) {
         *self = Self {
             term: Some(term),
-            note_at: Some(now + NOTE),
+            note_at: Some(now),
             ..Self::default()
         };
         for session in state.sessions() {
@@ -229,7 +229,7 @@ impl Terms {
         if self.note_at.is_none_or(|at| at > now) {
             return None;
         }
-        self.note_at = Some(now + NOTE);
+        self.note_at = Some(now + ttl / NOTES);
         self.notes.push_back((now, revision));
         let mut through = None;
         while self.notes.front().is_some_and(|(at, _)| now.since(*at) >= ttl) {
