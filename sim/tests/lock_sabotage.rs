@@ -11,7 +11,7 @@ use lictor_sim::agents::locks::swarm::{Fault, Mistake, Options};
 /// How many seeds there are to find a mistake in.
 const SEEDS: u64 = 60;
 
-/// Runs seeds until a mistake is noticed, and requires it to be noticed as one of `properties`.
+/// Runs seeds until a mistake is noticed, and requires it to be noticed as one of `properties`, and nothing to be noticed without it.
 fn caught(mistake: Mistake, properties: &[&str]) {
     caught_with(mistake, properties, |_| {});
 }
@@ -28,6 +28,10 @@ fn caught_with(mistake: Mistake, properties: &[&str], tune: fn(&mut Options)) {
                 properties.contains(&property),
                 "{mistake:?} shows as {property} in seed {seed}:\n{failure}"
             );
+            options.sabotage = None;
+            if let Err(failure) = run_options(&options, None) {
+                panic!("seed {seed} fails without a mistake, too:\n{failure}");
+            }
             return;
         }
     }

@@ -71,7 +71,7 @@ impl World<'_> {
                 seat.published = published.state.clone();
                 self.raft.published(at, &published.state, &published.touched)?;
                 self.readers.published(at, &published.state, &published.touched)?;
-                if let Some(play) = &self.play {
+                if let Some(play) = &mut self.play {
                     play.witness.published(at, &published.state)?;
                 }
             }

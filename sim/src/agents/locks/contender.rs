@@ -17,9 +17,6 @@ use super::{data_key, lock_key, value_bytes};
 pub(super) const GATE_NODE: &str = "x0";
 pub(super) const GATE: &str = "gate";
 
-/// How long a session is asked for under the same idempotency key.
-const CREATE_FOR: Duration = Duration::from_secs(15);
-
 /// What a session depends on, beside its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ground {
@@ -51,6 +48,8 @@ pub(super) struct Habits {
     pub(super) careful: bool,
     /// It asks for sessions under idempotency keys.
     pub(super) keyed: bool,
+    /// How long it asks under the same one.
+    pub(super) persists: Duration,
 }
 
 /// What a request is for.
@@ -103,8 +102,10 @@ pub(super) struct Contender {
     creating: Option<Creating>,
     /// Sessions that may be there, and would be for ever.
     orphans: Vec<SessionId>,
-    /// How often it had the lock and gave it back.
+    /// How often it took the lock and gave it back, since that was counted anew.
     pub(super) turns: u64,
+    /// It was told that it took the lock since then, and has not given it back.
+    took: bool,
     /// It wants nothing any more but to go.
     pub(super) leaving: bool,
 }
@@ -119,6 +120,7 @@ impl Contender {
             creating: None,
             orphans: Vec::new(),
             turns: 0,
+            took: false,
             leaving: false,
         }
     }
@@ -135,6 +137,18 @@ impl Contender {
             self.orphans.extend(tried.chain(session));
         }
         self.stage = Stage::Without;
+    }
+
+    /// From now on counts its turns anew. Whoever holds the lock has taken it before.
+    pub(super) const fn count_anew(&mut self) {
+        (self.turns, self.took) = (0, false);
+    }
+
+    /// Whether a session is its own, or may be, or is to be cleared away by it.
+    pub(super) fn knows(&self, id: SessionId) -> bool {
+        let tried = self.creating.iter().flat_map(|creating| &creating.tried);
+        self.session.is_some_and(|mine| mine.id == id)
+            || self.orphans.iter().chain(tried).any(|other| *other == id)
     }
 
     /// The session to be renewed, if it needs to be.
@@ -254,7 +268,7 @@ impl Contender {
                 soon * 4
             }
             Want::Release(_) | Want::Delete => {
-                self.turns += u64::from(answer.is_ok());
+                self.gave_back(matches!(answer, Ok(Told::Written(_, Outcome::Done(true)))));
                 self.stage = Stage::Without;
                 later
             }
@@ -262,7 +276,7 @@ impl Contender {
                 if answer.is_ok() {
                     self.orphans.retain(|orphan| *orphan != id);
                     if self.session.is_some_and(|mine| mine.id == id) {
-                        self.turns += u64::from(self.stage != Stage::Without);
+                        self.gave_back(self.stage != Stage::Without);
                         (self.session, self.stage) = (None, Stage::Without);
                     }
                 }
@@ -315,18 +329,19 @@ impl Contender {
                 self.session = Some(Mine { id, renewed });
                 soon
             }
-            Err(_) if self.habits.keyed && now.since(creating.since) < CREATE_FOR => {
+            Err(_) if self.habits.keyed && now.since(creating.since) < self.habits.persists => {
                 self.creating = Some(creating);
                 soon
             }
-            Err(Failure::Unknown) => {
+            // Of what was asked for before this, something may have been done.
+            Err(failure) if failure == Failure::Unknown || creating.tried.len() > 1 => {
                 if self.habits.ttl.is_zero() {
                     self.orphans.extend(creating.tried);
                 }
                 later
             }
             // There is no such node, or its check is critical.
-            Ok(_) | Err(Failure::NotDone) => later,
+            Ok(_) | Err(Failure::NotDone | Failure::Unknown) => later,
         }
     }
 
@@ -368,7 +383,14 @@ impl Contender {
         if !kept {
             self.stage = Stage::Without;
         }
+        self.took |= self.stage != Stage::Without;
         soon
+    }
+
+    /// It has tried to give the lock back; `had`: it was its to give.
+    fn gave_back(&mut self, had: bool) {
+        self.turns += u64::from(had && self.took);
+        self.took = false;
     }
 
     fn hold(&mut self, fence: u64) {

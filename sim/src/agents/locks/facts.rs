@@ -7,7 +7,7 @@ use lictor_catalog::{
     TxnOp,
 };
 
-use super::{LOCKS, is_lock, value_number};
+use super::{LOCKS, is_counter, is_lock, value_number};
 
 /// Who holds a lock, and by which fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,17 @@ pub(super) fn written_by(action: &Action, outcome: &Outcome) -> Vec<u64> {
     };
     let numbers = pairs.into_iter().filter_map(|pair| value_number(&pair.value));
     numbers.collect()
+}
+
+/// The counters that an action has made to count.
+pub(super) fn counted_by(action: &Action, outcome: &Outcome) -> impl Iterator<Item = Key> {
+    let pairs: Vec<&KvPair> = match (action, outcome) {
+        (Action::Kv(KvWrite::Cas(pair, _)), Outcome::Done(true)) => vec![pair],
+        (Action::Txn(ops), Outcome::Txn(Ok(_))) => ops.iter().filter_map(written_in).collect(),
+        _ => Vec::new(),
+    };
+    let keys = pairs.into_iter().map(|pair| pair.key.clone());
+    keys.filter(|key| is_counter(key))
 }
 
 const fn written_in(op: &TxnOp) -> Option<&KvPair> {

@@ -27,6 +27,9 @@ pub use seen::Seen;
 /// The names of locks begin so.
 const LOCKS: &[u8] = b"lock/";
 
+/// Those of counters do so.
+const COUNTERS: &[u8] = b"count/";
+
 fn lock_key(number: u8) -> Key {
     Key::from(format!("lock/{number}"))
 }
@@ -42,6 +45,10 @@ fn counter_key(number: u8) -> Key {
 
 fn is_lock(key: &[u8]) -> bool {
     key.starts_with(LOCKS)
+}
+
+fn is_counter(key: &[u8]) -> bool {
+    key.starts_with(COUNTERS)
 }
 
 /// The value of a write: every one has a number of its own. Counters hold their count, which is none.

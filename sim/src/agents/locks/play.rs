@@ -251,7 +251,7 @@ impl World<'_> {
         }
         if let (Some(Want::Release(session)), Actor::Contender(number)) = (want, actor) {
             let key = lock_key(play.contenders[number].1.habits.lock);
-            play.promises.freed(&key, session);
+            play.promises.gives_back(&key, session);
         }
         if let (Some(Want::Create), Actor::Contender(number)) = (want, actor) {
             // It counts from when it asked first.
@@ -324,8 +324,9 @@ impl World<'_> {
                 let Some(play) = &mut self.play else {
                     return Ok(());
                 };
-                let restored = play.witness.seen.restored > 0;
-                let wait = play.writers[number].1.hear(now, answer, restored)?;
+                let Play { writers, witness, .. } = &mut **play;
+                let replaced = |one, other| witness.replaced_between(one, other);
+                let wait = writers[number].1.hear(now, answer, replaced)?;
                 self.act_later(actor, wait);
                 Ok(())
             }
@@ -353,8 +354,8 @@ impl World<'_> {
             (Want::Renew(session), Ok(Told::Renewed(renewed))) => {
                 promises.told_renewed(session, open.asked, *renewed)?;
             }
-            (Want::Acquire(session), Ok(Told::Written(_, Outcome::Done(true) | Outcome::Txn(Ok(_))))) => {
-                promises.told_held(&key, session, now)?;
+            (Want::Acquire(session), Ok(Told::Written(index, Outcome::Done(true) | Outcome::Txn(Ok(_))))) => {
+                promises.told_held(&key, session, *index, now)?;
             }
             (Want::Look(session), Ok(Told::Entry(entry))) => {
                 promises.told_entry(session, &key, entry.as_ref(), span)?;
@@ -453,12 +454,14 @@ impl World<'_> {
         self.ask(Actor::Passer, None, Errand::Write(action));
     }
 
-    /// Ends the sessions that nobody knows of any more, and that would be there for ever.
+    /// Ends the sessions that would be there for ever and that no process knows of: an archive brings back what was done with, and what is
+    /// asked for late may come after whoever asked for it has cleared it away.
     pub(super) fn sweep(&mut self) {
         let Some(play) = &self.play else { return };
+        let known = |id| play.contenders.iter().any(|(_, contender)| contender.knows(id));
         let sessions = play.witness.state.sessions();
         let lasting: Vec<SessionId> = sessions
-            .filter(|session| session.def.ttl.is_zero())
+            .filter(|session| session.def.ttl.is_zero() && !known(session.def.id))
             .map(|session| session.def.id)
             .collect();
         if !lasting.is_empty() {
@@ -482,12 +485,18 @@ impl World<'_> {
         let Some(play) = &self.play else {
             return Ok(());
         };
-        if play.witness.seen.restored > 0 {
-            return Ok(());
-        }
         for number in 0..play.counters {
-            let entry = super::errands::entry(&play.witness.state, &counter_key(number));
+            let key = counter_key(number);
+            let entry = super::errands::entry(&play.witness.state, &key);
             let count = entry.as_ref().map_or(Ok(0), |entry| count_in(entry))?;
+            let logged = play.witness.count_of(&key);
+            ensure("a repeated change happens once", count == logged, || {
+                format!("counter {number} says {count}, and was counted {logged} times")
+            })?;
+            if play.witness.seen.restored > 0 {
+                // Those who count were told of what archives have undone.
+                continue;
+            }
             let writers = play.writers.iter().map(|(_, writer)| writer);
             let mine = writers.filter(|writer| writer.counter == number);
             let sum = mine.fold(Account::default(), |sum, writer| Account {

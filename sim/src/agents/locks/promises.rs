@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lictor_catalog::{Key, KvEntry, Session, SessionId};
-use lictor_machine::Instant;
+use lictor_machine::{Index, Instant};
 
 use super::witness::true_time;
 use crate::oracles::{Check, ensure};
@@ -16,6 +16,8 @@ use crate::oracles::{Check, ensure};
 #[derive(Clone, Copy, Debug)]
 struct Promise {
     ttl: Duration,
+    /// Where in the log its life began: by being made, or with an archive.
+    begun: Index,
     /// When it was made, or renewed last, as far as anybody was told: not later than the leader did so.
     renewed: Instant,
     /// Until when whoever made it may rely on it; `None`: it was not told that it was made.
@@ -39,17 +41,20 @@ struct Belief {
 pub(super) struct Promises {
     sessions: BTreeMap<SessionId, Promise>,
     beliefs: Vec<Belief>,
+    /// Where in the log a session lost a lock last, but not by its own end.
+    freed: BTreeMap<(Key, SessionId), Index>,
     unwanted: BTreeSet<SessionId>,
     /// How often somebody was told that they hold a lock, and could rely on it.
     pub(super) relied: u64,
 }
 
 impl Promises {
-    /// A session is in the log.
-    pub(super) fn made(&mut self, id: SessionId, ttl: Duration, now: Instant) {
+    /// A session is in the log, as of this index.
+    pub(super) fn made(&mut self, id: SessionId, ttl: Duration, begun: Index, now: Instant) {
         let good_until = self.sessions.get(&id).and_then(|promise| promise.good_until);
         let promise = Promise {
             ttl,
+            begun,
             renewed: now,
             good_until,
             ended: None,
@@ -108,6 +113,9 @@ impl Promises {
         if let Some(promise) = self.sessions.get_mut(&id) {
             promise.ended = Some((now, by_others));
         }
+        if by_others {
+            self.beliefs.retain(|belief| belief.session != id);
+        }
     }
 
     /// A session has ended since its time was over.
@@ -124,8 +132,13 @@ impl Promises {
         Ok(())
     }
 
-    /// A process was told that it holds a lock.
-    pub(super) fn told_held(&mut self, key: &Key, session: SessionId, now: Instant) -> Check {
+    /// A process was told that it holds a lock, which it took at this index: unless the log says already that it lost it after that.
+    pub(super) fn told_held(&mut self, key: &Key, session: SessionId, taken: Index, now: Instant) -> Check {
+        let freed = self.freed.get(&(key.clone(), session)).copied();
+        let begun = self.sessions.get(&session).map(|promise| promise.begun);
+        if freed.max(begun).is_some_and(|since| taken < since) {
+            return Ok(());
+        }
         let belief = Belief {
             key: key.clone(),
             session,
@@ -180,14 +193,25 @@ impl Promises {
         })
     }
 
-    /// A lock was lost by somebody's request, or whoever holds it is about to give it back.
-    pub(super) fn freed(&mut self, key: &Key, session: SessionId) {
+    /// A lock was lost by somebody's request, at this index.
+    pub(super) fn freed(&mut self, key: &Key, session: SessionId, index: Index) {
+        self.freed.insert((key.clone(), session), index);
+        self.gives_back(key, session);
+    }
+
+    /// Whoever holds a lock is about to give it back.
+    pub(super) fn gives_back(&mut self, key: &Key, session: SessionId) {
         self.beliefs
             .retain(|belief| belief.key != *key || belief.session != session);
     }
 
-    /// These sessions live, and no others; all have their time anew.
-    pub(super) fn restored<'s>(&mut self, living: impl Iterator<Item = &'s Arc<Session>>, now: Instant) {
+    /// As of this index these sessions live, and no others; all have their time anew.
+    pub(super) fn restored<'s>(
+        &mut self,
+        living: impl Iterator<Item = &'s Arc<Session>>,
+        index: Index,
+        now: Instant,
+    ) {
         self.beliefs.clear();
         for promise in self
             .sessions
@@ -198,7 +222,7 @@ impl Promises {
         }
         for session in living {
             let (id, ttl) = (session.def.id, session.def.ttl);
-            self.made(id, ttl, now);
+            self.made(id, ttl, index, now);
         }
     }
 
@@ -241,7 +265,7 @@ mod tests {
     fn two() -> Promises {
         let mut promises = Promises::default();
         for id in [1, 2].map(SessionId) {
-            promises.made(id, TTL, at(100));
+            promises.made(id, TTL, Index(10), at(100));
             promises.told_made(id, at(90));
         }
         promises
@@ -250,7 +274,7 @@ mod tests {
     fn expire(promises: &mut Promises, id: u128, now: u64) -> Check {
         let mut session = Session {
             def: lictor_catalog::SessionDef::default(),
-            create_index: lictor_machine::Index(1),
+            create_index: Index(1),
         };
         (session.def.id, session.def.ttl) = (SessionId(id), TTL);
         promises.expired(&session, at(now))
@@ -259,26 +283,84 @@ mod tests {
     #[test]
     fn two_may_not_believe_that_they_hold_a_lock() {
         let mut promises = two();
-        promises.told_held(&key(), SessionId(1), at(200)).unwrap();
-        let other = promises.told_held(&key(), SessionId(2), at(1000));
+        promises
+            .told_held(&key(), SessionId(1), Index(20), at(200))
+            .unwrap();
+        let other = promises.told_held(&key(), SessionId(2), Index(20), at(1000));
         let property = other.unwrap_err().property;
         assert_eq!(property, "never two who believe that they hold a lock");
         // It was told so, and has to renew its session to go on believing it.
         promises.told_renewed(SessionId(2), at(1050), true).unwrap();
-        promises.told_held(&key(), SessionId(2), at(1100)).unwrap();
+        promises
+            .told_held(&key(), SessionId(2), Index(20), at(1100))
+            .unwrap();
         assert_eq!(promises.relied, 2);
     }
 
     #[test]
     fn who_gave_a_lock_back_or_lost_its_session_to_others_holds_it_no_more() {
         let mut promises = two();
-        promises.told_held(&key(), SessionId(1), at(200)).unwrap();
+        promises
+            .told_held(&key(), SessionId(1), Index(20), at(200))
+            .unwrap();
         assert!(promises.relies(SessionId(1), &key(), (at(200), at(300))));
-        promises.freed(&key(), SessionId(1));
-        promises.told_held(&key(), SessionId(2), at(400)).unwrap();
+        promises.freed(&key(), SessionId(1), Index(21));
+        promises
+            .told_held(&key(), SessionId(2), Index(22), at(400))
+            .unwrap();
         promises.ended(SessionId(2), at(500), true);
-        promises.told_held(&key(), SessionId(1), at(600)).unwrap();
+        promises
+            .told_held(&key(), SessionId(1), Index(24), at(600))
+            .unwrap();
         assert!(!promises.relies(SessionId(2), &key(), (at(400), at(600))));
+    }
+
+    #[test]
+    fn news_of_a_lock_that_comes_after_its_loss_is_no_news() {
+        let mut promises = two();
+        promises.freed(&key(), SessionId(1), Index(221));
+        promises
+            .told_held(&key(), SessionId(1), Index(220), at(300))
+            .unwrap();
+        assert!(!promises.relies(SessionId(1), &key(), (at(300), at(400))));
+        promises
+            .told_held(&key(), SessionId(2), Index(222), at(400))
+            .unwrap();
+        promises.freed(&key(), SessionId(2), Index(223));
+        promises
+            .told_held(&key(), SessionId(1), Index(224), at(500))
+            .unwrap();
+        assert!(promises.relies(SessionId(1), &key(), (at(500), at(600))));
+    }
+
+    #[test]
+    fn what_an_archive_replaced_or_somebody_ended_is_believed_no_more() {
+        let mut promises = two();
+        let lasts = Session {
+            def: lictor_catalog::SessionDef {
+                id: SessionId(1),
+                ..Default::default()
+            },
+            create_index: Index(1),
+        };
+        promises
+            .told_held(&key(), SessionId(1), Index(20), at(200))
+            .unwrap();
+        promises.restored([Arc::new(lasts)].iter(), Index(30), at(300));
+        assert!(!promises.relies(SessionId(1), &key(), (at(300), at(400))));
+        // It is told only now what was so before that.
+        promises
+            .told_held(&key(), SessionId(1), Index(25), at(400))
+            .unwrap();
+        assert!(!promises.relies(SessionId(1), &key(), (at(400), at(500))));
+        promises
+            .told_held(&key(), SessionId(1), Index(31), at(500))
+            .unwrap();
+        assert!(promises.relies(SessionId(1), &key(), (at(500), at(600))));
+        // Whoever ended it, it is another one that is made under its name.
+        promises.ended(SessionId(1), at(600), true);
+        promises.made(SessionId(1), TTL, Index(40), at(700));
+        assert!(!promises.relies(SessionId(1), &key(), (at(700), at(701))));
     }
 
     #[test]

@@ -315,10 +315,15 @@ impl Run<'_, '_> {
         self.world.air().set_weather(Weather::calm());
         self.set_gate(Status::Passing)?;
         let begin = self.world.now();
-        let turns = self.turns()?;
+        if let Some(play) = self.world.processes_mut() {
+            for (_, contender) in &mut play.contenders {
+                contender.count_anew();
+            }
+        }
         self.wait("everybody gets their lock after calm", SERVED_WITHIN, |run| {
-            let now = run.turns()?;
-            let without = turns.iter().zip(&now).position(|(before, now)| now <= before);
+            run.world.sweep();
+            let contenders = &run.world.judge()?.contenders;
+            let without = contenders.iter().position(|(_, contender)| contender.turns == 0);
             Ok(without.map(|number| format!("p{number} has not had its lock")))
         })?;
         self.served_after = self.world.now().since(begin);
@@ -343,12 +348,6 @@ impl Run<'_, '_> {
         self.world.counters_are_right()?;
         self.wait("requests are answered", FORMS_WITHIN, |run| Ok(run.world.owed()))?;
         self.world.last_look()
-    }
-
-    /// How often each contender has had its lock and given it back.
-    fn turns(&self) -> Result<Vec<u64>, Violation> {
-        let contenders = self.world.judge()?.contenders.iter();
-        Ok(contenders.map(|(_, contender)| contender.turns).collect())
     }
 
     /// Lets time pass until nothing is wrong any more.

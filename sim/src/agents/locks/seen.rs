@@ -23,6 +23,8 @@ pub struct Seen {
     pub forgotten: u64,
     /// Archives that took the place of everything.
     pub restored: u64,
+    /// States of servers that were held against what the log says.
+    pub compared: u64,
 }
 
 impl Seen {
@@ -38,5 +40,6 @@ impl Seen {
         self.repeated += other.repeated;
         self.forgotten += other.forgotten;
         self.restored += other.restored;
+        self.compared += other.compared;
     }
 }

@@ -141,7 +141,7 @@ impl Options {
             writers: 1 + rng.below(3) as usize,
             counters: 1 + rng.below(2) as u8,
             ttls: ttls.into(),
-            receipt_ttl: Duration::from_secs(one_of(rng, &[45, 600])),
+            receipt_ttl: Duration::from_secs(one_of(rng, &[10, 15, 600])),
             weather: Weather {
                 delay_min: Duration::from_micros(50),
                 delay_max: Duration::from_millis(one_of(rng, &[1, 5, 20])),
@@ -165,9 +165,11 @@ impl Options {
         pace
     }
 
-    /// How long those who count ask for the same: so that no request of theirs is still on its way when its answer is forgotten.
+    /// How long those who count ask for the same under a key: so that whatever they are still told of it, with all their patience and the
+    /// pauses between two requests, they are told before the first answer is forgotten.
     pub(super) fn persistence(&self) -> Duration {
-        self.receipt_ttl.saturating_sub(Duration::from_secs(30))
+        let most = Duration::from_mins(1);
+        self.receipt_ttl.saturating_sub(Duration::from_secs(7)).min(most)
     }
 
     /// What a process on this machine is like.
@@ -197,6 +199,7 @@ impl Options {
             fenced: rng.chance(2, 3),
             careful: rng.chance(1, 2),
             keyed: rng.chance(1, 2),
+            persists: self.persistence().min(Duration::from_secs(15)),
         }
     }
 

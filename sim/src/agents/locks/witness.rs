@@ -3,7 +3,7 @@
 //! its decisions: only what was so before, what is so after, and how much true time has passed.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use lictor_catalog::{
@@ -14,7 +14,7 @@ use lictor_machine::{Index, Instant};
 use lictor_raft::{LogId, Payload, Term, WriteBatch};
 
 use super::errands::entry;
-use super::facts::{Hold, frees, has_lost_its_ground, hold_of, locks_in, written_by};
+use super::facts::{Hold, counted_by, frees, has_lost_its_ground, hold_of, locks_in, written_by};
 use super::promises::Promises;
 use super::seen::Seen;
 use crate::agents::world::violation;
@@ -35,11 +35,29 @@ struct First {
 
 type Firsts = BTreeMap<IdempotencyKey, First>;
 
+/// For how many indexes it is known what the state was: servers that are further behind are not held against it.
+const PAST: usize = 400;
+
+/// A state of before, with its digest once somebody has asked for it.
+struct Past {
+    state: State,
+    digest: Option<u64>,
+}
+
+/// What was known of a state when it was archived, or shall be known of it when it is restored.
+#[derive(Clone, Debug, Default)]
+struct Archived {
+    firsts: Firsts,
+    counted: Vec<(Index, Key)>,
+}
+
 /// See the module.
 pub(in crate::agents) struct Witness {
     /// Entries that may become committed.
     made: BTreeMap<Index, BTreeMap<Term, Payload>>,
     pub(super) state: State,
+    /// The latest states, one index after the other, the present one last.
+    past: VecDeque<Past>,
     /// What became of each command.
     outcomes: BTreeMap<Index, Outcome>,
     /// Sessions, as of the state.
@@ -53,11 +71,13 @@ pub(in crate::agents) struct Witness {
     receipt_ttl: Duration,
     /// Which command wrote each value: every write has one of its own.
     written: BTreeMap<u64, Index>,
-    /// What was known of answers when a state was archived.
-    archived: Option<Firsts>,
-    restoring: BTreeMap<RestoreId, Firsts>,
-    /// When an archive last took the place of everything.
-    replaced: Index,
+    /// At which revisions counters were made to count one further, whatever archive took the place of others.
+    counted: Vec<(Index, Key)>,
+    /// What was archived last.
+    archived: Option<Archived>,
+    restoring: BTreeMap<RestoreId, Archived>,
+    /// Where archives took the place of everything.
+    replaced: Vec<Index>,
     pub(super) seen: Seen,
 }
 
@@ -67,6 +87,7 @@ impl Witness {
         Self {
             made: BTreeMap::new(),
             state,
+            past: VecDeque::new(),
             outcomes: BTreeMap::new(),
             sessions: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -75,9 +96,10 @@ impl Witness {
             firsts: Firsts::new(),
             receipt_ttl,
             written: BTreeMap::new(),
+            counted: Vec::new(),
             archived: None,
             restoring: BTreeMap::new(),
-            replaced: Index::ZERO,
+            replaced: Vec::new(),
             seen: Seen::default(),
         }
     }
@@ -121,14 +143,30 @@ impl Witness {
                     return Err(violation("what is committed was written", wrong));
                 }
             }
+            self.remember();
         }
     }
 
+    fn remember(&mut self) {
+        if self.past.len() == PAST {
+            self.past.pop_front();
+        }
+        let state = self.state.clone();
+        self.past.push_back(Past { state, digest: None });
+    }
+
     /// A server shows a state to its readers.
-    pub(in crate::agents) fn published(&self, at: usize, state: &State) -> Check {
-        let same = state.index() != self.state.index() || state.digest() == self.state.digest();
-        ensure("states are what the log says", same, || {
-            format!("that of m{at} after {} differs", state.index())
+    pub(in crate::agents) fn published(&mut self, at: usize, state: &State) -> Check {
+        let index = state.index();
+        let behind = self.state.index().0.checked_sub(index.0);
+        let place = behind.and_then(|behind| self.past.len().checked_sub(usize::try_from(behind).ok()? + 1));
+        let Some(past) = place.and_then(|place| self.past.get_mut(place)) else {
+            return Ok(());
+        };
+        self.seen.compared += 1;
+        let digest = *past.digest.get_or_insert_with(|| past.state.digest());
+        ensure("states are what the log says", digest == state.digest(), || {
+            format!("that of m{at} after {index} differs")
         })
     }
 
@@ -140,21 +178,38 @@ impl Witness {
         })
     }
 
+    /// Whether an archive took the place of everything between two changes.
+    pub(super) fn replaced_between(&self, one: Index, other: Index) -> bool {
+        let (first, last) = (one.min(other), one.max(other));
+        self.replaced.iter().any(|at| first < *at && *at <= last)
+    }
+
+    /// How often a counter was made to count one further, as far as no archive undid that.
+    pub(super) fn count_of(&self, counter: &Key) -> u64 {
+        let counted = self.counted.iter().filter(|(_, key)| key == counter);
+        counted.count() as u64
+    }
+
     /// Takes note of which answers a state that is to be archived keeps. Fails with one from before an archive was restored.
     pub(super) fn archive(&mut self, state: &State) -> bool {
-        if state.index() < self.replaced || state.index() > self.state.index() {
+        let replaced = self.replaced.last().is_some_and(|at| state.index() < *at);
+        if replaced || state.index() > self.state.index() {
             return false;
         }
         let revision = state.revision();
         let firsts = self.firsts.iter().filter(|(_, first)| first.revision <= revision);
-        self.archived = Some(firsts.map(|(key, first)| (*key, first.clone())).collect());
+        let counted = self.counted.iter().filter(|(at, _)| *at <= revision);
+        self.archived = Some(Archived {
+            firsts: firsts.map(|(key, first)| (*key, first.clone())).collect(),
+            counted: counted.cloned().collect(),
+        });
         true
     }
 
     /// The latest archive will be restored under this name.
     pub(super) fn will_restore(&mut self, id: RestoreId) {
-        let firsts = self.archived.clone().unwrap_or_default();
-        self.restoring.insert(id, firsts);
+        let archived = self.archived.clone().unwrap_or_default();
+        self.restoring.insert(id, archived);
     }
 
     /// What is left that should not be, once everybody has gone.
@@ -178,7 +233,7 @@ impl Witness {
             .map_err(|error| violation("commands can be applied", error.to_string()))?;
         self.outcomes.insert(index, outcome.clone());
         if changes.replaced {
-            return self.restored(now, promises, &command.action);
+            return self.restored(now, promises, index, &command.action);
         }
         let mut action = command.action.clone();
         if let Action::Once(once) = &command.action {
@@ -240,9 +295,12 @@ impl Witness {
                 || format!("value {value} was written at {first} and at {index}"),
             )?;
         }
+        let revision = self.state.revision();
+        self.counted
+            .extend(counted_by(action, outcome).map(|key| (revision, key)));
         self.conditions(index, action, outcome)?;
         self.receipts(now, action)?;
-        let ended = self.sessions_of(now, promises, action)?;
+        let ended = self.sessions_of(now, promises, index, action)?;
         self.locks_of(now, promises, before, index, action, &ended)?;
         self.delays(now, before)
     }
@@ -336,6 +394,7 @@ impl Witness {
         &mut self,
         now: Instant,
         promises: &mut Promises,
+        index: Index,
         action: &Action,
     ) -> Result<Vec<Arc<Session>>, Violation> {
         let living: BTreeMap<SessionId, Arc<Session>> = self
@@ -348,7 +407,7 @@ impl Witness {
             ensure("sessions are made", made, || {
                 format!("{session:?} comes by {action:?}")
             })?;
-            promises.made(*id, session.def.ttl, now);
+            promises.made(*id, session.def.ttl, index, now);
         }
         let ended: Vec<_> = self
             .sessions
@@ -416,7 +475,7 @@ impl Witness {
                         ensure("locks are lost for a reason", by_request, || {
                             format!("at {index} {key:?} is free, which was {old:?}, by {action:?}")
                         })?;
-                        promises.freed(&key, old.session);
+                        promises.freed(&key, old.session, index);
                     }
                 }
                 (None, None) => {}
@@ -490,22 +549,22 @@ impl Witness {
     }
 
     /// An archive has taken the place of everything: all in there has its time anew.
-    fn restored(&mut self, now: Instant, promises: &mut Promises, action: &Action) -> Check {
+    fn restored(&mut self, now: Instant, promises: &mut Promises, index: Index, action: &Action) -> Check {
         self.seen.restored += 1;
-        self.replaced = self.state.index();
-        let firsts = if let Action::Restore(RestoreStep::Finish { id, .. }) = action {
+        self.replaced.push(index);
+        let archived = if let Action::Restore(RestoreStep::Finish { id, .. }) = action {
             self.restoring.get(id).cloned()
         } else {
             None
         };
-        let Some(firsts) = firsts else {
+        let Some(archived) = archived else {
             let wrong = format!("{action:?}");
             return Err(violation("archives are restored by those who asked", wrong));
         };
         // Their time begins anew, too.
         let anew = |(key, first): (IdempotencyKey, First)| (key, First { at: now, ..first });
-        self.firsts = firsts.into_iter().map(anew).collect();
-        self.written.clear();
+        self.firsts = archived.firsts.into_iter().map(anew).collect();
+        self.counted = archived.counted;
         let delays = self.state.lock_delays();
         self.kept = delays
             .map(|(key, delay)| (key.clone(), (now, delay.delay)))
@@ -524,7 +583,7 @@ impl Witness {
                 self.highest
             )
         })?;
-        promises.restored(self.sessions.values(), now);
+        promises.restored(self.sessions.values(), index, now);
         Ok(())
     }
 }

@@ -18,8 +18,8 @@ struct Job {
     action: Action,
     /// When it asked first.
     since: Instant,
-    /// What it was answered first.
-    first: Option<Outcome>,
+    /// What it was answered first, and for what in the log.
+    first: Option<(Index, Outcome)>,
     /// How often it will ask after it was answered.
     again: u64,
 }
@@ -74,12 +74,13 @@ impl Writer {
         }
     }
 
-    /// Takes note of what came of that. Returns how long it waits before it goes on.
+    /// Takes note of what came of that; `replaced` says whether an archive took the place of everything between two changes. Returns how
+    /// long it waits before it goes on.
     pub(super) fn hear(
         &mut self,
         now: Instant,
         answer: Answer,
-        restored: bool,
+        replaced: impl Fn(Index, Index) -> bool,
     ) -> Result<Duration, Violation> {
         let soon = self
             .rng
@@ -99,14 +100,14 @@ impl Writer {
                     again,
                 });
             }
-            (Some(job), Ok(Told::Written(_, outcome))) => {
-                if let Some(first) = &job.first {
+            (Some(job), Ok(Told::Written(index, outcome))) => {
+                if let Some((at, first)) = &job.first {
                     // Restoring an archive undoes what came after it, and answers with it.
-                    same(first, &outcome, restored)?;
+                    same(first, &outcome, replaced(*at, index))?;
                 } else {
                     let counted = matches!(outcome, Outcome::Done(true) | Outcome::Txn(Ok(_)));
                     self.account.counted += u64::from(counted);
-                    job.first = Some(outcome);
+                    job.first = Some((index, outcome));
                 }
                 let over = now.since(job.since) >= self.persists;
                 if job.again == 0 || over {
@@ -160,10 +161,10 @@ impl Writer {
     }
 }
 
-fn same(first: &Outcome, again: &Outcome, restored: bool) -> Check {
+fn same(first: &Outcome, again: &Outcome, replaced: bool) -> Check {
     ensure(
         "a repeated change happens once",
-        restored || first == again,
+        replaced || first == again,
         || format!("the answer is {again:?}, and was {first:?} the first time"),
     )
 }
