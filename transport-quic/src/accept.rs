@@ -56,7 +56,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, open: Held, greeting: He
         Some(Ok((connection, peer, plane))) => {
             shared.counters.handshakes.add(1);
             tracing::debug!(%peer, %plane, "connection from a peer");
-            let session = Arc::new(Session::accepted(connection, peer, shared.nanos()));
+            let session = Arc::new(Session::accepted(&shared, connection, peer, plane));
             begin(&shared, session, plane, open);
         }
         Some(Err(error)) => shared.note_failure(address, &error),

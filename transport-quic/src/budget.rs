@@ -1,13 +1,21 @@
-//! How much memory may go into what is open on one connection.
+//! How much memory may go into what is open on a connection, or of a peer.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use event_listener::Event;
+use lictor_machine::NodeId;
+
+use crate::plane::Plane;
+use crate::shared::lock;
 
 /// What is at most this long is not counted, and never waits: how many there are is bounded elsewhere, and whoever asks whether a peer is
 /// there must not wait behind what keeps it busy.
 pub(crate) const FREE_BYTES: usize = 4096;
+
+/// Peers that are remembered before it is looked for those of whom nothing is open any more.
+const PEERS_MIN: usize = 64;
 
 /// Bytes that are taken and given back. Clones are of the same budget.
 #[derive(Clone, Debug, Default)]
@@ -29,14 +37,16 @@ pub(crate) struct Share {
 }
 
 impl Budget {
-    /// Takes this much if no more than `limit` is taken then; or if nothing is, so that nothing is too large for ever.
+    /// Takes this much if no more than `limit` is taken then. What is larger than all of that is taken if no more than half is, so that
+    /// nothing is too large for ever, nor waits until everybody else is done.
     pub(crate) fn try_take(&self, bytes: usize, limit: usize) -> Option<Share> {
         if bytes <= FREE_BYTES {
             return Some(self.share(0));
         }
         let with = |taken: usize| {
             let with = taken.saturating_add(bytes);
-            (taken == 0 || with <= limit).then_some(with)
+            let fits = with <= limit || (bytes > limit && taken <= limit / 2);
+            fits.then_some(with)
         };
         let taken = &self.0.taken;
         let done = taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, with);
@@ -64,6 +74,9 @@ impl Budget {
 
     /// Takes this much, whatever is taken already: it is there.
     pub(crate) fn charge(&self, bytes: usize) -> Share {
+        if bytes <= FREE_BYTES {
+            return self.share(0);
+        }
         self.0.taken.fetch_add(bytes, Ordering::AcqRel);
         self.share(bytes)
     }
@@ -73,6 +86,40 @@ impl Budget {
             budget: self.clone(),
             bytes,
         }
+    }
+}
+
+/// The budgets of all peers, each for all its connections of a plane: as many as it may make, it has no more memory of this agent. They
+/// are known by the identities that certificates vouch for.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger(Mutex<Accounts>);
+
+#[derive(Debug, Default)]
+struct Accounts {
+    /// Of requests, and of answers. Whoever has a budget, or a part of it, keeps the account.
+    peers: HashMap<(NodeId, Plane), (Weak<Account>, Weak<Account>)>,
+    /// How many there are when it is looked next for those that are closed.
+    sweep_at: usize,
+}
+
+impl Ledger {
+    /// What this peer asks, and what it is answered.
+    pub(crate) fn of(&self, peer: NodeId, plane: Plane) -> (Budget, Budget) {
+        let open = |account: &Weak<Account>| account.strong_count() > 0;
+        let mut accounts = lock(&self.0);
+        if accounts.peers.len() >= accounts.sweep_at {
+            accounts
+                .peers
+                .retain(|_, (asked, answers)| open(asked) || open(answers));
+            accounts.sweep_at = PEERS_MIN.max(accounts.peers.len() * 2);
+        }
+        let (asked, answers) = accounts.peers.entry((peer, plane)).or_default();
+        let budget = |account: &mut Weak<Account>| {
+            let budget = account.upgrade().map(Budget).unwrap_or_default();
+            *account = Arc::downgrade(&budget.0);
+            budget
+        };
+        (budget(asked), budget(answers))
     }
 }
 
@@ -106,6 +153,67 @@ mod tests {
         assert!(budget.try_take(FREE_BYTES + 1, LIMIT).is_none());
         drop((small, huge));
         assert!(budget.try_take(LIMIT, LIMIT).is_some());
+    }
+
+    #[test]
+    fn what_is_larger_than_the_limit_goes_beside_what_is_half_of_it() {
+        let budget = Budget::default();
+        let half = budget.charge(LIMIT / 2);
+        assert!(budget.try_take(LIMIT, LIMIT).is_none(), "it will fit later");
+        let huge = budget.try_take(LIMIT + 1, LIMIT).unwrap();
+        drop(half);
+        assert!(budget.try_take(LIMIT + 1, LIMIT).is_none());
+        drop(huge);
+        let more = budget.charge(LIMIT / 2 + 1);
+        assert!(budget.try_take(LIMIT + 1, LIMIT).is_none());
+        drop(more);
+    }
+
+    #[test]
+    fn what_is_small_is_not_counted_when_it_is_there_already() {
+        let budget = Budget::default();
+        let small: Vec<Share> = (0..100).map(|_| budget.charge(FREE_BYTES)).collect();
+        assert!(budget.try_take(LIMIT, LIMIT).is_some());
+        drop(small);
+    }
+
+    #[test]
+    fn a_peer_has_one_account_for_each_plane_as_long_as_anything_of_it_is_open() {
+        let ledger = Ledger::default();
+        let peer = NodeId(7);
+        let (asked, answers) = ledger.of(peer, Plane::Rpc);
+        let share = asked.try_take(LIMIT, LIMIT).unwrap();
+        let (again, _) = ledger.of(peer, Plane::Rpc);
+        assert!(again.try_take(LIMIT, LIMIT).is_none());
+        assert!(answers.try_take(LIMIT, LIMIT).is_some(), "another account");
+        for (node, plane) in [(peer, Plane::Wan), (NodeId(8), Plane::Rpc)] {
+            assert!(ledger.of(node, plane).0.try_take(LIMIT, LIMIT).is_some());
+        }
+        // Its connections are gone, and what came on them is still being worked on.
+        drop((asked, again, answers));
+        assert!(ledger.of(peer, Plane::Rpc).0.try_take(LIMIT, LIMIT).is_none());
+        drop(share);
+        assert!(ledger.of(peer, Plane::Rpc).0.try_take(LIMIT, LIMIT).is_some());
+    }
+
+    #[test]
+    fn peers_that_are_gone_are_forgotten() {
+        let ledger = Ledger::default();
+        let kept = ledger.of(NodeId(0), Plane::Rpc);
+        let share = kept.0.try_take(LIMIT, LIMIT).unwrap();
+        for node in 1..100_000 {
+            drop(ledger.of(NodeId(node), Plane::Rpc));
+            assert!(lock(&ledger.0).peers.len() <= PEERS_MIN);
+        }
+        drop(kept);
+        assert!(
+            ledger
+                .of(NodeId(0), Plane::Rpc)
+                .0
+                .try_take(LIMIT, LIMIT)
+                .is_none()
+        );
+        drop(share);
     }
 
     #[test]

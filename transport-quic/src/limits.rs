@@ -40,11 +40,13 @@ pub struct Limits {
     /// grows with how many there are, not with this.
     pub calls_per_connection: u32,
     /// Bytes of requests of this agent that may be open on one connection: more of them wait. A peer that has more than twice as
-    /// many open, for its own count may be ahead of ours by what it has given up, has the rest refused. Requests of up to 4 KiB do
-    /// not count; one larger than all of this goes alone.
+    /// many open, over all its connections of a plane, has the rest refused: its own count may be ahead of ours by what it has given up, or by
+    /// a connection that is lost without our knowing. Requests of up to 4 KiB do not count; one larger than all of this goes when no more
+    /// than half of it is open.
     pub request_bytes: usize,
-    /// Bytes of answers to a peer that may wait on one connection for it to take them, before [`crate::ReplyHandle::room_for`] makes
-    /// more answers wait.
+    /// Bytes of answers to a peer that may wait for it to take them, over all its connections of a plane, before
+    /// [`crate::ReplyHandle::room_for`] makes more answers wait. Answers of up to 4 KiB do not count; one larger than all of this is made when
+    /// no more than half of it waits. An answer is counted when it is sent, so those that nobody asked room for bound nothing.
     pub unsent_bytes: usize,
     /// For a connection to be made, both greetings included.
     pub handshake_timeout: Duration,

@@ -385,7 +385,7 @@ async fn dial(shared: &Arc<Shared>, target: Target, plane: Plane) -> Result<Sess
         address: canonical(connection.remote_address()),
     });
     let held = shared.counters.outgoing.enter();
-    Ok(Session::dialed(connection, peer, shared.nanos(), held))
+    Ok(Session::dialed(shared, connection, peer, plane, held))
 }
 
 /// Says who we are, hears who the peer is, and checks that it may and that it is whom we called.

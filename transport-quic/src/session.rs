@@ -18,7 +18,7 @@ use crate::budget::Budget;
 use crate::error::CODE_DONE;
 use crate::identity::PeerIdentity;
 use crate::plane::Plane;
-use crate::shared::lock;
+use crate::shared::{Shared, lock};
 use crate::stats::{Gauge, Held};
 
 /// Connections with one node on one plane that are considered for sending. There are seldom more than two.
@@ -37,7 +37,6 @@ pub(crate) struct Session {
 }
 
 /// What goes on on a connection.
-#[derive(Default)]
 pub(crate) struct Traffic {
     /// Nanoseconds since the transport was bound.
     used_at: AtomicU64,
@@ -45,15 +44,27 @@ pub(crate) struct Traffic {
     pub(crate) calls: Gauge,
     /// Requests of this end that wait for an answer.
     pub(crate) asking: Budget,
-    /// Requests of the peer that come in, or wait for an answer.
+    /// Requests of the peer that come in, or wait for an answer: on this connection and others.
     pub(crate) asked: Budget,
-    /// Answers to the peer that wait for it to take them.
+    /// Answers to the peer that wait for it to take them: on this connection and others.
     pub(crate) answers: Budget,
     /// Datagrams of the peer that wait for the agent.
     pub(crate) datagrams: Gauge,
 }
 
 impl Traffic {
+    /// Of a peer with these budgets, for what it asks and for what it is answered.
+    fn new((asked, answers): (Budget, Budget), opened_at: u64) -> Self {
+        Self {
+            used_at: AtomicU64::new(opened_at),
+            calls: Gauge::default(),
+            asking: Budget::default(),
+            asked,
+            answers,
+            datagrams: Gauge::default(),
+        }
+    }
+
     pub(crate) fn touch(&self, now_nanos: u64) {
         self.used_at.store(now_nanos, Ordering::Relaxed);
     }
@@ -71,26 +82,38 @@ impl Traffic {
 impl Session {
     /// A connection that was made here.
     pub(crate) fn dialed(
+        shared: &Shared,
         connection: Connection,
         peer: Arc<PeerIdentity>,
-        now_nanos: u64,
+        plane: Plane,
         held: Held,
     ) -> Self {
-        Self::new(connection, peer, now_nanos, Some(held))
+        Self::new(shared, connection, peer, plane, Some(held))
     }
 
     /// One that the peer has made.
-    pub(crate) fn accepted(connection: Connection, peer: Arc<PeerIdentity>, now_nanos: u64) -> Self {
-        Self::new(connection, peer, now_nanos, None)
+    pub(crate) fn accepted(
+        shared: &Shared,
+        connection: Connection,
+        peer: Arc<PeerIdentity>,
+        plane: Plane,
+    ) -> Self {
+        Self::new(shared, connection, peer, plane, None)
     }
 
-    fn new(connection: Connection, peer: Arc<PeerIdentity>, opened_at: u64, dialed: Option<Held>) -> Self {
-        let traffic = Arc::new(Traffic::default());
-        traffic.touch(opened_at);
+    fn new(
+        shared: &Shared,
+        connection: Connection,
+        peer: Arc<PeerIdentity>,
+        plane: Plane,
+        dialed: Option<Held>,
+    ) -> Self {
+        let opened_at = shared.nanos();
+        let budgets = shared.ledger.of(peer.node(), plane);
         Self {
             connection,
             peer,
-            traffic,
+            traffic: Arc::new(Traffic::new(budgets, opened_at)),
             opened_at,
             dialed,
         }

@@ -12,6 +12,7 @@ use futures_lite::FutureExt as _;
 use lictor_machine::{NodeId, Rng};
 use lictor_runtime::Runtime;
 
+use crate::budget::Ledger;
 use crate::dials::Dials;
 use crate::error::{ConnectError, Refusal};
 use crate::identity::{Identity, Trust};
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) links: Mutex<HashMap<(Target, Plane), Arc<Link>>>,
     /// Connections of mutual planes, whoever made them.
     pub(crate) sessions: Sessions,
+    /// What peers may have open over all their connections.
+    pub(crate) ledger: Ledger,
     pub(crate) dials: Arc<Dials>,
     refusals: Mutex<VecDeque<RecentRefusal>>,
     rng: Mutex<Rng>,
@@ -88,6 +91,7 @@ impl Shared {
             addresses: RwLock::default(),
             links: Mutex::default(),
             sessions,
+            ledger: Ledger::default(),
             dials,
             refusals: Mutex::default(),
             rng: Mutex::new(Rng::new(seed)),
