@@ -1,9 +1,9 @@
 //! Calls: a request on a stream of its own, and the answer.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
 use bytes::Bytes;
@@ -123,13 +123,12 @@ async fn read_admitted<T>(
     Err(ReadFrameError::Truncated)
 }
 
-/// Makes a call on `link`: connects if need be, and waits for the answer for at most `deadline` altogether;
-/// [`Duration::MAX`] is for ever, and costs no timer.
+/// Makes a call on `link`: connects if need be, and waits for the answer until `given_up` says why not any more.
 pub(crate) async fn call(
     shared: &Arc<Shared>,
     link: &Arc<Link>,
     request: Bytes,
-    deadline: Duration,
+    given_up: impl Future<Output = CallFailure>,
 ) -> Result<(Arc<PeerIdentity>, Bytes), CallError> {
     let limit = shared.limits.frame_bytes(link.plane);
     let length = request.len();
@@ -178,13 +177,8 @@ pub(crate) async fn call(
             Err(error) => Err(lost_or(connection, error.to_string()).into()),
         }
     };
-    let asked = Box::pin(asked);
-    let outcome = if deadline == Duration::MAX {
-        asked.await
-    } else {
-        let outcome = shared.within(deadline, asked).await;
-        outcome.unwrap_or(Err(CallFailure::Deadline))
-    };
+    let given_up = async { Err(given_up.await) };
+    let outcome = Box::pin(asked).or(given_up).await;
     outcome.map_err(|failure| {
         if sent.into_inner() {
             CallError::MaybeSent(failure)

@@ -352,6 +352,9 @@ pub enum CallFailure {
     /// The time that the caller gave is over.
     #[error("the deadline has passed")]
     Deadline,
+    /// The caller has given up, for this reason.
+    #[error("{0}")]
+    GivenUp(String),
     /// The request is longer than the plane's limit.
     #[error("a request of {length} bytes is too long; the limit is {limit}")]
     TooLarge {

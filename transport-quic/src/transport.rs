@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::future::{Future, pending};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, Weak};
@@ -14,7 +15,7 @@ use lictor_runtime::{Runtime, Task};
 
 use crate::accept::accept;
 use crate::call::{ReplyHandle, call};
-use crate::error::{BindError, CODE_SHUTDOWN, CallError, ConnectError, SendError};
+use crate::error::{BindError, CODE_SHUTDOWN, CallError, CallFailure, ConnectError, SendError};
 use crate::identity::{Identity, PeerIdentity, Trust, TrustError};
 use crate::lane::Rejected;
 use crate::limits::Limits;
@@ -328,8 +329,8 @@ impl Transport {
         shared.link(target.into(), plane).datagram(shared, datagram)
     }
 
-    /// Asks a peer and waits for the answer, for at most `deadline` altogether; [`Duration::MAX`] is for ever, and costs no timer. Dropping the future gives the call up,
-    /// of which the peer hears.
+    /// Asks a peer and waits for the answer, for at most `deadline` altogether; [`Duration::MAX`] is for ever, and costs no timer. Dropping
+    /// the future gives the call up, of which the peer hears.
     pub async fn call(
         &self,
         target: impl Into<Target>,
@@ -337,9 +338,28 @@ impl Transport {
         request: Bytes,
         deadline: Duration,
     ) -> Result<(Arc<PeerIdentity>, Bytes), CallError> {
+        let late = async {
+            if deadline == Duration::MAX {
+                return pending().await;
+            }
+            self.open.shared.runtime.sleep(deadline).await;
+            CallFailure::Deadline
+        };
+        self.call_until(target, plane, request, late).await
+    }
+
+    /// Asks a peer and waits for the answer until `given_up` is done and says why: with [`CallFailure::GivenUp`] for a reason of the
+    /// caller's own. So the caller hears whether the peer may have got the request, which it does not when it drops the future.
+    pub async fn call_until(
+        &self,
+        target: impl Into<Target>,
+        plane: Plane,
+        request: Bytes,
+        given_up: impl Future<Output = CallFailure>,
+    ) -> Result<(Arc<PeerIdentity>, Bytes), CallError> {
         let shared = self.open.shared.clone();
         let link = shared.link(target.into(), plane);
-        call(&shared, &link, request, deadline).await
+        call(&shared, &link, request, given_up).await
     }
 
     /// Gets a certificate anew, from `trust`, for connections to come; those that are open stay. On an error nothing

@@ -358,6 +358,74 @@ fn large_requests_wait_for_those_before_them_and_small_ones_do_not() {
 }
 
 #[test]
+fn what_was_given_up_before_its_turn_was_not_sent() {
+    run(async {
+        let limits = Limits {
+            request_bytes: 100_000,
+            ..Limits::default()
+        };
+        let caller = Agent::start(Options { limits, ..client(1) });
+        let mut callee = Agent::start(server(2));
+        caller.knows(&callee);
+        let first = calling(&caller, 60_000);
+        let (_, reply) = taken(&mut callee).await;
+        let given_up = || CallFailure::GivenUp("it took too long".into());
+        // It stands in line behind the first one, however long.
+        let moment = async {
+            lictor_runtime_smol::runtime()
+                .sleep(Duration::from_millis(200))
+                .await;
+            given_up()
+        };
+        let request = Bytes::from(vec![1; 60_000]);
+        let call = caller
+            .transport
+            .call_until(NodeId(2), Plane::Rpc, request, moment);
+        assert_eq!(call.await.unwrap_err(), CallError::NotSent(given_up()));
+        // What is short does not; this one is taken before it is given up.
+        let take = async {
+            let (length, _reply) = taken(&mut callee).await;
+            assert_eq!(length, 1000, "the other one never came");
+            given_up()
+        };
+        let request = Bytes::from(vec![1; 1000]);
+        let call = caller.transport.call_until(NodeId(2), Plane::Rpc, request, take);
+        let failed = call.await.unwrap_err();
+        assert_eq!(failed, CallError::MaybeSent(given_up()));
+        assert!(reply.send(Bytes::new()));
+        assert_eq!(first.await, Ok(0));
+    });
+}
+
+#[test]
+fn a_peer_has_no_more_open_on_many_connections_than_on_one() {
+    run(async {
+        let limits = Limits {
+            request_bytes: 50_000,
+            ..Limits::default()
+        };
+        let mut callee = Agent::start(Options { limits, ..server(2) });
+        let connections = [client(1), client(1), client(3)].map(Agent::start);
+        for caller in &connections {
+            caller.knows(&callee);
+        }
+        let [one, other, stranger] = connections;
+        let first = calling(&one, 60_000);
+        let (_, reply) = taken(&mut callee).await;
+        let refused = calling(&other, 60_000).await;
+        assert_eq!(refused, Err(CallError::NotSent(CallFailure::Busy)));
+        let admitted = calling(&stranger, 60_000);
+        assert!(taken(&mut callee).await.1.send(Bytes::new()));
+        assert_eq!(admitted.await, Ok(0));
+        assert!(reply.send(Bytes::new()));
+        assert_eq!(first.await, Ok(0));
+        let again = calling(&other, 60_000);
+        assert!(taken(&mut callee).await.1.send(Bytes::new()));
+        assert_eq!(again.await, Ok(0));
+    });
+}
+
+#[test]
 fn a_peer_that_has_too_much_open_is_refused_the_rest() {
     run(async {
         let limited = |request_bytes| Limits {
