@@ -4,11 +4,12 @@
 //! took any server for theirs would read from such a cluster and write into it as soon as their own is out of reach, and nobody would notice. So
 //! a client agent remembers the first cluster that it meets, and asks servers of others nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use lictor_machine::NodeId;
 use lictor_node::ClusterId;
@@ -19,12 +20,17 @@ use crate::boot::StartError;
 /// The file with the cluster's id, in the data directory.
 const FILE: &str = "cluster-id";
 
+/// How many clusters that are not this agent's the log warns of. A slip of the configuration makes one or two.
+const WARNED_MAX: usize = 16;
+
 /// The cluster of a client agent.
 #[derive(Debug)]
 pub(crate) struct Home {
     cluster: OnceLock<ClusterId>,
     /// Where it is kept; `None`: it is forgotten with this process.
     path: Option<PathBuf>,
+    /// Other clusters that the log has warned of.
+    warned: Mutex<BTreeSet<ClusterId>>,
 }
 
 impl Home {
@@ -48,7 +54,11 @@ impl Home {
                 }
             }
         }
-        Ok(Self { cluster, path })
+        Ok(Self {
+            cluster,
+            path,
+            warned: Mutex::default(),
+        })
     }
 
     /// Whether servers that are in this cluster, or in none, may be asked.
@@ -69,17 +79,39 @@ impl Home {
         });
         if first {
             tracing::info!(%cluster, server = server.name, "this agent belongs to a cluster from now on");
-        } else if home != cluster {
-            let forget = match &self.path {
-                Some(path) => format!("stop it, remove {}, and start it again", path.display()),
-                None => "start it again".to_owned(),
-            };
+        } else if home != cluster && self.warns_of(cluster) {
+            let moving = self.moving();
             tracing::warn!(
                 server = server.name, address = %server.address, cluster = %cluster, mine = %home,
-                "a server is in another cluster than this agent, and is asked nothing; if this agent is to belong there, {forget}"
+                "a server is in another cluster than this agent, and is asked nothing, as all others there; {moving}"
             );
         }
         first
+    }
+
+    /// Why a server of this cluster is asked nothing, and how that can be mended; `None`: it [may be](Home::admits) asked.
+    pub(crate) fn refusal(&self, server: &str, cluster: Option<ClusterId>) -> Option<String> {
+        let (home, cluster) = (self.cluster.get()?, cluster?);
+        (cluster != *home).then(|| {
+            let moving = self.moving();
+            format!("this agent belongs to cluster {home}, while {server} is in cluster {cluster}; {moving}")
+        })
+    }
+
+    /// How this agent comes to belong to another cluster.
+    fn moving(&self) -> String {
+        let how = match &self.path {
+            Some(path) => format!("stop it, remove {}, and start it again", path.display()),
+            None => "start it again".to_owned(),
+        };
+        format!("if this agent is to belong there, {how}")
+    }
+
+    /// Whether this cluster is one that the log has not warned of yet, and is to now. Gossip tells of a server again and again.
+    fn warns_of(&self, cluster: ClusterId) -> bool {
+        // Sound after any step.
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.len() < WARNED_MAX && warned.insert(cluster)
     }
 
     /// Writes down where this agent belongs, if it has a data directory and belongs anywhere. Blocks.
@@ -147,6 +179,32 @@ mod tests {
         }
         fs::remove_file(dir.path().join(FILE)).unwrap();
         assert!(Home::load(Some(dir.path())).unwrap().admits(Some(ClusterId(9))));
+    }
+
+    #[test]
+    fn a_refusal_says_how_the_agent_can_follow_and_the_log_says_it_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = Home::load(Some(dir.path())).unwrap();
+        let forgotten = Home::load(None).unwrap();
+        assert_eq!(
+            kept.refusal("s1", Some(ClusterId(9))),
+            None,
+            "it belongs nowhere yet"
+        );
+        for home in [&kept, &forgotten] {
+            assert!(home.meet(&server(Some(7), MemberState::Alive)));
+            assert_eq!(home.refusal("s1", Some(ClusterId(7))), None);
+            assert_eq!(home.refusal("s1", None), None, "it may come to this cluster yet");
+            let said = home.refusal("s1", Some(ClusterId(9))).unwrap();
+            for part in ["s1", &ClusterId(7).to_string(), &ClusterId(9).to_string()] {
+                assert!(said.contains(part), "{said}");
+            }
+            let file = dir.path().join(FILE).display().to_string();
+            assert_eq!(said.contains(&file), home.path.is_some(), "{said}");
+            assert!(home.warns_of(ClusterId(8)) && !home.warns_of(ClusterId(8)));
+            let warned = (100..200).filter(|id| home.warns_of(ClusterId(*id))).count();
+            assert_eq!(warned, WARNED_MAX - 1);
+        }
     }
 
     #[test]

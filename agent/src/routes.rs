@@ -159,6 +159,20 @@ impl Routes {
         well.chain(failed).cloned().collect()
     }
 
+    /// Why servers of this data center are asked nothing though they are well, if there are such, and none that may be asked.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let home = self.home.as_ref()?;
+        let inner = self.lock();
+        let well = || {
+            let group = inner.groups.get(&self.datacenter).into_iter().flatten();
+            group.filter(|server| server.is_well())
+        };
+        if well().any(|server| self.is_ours(server)) {
+            return None;
+        }
+        well().find_map(|server| home.refusal(&server.name, server.cluster))
+    }
+
     fn is_ours(&self, server: &Server) -> bool {
         self.home.as_ref().is_none_or(|home| home.admits(server.cluster))
     }
@@ -378,10 +392,13 @@ mod tests {
         observe(Pool::Lan, 8, "dc1", None, MemberState::Alive);
         observe(Pool::Lan, 9, "dc1", Some(90), MemberState::Alive);
         assert_eq!(sorted(ids(&routes, "dc1")), [1, 2]);
+        assert_eq!(routes.refusal(), None, "there are others to be asked");
         for id in [1, 2] {
             observe(Pool::Lan, id, "dc1", Some(70), MemberState::Failed);
         }
         assert_eq!(sorted(ids(&routes, "dc1")), [1, 2]);
+        let why = routes.refusal().unwrap();
+        assert!(why.contains("n9 is in cluster"), "{why}");
         // Another data center has a cluster of its own, which is no matter of this one's.
         observe(Pool::Wan, 5, "dc2", Some(90), MemberState::Alive);
         assert_eq!(ids(&routes, "dc2"), [5]);

@@ -177,9 +177,9 @@ impl Caller {
             wait,
             server: only,
         } = manner;
-        let (group, nobody) = match self.plane {
-            Plane::Wan => (datacenter, Failure::NoPathToDatacenter),
-            Plane::Rpc | Plane::Raft | Plane::Gossip => (self.routes.datacenter(), Failure::NoServers),
+        let group = match self.plane {
+            Plane::Wan => datacenter,
+            Plane::Rpc | Plane::Raft | Plane::Gossip => self.routes.datacenter(),
         };
         let mut servers = self.routes.servers(group);
         if datacenter == group
@@ -249,7 +249,19 @@ impl Caller {
             silence += begun.elapsed().min(patience);
             spent = started.elapsed();
         }
-        Err(nobody)
+        Err(self.nobody())
+    }
+
+    /// What is said when no server has answered.
+    fn nobody(&self) -> Failure {
+        match self.plane {
+            Plane::Wan => Failure::NoPathToDatacenter,
+            Plane::Rpc | Plane::Raft | Plane::Gossip => match self.routes.refusal() {
+                // The begin is what clients match on.
+                Some(why) => Failure::Unreachable(format!("{}: {why}", Failure::NoServers)),
+                None => Failure::NoServers,
+            },
+        }
     }
 
     /// Who is thought to lead this data center. Looks again, beside, when that was long ago.

@@ -133,6 +133,14 @@ fn a_client_agent_asks_no_server_of_another_cluster() {
             let answer = client.try_call(method, path, b"x").unwrap();
             assert_eq!(answer.status, 500, "{method} {path}: {}", answer.text());
         }
+        // As soon as gossip takes its own for gone.
+        eventually("it says why it asks nobody", || {
+            let answer = client.try_call("GET", "/v1/kv/a", b"")?;
+            let said = answer.text();
+            let whole =
+                said.starts_with("No known Consul servers: ") && said.contains("n5") && said.contains(&file);
+            holds(whole, said.to_owned())
+        });
     }
     assert_eq!(foreign.value("a", Modes::Default).as_deref(), Some("foreign"));
     own.start_and_lead();
