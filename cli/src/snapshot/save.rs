@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek as _, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lictor_agent::config::system_error;
 
@@ -19,8 +19,8 @@ pub(super) const COMMAND: Command = Command {
     about: "
 Saves all that the servers of a data center agree on to a file. The file is
 written aside, checked from end to end, and only then takes the name, so it
-is there as a whole or not at all. Only a regular file is replaced: no device,
-pipe or link.
+is there as a whole or not at all. Only a regular file is replaced, if need be
+the one that a link leads to: no device and no pipe.
 
     $ lictor snapshot save backup.snap
 
@@ -38,8 +38,7 @@ or to spare it, any server's state can be saved, which may be a little behind:
 fn run(args: &Args, console: &mut Console<'_>) -> Result<(), Failure> {
     let file = super::file(args)?;
     let client = Client::new(args, console)?;
-    let path = super::place(file, console);
-    replaceable(&path).map_err(|what| {
+    let path = replaceable(&super::place(file, console)).map_err(|what| {
         Failure::new(format!(
             "Error saving snapshot: {file} is {what}, which is not replaced; name a regular file, or one that is not there yet"
         ))
@@ -86,20 +85,21 @@ fn save(client: &Client, path: &Path, aside: &Path, file: &str) -> Result<u64, F
     Ok(meta.index)
 }
 
-/// Whether what has the name, if anything has, may be replaced by a file. `Err`: what it is. A rename asks nothing: to whoever may write
-/// there, `/dev/null` is a name like any other.
-fn replaceable(path: &Path) -> Result<(), &'static str> {
+/// What a snapshot of this name takes the place of: a file, which may be elsewhere if the name is a link's, or nothing yet. `Err`: what there is
+/// that must not be replaced. A rename asks nothing: to whoever may write there, `/dev/null` is a name like any other.
+fn replaceable(path: &Path) -> Result<PathBuf, &'static str> {
     // What cannot be looked at cannot be written either, and then that says why.
     let Ok(found) = fs::symlink_metadata(path) else {
-        return Ok(());
+        return Ok(path.to_owned());
     };
     let kind = found.file_type();
     if kind.is_file() {
-        Ok(())
+        Ok(path.to_owned())
+    } else if kind.is_symlink() {
+        let end = fs::canonicalize(path).map_err(|_| "a symbolic link that leads to nothing")?;
+        replaceable(&end)
     } else if kind.is_dir() {
         Err("a directory")
-    } else if kind.is_symlink() {
-        Err("a symbolic link")
     } else if kind.is_fifo() {
         Err("a pipe")
     } else if kind.is_socket() {

@@ -130,13 +130,13 @@ fn only_files_are_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::write(at("file"), "an older one").unwrap();
-    std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+    std::os::unix::fs::symlink(at("nothing"), at("link")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
     let (here, link, socket) = (directory.path().to_owned(), at("link"), at("socket"));
     for (path, what) in [
         (Path::new("/dev/null"), "a device"),
         (&here, "a directory"),
-        (&link, "a symbolic link"),
+        (&link, "a symbolic link that leads to nothing"),
         (&socket, "a socket"),
     ] {
         let (ran, fake) = ask(200, &whole(), &["snapshot", "save", text(path)]);
@@ -147,6 +147,23 @@ fn only_files_are_replaced() {
     }
     assert_eq!(fs::read(at("file")).unwrap(), b"an older one");
     assert_eq!(names(directory.path()).len(), 3);
+}
+
+#[test]
+fn a_link_stays_and_the_file_that_it_leads_to_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("elsewhere")).unwrap();
+    fs::write(at("elsewhere/file"), "an older one").unwrap();
+    std::os::unix::fs::symlink("elsewhere/file", at("link")).unwrap();
+    let (ran, _) = ask(200, &whole(), &["snapshot", "save", text(&at("link"))]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("elsewhere/file"));
+    assert_eq!(fs::read(at("elsewhere/file")).unwrap(), whole());
+    assert_eq!(names(&at("elsewhere")), ["file"]);
+    std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+    let (ran, _) = ask(200, &whole(), &["snapshot", "save", text(&at("device"))]);
+    assert!(ran.err.contains("is a device, "), "{}", ran.err);
 }
 
 #[test]
