@@ -7,9 +7,9 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Cluster, Disk, hard, n};
+use common::{Cluster, Disk, hard, message, n};
 use lictor_machine::{Index, Machine as _, NodeId};
-use lictor_raft::{MembersError, RecoveryError, Role, Term, recover};
+use lictor_raft::{Body, Fault, MembersError, RecoveryError, Role, Term, recover};
 
 fn ids(of: &[u128]) -> BTreeSet<NodeId> {
     of.iter().copied().map(NodeId).collect()
@@ -117,6 +117,29 @@ fn one_of_the_lost_that_comes_back_alone_is_brought_into_line() {
     let log = |id| cluster.servers[&n(id)].disk.log();
     assert_eq!(log(1), log(2));
     assert_eq!(cluster.raft(n(2)).fault(), None);
+}
+
+/// One that had been told more than any survivor holds to be committed may have told others. It is not made to forget that.
+#[test]
+fn one_of_the_lost_that_had_committed_more_stops() {
+    let survivor = Disk::with_log(3, &[1, 1], hard(1, 2)).boot();
+    let recovery = recover(n(2), &survivor, ids(&[2]), BTreeSet::new()).unwrap();
+    let mut cluster = Cluster::lone(Disk::with_log(3, &[1, 1, 1, 1], hard(1, 4)));
+    let before = cluster.servers[&n(1)].disk.log();
+    let append = Body::Append {
+        prev: recovery.last,
+        entries: recovery.batch.append,
+        commit: Index(3),
+    };
+    cluster.deliver(
+        n(2),
+        n(1),
+        message(recovery.batch.hard_state.unwrap().term.0, append),
+    );
+    cluster.settle();
+    let fault = cluster.raft(n(1)).fault();
+    assert!(matches!(fault, Some(Fault::Safety(_))), "{fault:?}");
+    assert_eq!(cluster.servers[&n(1)].disk.log(), before);
 }
 
 #[test]
