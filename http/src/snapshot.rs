@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_comes_gives_patience_back() {
-        let mut waiting = Impatient::new(Stuck(b""), Duration::from_secs(60));
+        let mut waiting = Impatient::new(Stuck(b""), Duration::from_mins(1));
         waiting.patience = Duration::from_secs(30);
         let since = |seconds| {
             let since = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
@@ -250,7 +250,7 @@ mod tests {
         waiting.came(1 << 40);
         assert_eq!(
             waiting.patience,
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             "never more than at first"
         );
     }
