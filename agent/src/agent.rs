@@ -201,7 +201,7 @@ async fn serve(
             transport.clone(),
             Arc::clone(&routes),
             plane,
-            config.raft.rpc_hold_timeout,
+            settings::patience(&config),
             runtime.clone(),
             CallCounts::new(&metrics),
         )

@@ -38,6 +38,8 @@ pub(crate) struct Server {
     /// When it answered last, and when it last did not answer a ping: nanoseconds after `epoch`, 0 for never.
     heard: AtomicU64,
     silent: AtomicU64,
+    /// How many nanoseconds that ping had.
+    patience: AtomicU64,
     epoch: Instant,
     /// Held while it is asked whether it is there, so that nobody asks meanwhile.
     pub(crate) pinging: async_lock::Mutex<()>,
@@ -53,6 +55,7 @@ impl Server {
             well: AtomicBool::new(facts.state.is_well()),
             heard: AtomicU64::new(0),
             silent: AtomicU64::new(0),
+            patience: AtomicU64::new(0),
             epoch: Instant::now(),
             pinging: async_lock::Mutex::new(()),
         }
@@ -68,8 +71,10 @@ impl Server {
         self.heard.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Takes note that it has not answered a ping.
-    pub(crate) fn note_silence(&self) {
+    /// Takes note that it has not answered a ping in this time. To be called by who holds `pinging`.
+    pub(crate) fn note_silence(&self, patience: Duration) {
+        let nanos = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        self.patience.store(nanos, Ordering::Relaxed);
         self.silent.store(self.now(), Ordering::Relaxed);
     }
 
@@ -78,9 +83,10 @@ impl Server {
         self.is_within(self.heard.load(Ordering::Relaxed), span)
     }
 
-    /// Whether a ping went unanswered in the last `span`.
-    pub(crate) fn silent_within(&self, span: Duration) -> bool {
-        self.is_within(self.silent.load(Ordering::Relaxed), span)
+    /// Whether a ping went unanswered in the last `span` that had at least this much time. To be called by who holds `pinging`.
+    pub(crate) fn silent_within(&self, span: Duration, patience: Duration) -> bool {
+        u128::from(self.patience.load(Ordering::Relaxed)) >= patience.as_nanos()
+            && self.is_within(self.silent.load(Ordering::Relaxed), span)
     }
 
     fn is_within(&self, at: u64, span: Duration) -> bool {
@@ -428,10 +434,15 @@ mod tests {
         let known = routes(&[(1, "dc1")]);
         let server = &known.servers("dc1")[0];
         let long = Duration::from_hours(1);
-        assert!(!server.answered_within(long) && !server.silent_within(long));
+        let (some, more) = (Duration::from_secs(1), Duration::from_secs(2));
+        assert!(!server.answered_within(long) && !server.silent_within(long, Duration::ZERO));
         server.note_answer();
-        assert!(server.answered_within(long) && !server.silent_within(long));
-        server.note_silence();
-        assert!(server.silent_within(long));
+        assert!(server.answered_within(long) && !server.silent_within(long, Duration::ZERO));
+        server.note_silence(some);
+        assert!(server.silent_within(long, some) && server.silent_within(long, some / 2));
+        assert!(
+            !server.silent_within(long, more),
+            "with more patience it may be heard"
+        );
     }
 }

@@ -7,6 +7,7 @@ use lictor_machine::NodeId;
 
 use crate::boot::{self, StartError};
 use crate::config::{Bootstrap, Config, Join, Telemetry};
+use crate::rpc::caller::Patience;
 use crate::snapshot::Archives;
 
 /// What the server within the agent is to do.
@@ -30,6 +31,12 @@ pub(crate) fn node(config: &Config, id: NodeId) -> Result<lictor_node::Config, S
         ..AutopilotConfig::default()
     };
     Ok(node)
+}
+
+/// How long servers may take, if they are configured as this agent is.
+pub(crate) fn patience(config: &Config) -> Patience {
+    let raft = lictor_raft::Config::lan(NodeId(0), 0).stretched(config.raft.multiplier);
+    Patience::new(config.raft.rpc_hold_timeout, raft.election_timeout)
 }
 
 /// How the API is to answer.

@@ -4,14 +4,13 @@
 //! possible: an answer may take as long as it needs, and servers that are gone cost a request no more than [`SILENCE`].
 //!
 //! What is changed must not be asked for twice, so a write ends with the server that may have got it. It does so about when another
-//! server begins to lead ([`SILENCE_OF_LEADER`]), and its error says that nobody knows what became of it.
+//! server begins to lead ([`Patience::takeover`]), and its error says that nobody knows what became of it.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_lite::FutureExt as _;
 use lictor_http::{Failure, UNKNOWN_OUTCOME, offload};
 use lictor_machine::NodeId;
 use lictor_runtime::Runtime;
@@ -26,10 +25,6 @@ use crate::routes::{Routes, Server};
 
 /// How long a request goes on while nobody shows a sign of life.
 const SILENCE: Duration = Duration::from_secs(4);
-
-/// How long a write waits for a server of this data center that shows no sign of life. One that led, and is silent for so long to all, leads
-/// no more; one that did not can do nothing for the write either.
-const SILENCE_OF_LEADER: Duration = Duration::from_millis(1400);
 
 /// How many servers that are silent one after the other fit into that time.
 const SILENT_SERVERS: u32 = 3;
@@ -53,13 +48,33 @@ pub(crate) struct Caller {
     transport: Transport,
     routes: Arc<Routes>,
     plane: Plane,
-    /// How long a server may wait for a leader before it answers.
-    hold: Duration,
+    patience: Patience,
     ticker: Ticker,
     runtime: Runtime,
     leader: Arc<Mutex<Hint>>,
     complaints: Arc<Complaints>,
     counts: CallCounts,
+}
+
+/// What is known of how long servers may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long a server may wait for a leader before it answers.
+    pub(crate) hold: Duration,
+    /// How long a write waits for a server of this data center that shows no sign of life, if there are others. One that led, and is
+    /// silent for so long to all, leads no more; one that did not can do nothing for the write either.
+    pub(crate) takeover: Duration,
+}
+
+impl Patience {
+    /// By how long servers wait before they elect another leader.
+    pub(crate) fn new(hold: Duration, election_timeout: Duration) -> Self {
+        Self {
+            hold,
+            // Each of the others waits for one to two of these, by chance, and the first of them is enough.
+            takeover: election_timeout * 7 / 4,
+        }
+    }
 }
 
 /// Who led when this was asked last. To be wrong costs a step more, and nothing else.
@@ -104,6 +119,8 @@ enum Unanswered {
     NotSent(String),
     /// It may have acted on it.
     MaybeSent(String),
+    /// It has not taken it, since too much of this agent's is open there.
+    Busy,
     /// It has answered, and more than agents pass on.
     TooLarge,
 }
@@ -115,7 +132,7 @@ impl Caller {
         transport: Transport,
         routes: Arc<Routes>,
         plane: Plane,
-        hold: Duration,
+        patience: Patience,
         runtime: Runtime,
         counts: CallCounts,
     ) -> Self {
@@ -124,7 +141,7 @@ impl Caller {
             transport,
             routes,
             plane,
-            hold,
+            patience,
             ticker: Ticker::new(runtime.clone()),
             runtime,
             leader: Arc::default(),
@@ -196,16 +213,18 @@ impl Caller {
             servers[..=at].rotate_right(1);
         }
         let share = SILENCE / (servers.len() as u32).clamp(1, SILENT_SERVERS);
-        // Beyond, the leader is behind the server that is asked, and how far away that is nobody knows.
-        let at_most = if self.plane == Plane::Wan {
+        // Beyond, the leader is behind the server that is asked, and how far away that is nobody knows. And where there is one server, nobody
+        // comes to lead in its place.
+        let at_most = if self.plane == Plane::Wan || servers.len() == 1 {
             SILENCE
         } else {
-            SILENCE_OF_LEADER
+            self.patience.takeover
         };
-        let budget = wait + self.hold + MARGIN;
+        let budget = wait + self.patience.hold + MARGIN;
         let started = Instant::now();
         let mut silence = Duration::ZERO;
         let mut spent = Duration::ZERO;
+        let mut busy = None;
         for server in servers {
             let left = budget.saturating_sub(spent);
             let patience = SILENCE.saturating_sub(silence).min(share);
@@ -241,6 +260,15 @@ impl Caller {
                         server.name
                     )));
                 }
+                Err(Unanswered::Busy) => {
+                    // It is there, and will answer others.
+                    busy = Some(Failure::Busy {
+                        limit: format!("requests that are open at {}", server.name).into(),
+                        retry_after: Duration::from_secs(1),
+                    });
+                    spent = started.elapsed();
+                    continue;
+                }
                 Err(Unanswered::NotSent(detail) | Unanswered::MaybeSent(detail)) => detail,
             };
             self.give_up(group, server.id);
@@ -249,7 +277,7 @@ impl Caller {
             silence += begun.elapsed().min(patience);
             spent = started.elapsed();
         }
-        Err(self.nobody())
+        Err(busy.unwrap_or_else(|| self.nobody()))
     }
 
     /// What is said when no server has answered.
@@ -300,42 +328,41 @@ impl Caller {
         limit: Duration,
         patience: Duration,
     ) -> Result<Bytes, Unanswered> {
-        let call = async {
-            match self
-                .transport
-                .call(server.id, self.plane, request, Duration::MAX)
-                .await
-            {
-                Ok((_, answer)) => {
-                    server.note_answer();
-                    Ok(answer)
-                }
-                Err(CallError::MaybeSent(CallFailure::ReplyTooLarge)) => Err(Unanswered::TooLarge),
-                Err(CallError::NotSent(failure)) => Err(Unanswered::NotSent(failure.to_string())),
-                Err(CallError::MaybeSent(failure)) => Err(Unanswered::MaybeSent(failure.to_string())),
-            }
-        };
-        let silent = async {
+        let given_up = async {
             let begun = Instant::now();
             let mut pause = patience / 3;
             let limit_of_ping = patience.saturating_sub(pause);
             self.ticker.wait(pause).await;
             loop {
                 if !server.answered_within(pause) && !self.is_there(server, limit_of_ping).await {
-                    return Err(Unanswered::MaybeSent("it is silent".to_owned()));
+                    return CallFailure::GivenUp("it is silent".to_owned());
                 }
                 let left = limit.saturating_sub(begun.elapsed());
                 if left.is_zero() {
-                    return Err(Unanswered::MaybeSent(format!("no answer within {limit:?}")));
+                    return CallFailure::GivenUp(format!("no answer within {limit:?}"));
                 }
                 pause = CHECK.min(left);
                 async_io::Timer::after(pause).await;
             }
         };
-        call.or(silent).await
+        match self
+            .transport
+            .call_until(server.id, self.plane, request, given_up)
+            .await
+        {
+            Ok((_, answer)) => {
+                server.note_answer();
+                Ok(answer)
+            }
+            Err(CallError::MaybeSent(CallFailure::ReplyTooLarge)) => Err(Unanswered::TooLarge),
+            Err(CallError::NotSent(CallFailure::Busy)) => Err(Unanswered::Busy),
+            Err(CallError::NotSent(failure)) => Err(Unanswered::NotSent(failure.to_string())),
+            Err(CallError::MaybeSent(failure)) => Err(Unanswered::MaybeSent(failure.to_string())),
+        }
     }
 
-    /// Asks a server whether it is there. Those who want to know it at the same time ask once.
+    /// Asks a server whether it is there. Those who want to know it at the same time ask once, but those who have more patience than who
+    /// asked ask again.
     async fn is_there(&self, server: &Server, patience: Duration) -> bool {
         let asked = Instant::now();
         let _alone = server.pinging.lock().await;
@@ -343,18 +370,20 @@ impl Caller {
         if server.answered_within(waited) {
             return true;
         }
-        if server.silent_within(waited) {
+        // It was asked all the while.
+        let left = patience.saturating_sub(waited);
+        if left.is_zero() || server.silent_within(waited, patience) {
             return false;
         }
         let ping = wire::encode_ask(Purpose::Agent.begin(), "", &Question::Ping);
         let answer = self
             .transport
-            .call(server.id, self.plane, ping.into(), patience)
+            .call(server.id, self.plane, ping.into(), left)
             .await;
         if answer.is_ok() {
             server.note_answer();
         } else {
-            server.note_silence();
+            server.note_silence(left);
         }
         answer.is_ok()
     }

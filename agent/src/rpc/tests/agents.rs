@@ -15,7 +15,7 @@ use super::fake::Fake;
 use super::runtime;
 use crate::network::Purpose;
 use crate::routes::Routes;
-use crate::rpc::caller::Caller;
+use crate::rpc::caller::{Caller, Patience};
 use crate::rpc::service::Service;
 use crate::rpc::wire::{self, Question};
 
@@ -146,11 +146,16 @@ impl Agent {
     }
 
     pub(super) fn caller(&self, plane: Plane) -> Caller {
+        self.patient_caller(plane, Duration::from_millis(800))
+    }
+
+    /// A caller in a cluster with this election timeout.
+    pub(super) fn patient_caller(&self, plane: Plane, election_timeout: Duration) -> Caller {
         Caller::new(
             self.transport.clone(),
             Arc::clone(&self.routes),
             plane,
-            Duration::from_secs(7),
+            Patience::new(Duration::from_secs(7), election_timeout),
             runtime(),
             crate::metrics::CallCounts::new(&lictor_metrics::Registry::new()),
         )

@@ -220,6 +220,35 @@ fn a_write_does_not_wait_for_a_leader_that_is_gone() {
 }
 
 #[test]
+fn a_write_waits_as_long_as_another_takes_to_lead_or_for_long_if_there_is_no_other() {
+    run(async {
+        for (alone, least, election_timeout) in [
+            (true, Duration::from_secs(3), Duration::from_millis(100)),
+            (false, Duration::from_secs(3), Duration::from_secs(2)),
+        ] {
+            let backend = Fake::new(&[Does::Answers("a")]);
+            let gone = Agent::serving(1, "dc1", &backend);
+            let client = Agent::client();
+            client.knows(&gone);
+            let other = Fake::new(&[]);
+            let _other = (!alone).then(|| {
+                let server = Agent::serving(2, "dc1", &other);
+                client.knows(&server);
+                server
+            });
+            let caller = client.patient_caller(Plane::Rpc, election_timeout);
+            assert_eq!(write(&caller).await, Ok(Outcome::Done(true)));
+            gone.silent.store(true, Ordering::SeqCst);
+            let begun = Instant::now();
+            let lost = write(&caller).await.unwrap_err();
+            assert!(begun.elapsed() >= least, "{alone}: {:?}", begun.elapsed());
+            assert!(lost.to_string().contains("it may have happened"), "{lost:?}");
+            assert_eq!((backend.asked(), other.asked()), (1, 0));
+        }
+    });
+}
+
+#[test]
 fn a_server_that_stops_has_done_nothing_and_the_next_one_is_asked() {
     run(async {
         let stopping = Fake::new(&[Does::Fails(Failure::Stopping), Does::Fails(Failure::Stopping)]);
