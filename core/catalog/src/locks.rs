@@ -90,6 +90,13 @@ impl Locks {
         self.last_fence
     }
 
+    /// Gives a number that may have been given before.
+    #[cfg(feature = "sabotage")]
+    pub(crate) fn reuse_fence(&mut self, edit: &mut Edit, fence: u64) {
+        self.last_fence = self.last_fence.max(fence);
+        edit.changed(Table::Meta, Key::from_static(FENCE));
+    }
+
     /// Takes note of who holds a key's lock now: its entry before and after the change, if there is one.
     pub(crate) fn moved(&mut self, key: &Key, old: Option<&KvEntry>, new: Option<&KvEntry>) {
         let [old, new] = [old, new].map(|entry| entry.and_then(KvEntry::session));

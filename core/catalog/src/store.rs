@@ -113,7 +113,7 @@ impl KvStore {
             #[cfg(feature = "sabotage")]
             None if self.locks.sabotaged(crate::Sabotage::ReuseFences) => {
                 let fence = lock_index.saturating_add(1);
-                self.locks.last_fence = self.locks.last_fence.max(fence);
+                self.locks.reuse_fence(edit, fence);
                 (fence, fence)
             }
             None => (self.locks.next_fence(edit), lock_index.saturating_add(1)),
