@@ -120,19 +120,19 @@ impl Service {
                 options.datacenter = None;
                 let reading = backend.read(query, options).await;
                 let size = wire::reading_bytes(&reading);
-                let _room = reply.room_for(size).await;
-                offload(size, move || Bytes::from(wire::encode_answer(&reading, size))).await
+                long_answer(reading, size, reply).await
             }
             Question::ReadTxn { ops, mut options } => {
                 options.datacenter = None;
                 let reading = backend.read_txn(ops, options).await;
                 let size = wire::txn_bytes(&reading);
-                let _room = reply.room_for(size).await;
-                offload(size, move || Bytes::from(wire::encode_answer(&reading, size))).await
+                long_answer(reading, size, reply).await
             }
             Question::Write { action, mut options } => {
                 options.datacenter = None;
-                answer(backend.write(action, options).await)
+                let outcome = backend.write(action, options).await;
+                let size = wire::outcome_bytes(&outcome);
+                long_answer(outcome, size, reply).await
             }
             Question::Leader => answer(backend.leader(None).await),
             Question::Peers => answer(backend.peers(None).await),
@@ -160,7 +160,9 @@ impl Service {
             }
             Question::ExecuteQuery { execute, mut options } => {
                 options.datacenter = None;
-                answer(backend.execute_query(*execute, options).await)
+                let executed = backend.execute_query(*execute, options).await;
+                let size = wire::executed_bytes(&executed);
+                long_answer(executed, size, reply).await
             }
             Question::Archive(question) => self.pass_archive(question).await,
             Question::ServersHealth { mut options } => {
@@ -196,6 +198,16 @@ impl Service {
 
 fn answer<T: Serialize>(answer: Result<T, Failure>) -> Bytes {
     wire::encode_answer(&answer, 0).into()
+}
+
+/// Encodes an answer of about `size` bytes when there is room for it, and not on a thread that others wait for.
+async fn long_answer<T: Serialize + Send + 'static>(
+    answer: Result<T, Failure>,
+    size: usize,
+    reply: &ReplyHandle,
+) -> Bytes {
+    let _room = reply.room_for(size).await;
+    offload(size, move || Bytes::from(wire::encode_answer(&answer, size))).await
 }
 
 fn refuse(failure: Failure) -> Bytes {

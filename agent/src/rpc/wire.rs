@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use lictor_catalog::{
-    Action, Execute, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Query, SessionId,
+    Action, Execute, Found, KvPair, KvTxnOp, KvWrite, MAX_TXN_OPS, NodeCoordinate, Outcome, Query, SessionId,
     TxnError, TxnOp, TxnResult,
 };
-use lictor_http::{Failure, ReadMode, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
+use lictor_http::{Executed, Failure, ReadMode, ReadOptions, Reading, ServerRef, UserEvent, WriteOptions};
 use lictor_machine::{Index, NodeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -337,18 +337,38 @@ pub fn reading_bytes(reading: &Result<Reading<Found>, Failure>) -> usize {
 
 /// How many bytes the answer to a transaction takes, about.
 pub fn txn_bytes(reading: &Result<TxnReading, Failure>) -> usize {
-    const PER_RESULT: usize = 48;
     let results = reading
         .as_ref()
         .ok()
         .and_then(|reading| reading.value.as_ref().ok());
+    results.map_or(0, |results| results_bytes(results))
+}
+
+/// How many bytes the outcome of a write takes, about; only transactions have long ones.
+pub fn outcome_bytes(outcome: &Result<Outcome, Failure>) -> usize {
+    if let Ok(Outcome::Txn(Ok(results))) = outcome {
+        results_bytes(results)
+    } else {
+        0
+    }
+}
+
+/// How many bytes the instances that a prepared query has found take, about.
+pub fn executed_bytes(reading: &Result<Reading<Option<Executed>>, Failure>) -> usize {
+    const PER_INSTANCE: usize = 512;
+    let executed = reading.as_ref().ok().and_then(|reading| reading.value.as_ref());
+    executed.map_or(0, |executed| executed.execution.instances.len() * PER_INSTANCE)
+}
+
+fn results_bytes(results: &[TxnResult]) -> usize {
+    const PER_RESULT: usize = 48;
     let bytes = |result: &TxnResult| {
         let TxnResult::Kv { entry, .. } = result else {
             return 8 * PER_RESULT;
         };
         PER_RESULT + entry.key.len() + entry.value.len()
     };
-    results.map_or(0, |results| results.iter().map(bytes).sum())
+    results.iter().map(bytes).sum()
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {

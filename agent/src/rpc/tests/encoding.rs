@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lictor_catalog::{Execute, Found, KvTxnOp, MAX_TXN_OPS, Outcome, Target, TxnOp};
+use lictor_catalog::{Execute, Found, KvEntry, KvTxnOp, MAX_TXN_OPS, Outcome, Target, TxnOp, TxnResult};
 use lictor_http::{Failure, ReadOptions, Reading, ServerRef, WriteOptions};
+use lictor_machine::Index;
 
 use super::{execute, get, set};
 use crate::network::Purpose;
@@ -100,4 +101,30 @@ fn no_bytes_make_the_decoders_panic() {
         let _ = wire::decode_answer::<Reading<Found>>(&bytes);
         let _ = wire::failure_in(&bytes);
     }
+}
+
+/// Room is asked for by this before a long answer is encoded.
+#[test]
+fn the_outcome_of_a_transaction_is_as_long_as_is_said() {
+    let entry = KvEntry {
+        key: "key".into(),
+        value: vec![7; 10_000].into(),
+        flags: 0,
+        holder: None,
+        lock_index: 0,
+        create_index: Index(1),
+        modify_index: Index(1),
+    };
+    let result = TxnResult::Kv {
+        entry: Arc::new(entry),
+        value: true,
+    };
+    let outcome: Result<Outcome, Failure> = Ok(Outcome::Txn(Ok(vec![result; 5])));
+    let said = wire::outcome_bytes(&outcome);
+    let long = wire::encode_answer(&outcome, said).len();
+    assert!(
+        (50_000..=said).contains(&long) && said < 51_000,
+        "{long} of {said}"
+    );
+    assert_eq!(wire::outcome_bytes(&Ok(Outcome::Done(true))), 0);
 }
