@@ -352,6 +352,25 @@ def table(systems, figures):
     return "\n".join(lines)
 
 
+def compare(loads, wanted, options):
+    """Runs the loads that are wanted on every system in turn, and prints what comes of it. Returns the exit code: 1 if one of them failed."""
+    systems = dict(system.split("=", 1) for system in options.systems)
+    figures, failed = {name: {} for name in systems}, False
+    for load in wanted:
+        for name, binary in systems.items():
+            print(f"---- {load}: {name}", file=sys.stderr, flush=True)
+            try:
+                found = loads[load](os.path.abspath(binary), options)
+            except (Broken, Failed) as error:
+                # What one system cannot stand says nothing about the others.
+                found, failed = {f"{load}: failed": str(error)}, True
+            figures[name] |= found
+            for what, value in found.items():
+                print(f"{what}: {value}", file=sys.stderr, flush=True)
+    print(table(list(systems), figures))
+    return 1 if failed else 0
+
+
 def raise_descriptors():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -372,21 +391,8 @@ def main():
         parser.error("`health` needs wrk in PATH; leave it out with --only")
     if raise_descriptors() < options.watchers + 1000:
         parser.error(f"too few file descriptors for {options.watchers} watchers: raise the hard limit, or use --watchers")
-    systems = dict(system.split("=", 1) for system in options.systems)
-    figures = {name: {} for name in systems}
-    for load in wanted:
-        for name, binary in systems.items():
-            print(f"---- {load}: {name}", file=sys.stderr, flush=True)
-            try:
-                found = LOADS[load](os.path.abspath(binary), options)
-            except (Broken, Failed) as error:
-                # What one system cannot stand says nothing about the others.
-                found = {f"{load}: failed": str(error)}
-            figures[name] |= found
-            for what, value in found.items():
-                print(f"{what}: {value}", file=sys.stderr, flush=True)
-    print(table(list(systems), figures))
+    return compare(LOADS, wanted, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -29,7 +29,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pard
 from harness import Failed, check, eventually  # noqa: E402
 
 from crowd import Answer, Broken, closed_loop, connect, put, quantile  # noqa: E402
-from fleet import API, Servers, count, millis, raise_descriptors, table, ticks  # noqa: E402
+from fleet import API, Servers, compare, count, millis, raise_descriptors, ticks  # noqa: E402
 
 TTL = 10
 SESSION = json.dumps({"Name": "bench", "TTL": f"{TTL}s"}).encode()
@@ -404,21 +404,7 @@ def main():
         parser.error(f"no such load: {', '.join(sorted(unknown))}")
     if raise_descriptors() < options.connections + 1000:
         parser.error(f"too few file descriptors for {options.connections} connections: raise the hard limit, or use --connections")
-    systems = dict(system.split("=", 1) for system in options.systems)
-    figures, failed = {name: {} for name in systems}, False
-    for load in wanted:
-        for name, binary in systems.items():
-            print(f"---- {load}: {name}", file=sys.stderr, flush=True)
-            try:
-                found = LOADS[load](os.path.abspath(binary), options)
-            except (Broken, Failed) as error:
-                # What one system cannot stand says nothing about the others.
-                found, failed = {f"{load}: failed": str(error)}, True
-            figures[name] |= found
-            for what, value in found.items():
-                print(f"{what}: {value}", file=sys.stderr, flush=True)
-    print(table(list(systems), figures))
-    return 1 if failed else 0
+    return compare(LOADS, wanted, options)
 
 
 if __name__ == "__main__":

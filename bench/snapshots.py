@@ -31,7 +31,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pard
 from harness import Failed, check, eventually  # noqa: E402
 
 from crowd import HEAD_END, Broken, closed_loop, get, paced, put, quantile  # noqa: E402
-from fleet import API, Servers, mib, millis, table  # noqa: E402
+from fleet import API, Servers, compare, mib, millis  # noqa: E402
 
 # What both systems allow in one transaction.
 OPERATIONS = 64
@@ -326,21 +326,8 @@ def main():
     wanted = options.only.split(",")
     if unknown := set(wanted) - LOADS.keys():
         parser.error(f"no such load: {', '.join(sorted(unknown))}")
-    systems = dict(system.split("=", 1) for system in options.systems)
-    figures = {name: {} for name in systems}
-    for load in wanted:
-        for name, binary in systems.items():
-            print(f"---- {load}: {name}", file=sys.stderr, flush=True)
-            try:
-                found = LOADS[load](os.path.abspath(binary), options)
-            except (Broken, Failed) as error:
-                # What one system cannot stand says nothing about the others.
-                found = {f"{load}: failed": str(error)}
-            figures[name] |= found
-            for what, value in found.items():
-                print(f"{what}: {value}", file=sys.stderr, flush=True)
-    print(table(list(systems), figures))
+    return compare(LOADS, wanted, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

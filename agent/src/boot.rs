@@ -1,8 +1,8 @@
 //! What an agent needs before it can run: its data directory, who it is, what it remembers, and whom it trusts.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use lictor_catalog::{Builder, State};
@@ -11,6 +11,7 @@ use lictor_node::store::{LogBoot, LogStore, MemoryDisk, StateMark, StateStore, S
 use lictor_transport_quic::{Trust, TrustError, TrustFiles};
 
 use crate::config::{self, Config};
+use crate::durable;
 use crate::recovery::PeersError;
 
 /// How much of the log's end is kept in memory at once after a start.
@@ -140,23 +141,8 @@ pub(crate) fn node_id(
                 }
                 (None, configured) => configured.map_or_else(fresh, Ok)?,
             };
-            // Written aside and moved, so that a crash leaves all of it or nothing.
-            let aside = path.with_extension("new");
-            let write = || {
-                let mut file = fs::OpenOptions::new()
-                    .write(true)
-                    .create(true)
-                    .truncate(true)
-                    .mode(0o600)
-                    .open(&aside)?;
-                writeln!(file, "{id}")?;
-                file.sync_all()?;
-                fs::rename(&aside, &path)?;
-                // Until the directory is synced the name may vanish in a power cut, and with it the identity of what the stores hold.
-                path.parent()
-                    .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-            };
-            write().map_err(failed)?;
+            // What the stores hold belongs to this id, so it must not vanish before them.
+            durable::replace(&path, format!("{id}\n").as_bytes()).map_err(failed)?;
             Ok(id)
         }
         Err(error) => Err(failed(error)),

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -16,6 +15,7 @@ use lictor_node::ClusterId;
 use lictor_node::agent::ServerFacts;
 
 use crate::boot::StartError;
+use crate::durable;
 
 /// The file with the cluster's id, in the data directory.
 const FILE: &str = "cluster-id";
@@ -117,27 +117,11 @@ impl Home {
     /// Writes down where this agent belongs, if it has a data directory and belongs anywhere. Blocks.
     pub(crate) fn keep(&self) {
         if let (Some(path), Some(cluster)) = (&self.path, self.cluster.get())
-            && let Err(error) = write(path, *cluster)
+            && let Err(error) = durable::replace(path, format!("{cluster}\n").as_bytes())
         {
             tracing::warn!(path = %path.display(), %error, "which cluster this agent belongs to cannot be written down; it is forgotten at the end");
         }
     }
-}
-
-/// Written aside and moved, so that a crash leaves all of it or nothing.
-fn write(path: &Path, cluster: ClusterId) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
-    writeln!(file, "{cluster}")?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    path.parent()
-        .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

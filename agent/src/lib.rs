@@ -38,6 +38,7 @@ mod community;
 pub mod config;
 mod coordinates;
 mod dns;
+mod durable;
 mod ending;
 mod failover;
 mod gossip;

@@ -4,14 +4,15 @@
 //! done without.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_listener::Event as Signal;
 use lictor_gossip::Memory;
 use lictor_node::agent::{Memories, Pool};
+
+use crate::durable;
 
 /// The version of the files' format.
 const VERSION: u8 = 1;
@@ -154,26 +155,13 @@ fn write_all(dir: &Path, waiting: &[Option<Memory>; 2]) {
     }
 }
 
-/// One version byte, a checksum of the rest, the rest in postcard. Written aside and moved, so that a crash leaves the old or the new;
-/// after a return it is the new.
+/// One version byte, a checksum of the rest, the rest in postcard. After a return a power cut brings back no numbers that were used since.
 fn write(path: &Path, memory: &Memory) -> io::Result<()> {
     let body = postcard::to_stdvec(memory).map_err(io::Error::other)?;
     let mut bytes = vec![VERSION];
     bytes.extend(crc32c::crc32c(&body).to_be_bytes());
     bytes.extend(body);
-    let aside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&aside, path)?;
-    // Until the directory is synced a power cut may bring the old one back, and with it numbers that were used since.
-    path.parent()
-        .map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+    durable::replace(path, &bytes)
 }
 
 /// `Ok` also if there is no file.
