@@ -14,10 +14,14 @@ use std::path::Path;
 /// Those of the file system. The old file is there still, or the new one that a power cut may yet take back.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("new");
+    // What a crash left there may have another mode.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let mut file = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&aside)?;
     file.write_all(content)?;

@@ -7,7 +7,7 @@
 //! is true: on every server every node, every service and every status, no ghost, and nothing missing.
 //!
 //! Four kinds of runs are made of this: minutes of [faults](swarm::Options::of_seed), a month of [churn](swarm::Options::churn), a
-//! [rolling restart](rolling) that no reader may notice, and processes that contend for [locks](locks).
+//! [rolling restart](rolling) that no reader may notice, and processes that contend for [locks].
 
 mod agreement;
 mod asks;
