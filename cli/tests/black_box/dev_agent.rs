@@ -339,7 +339,7 @@ fn the_log_as_json() {
         .collect();
     let founded = entries
         .iter()
-        .find(|entry| entry["fields"]["message"] == "the cluster is founded")
+        .find(|entry| entry["@message"] == "the cluster is founded")
         .unwrap_or_else(|| panic!("{log}"));
-    assert_eq!(founded["level"], "INFO");
+    assert_eq!(founded["@level"], "info");
 }
